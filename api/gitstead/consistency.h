@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * consistency.h - kind CONSISTENCY, class PURE: when is a write decided, and when acknowledged.
+ *
+ * A step function: events in, actions out; no I/O, clock, threads or blocking. The core carries out
+ * the actions, owns every retry, timer and socket, and feeds the results back as events, so that the
+ * same plugin runs in the simulator. A transaction is used by one thread at a time.
+ *   [K1] DECIDE is asked for at most once, naming only participants whose votes are equal.
+ *   [K2] ACKNOWLEDGE only after DECIDED; FAIL only when DECIDE was never asked for or was refused.
+ *   [K3] Every transaction ends in exactly one ACKNOWLEDGE or FAIL, given enough events.
+ *   [K4] After FAIL every staged participant got ABORT; after DECIDED every voter of it gets APPLY.
+ *   [K5] A participant that is not named in DECIDE, or fails to apply, gets REPAIR once acknowledged.
+ *   [K6] Never acknowledged with fewer than min_copies durable copies.
+ */
+#ifndef GITSTEAD_CONSISTENCY_H
+#define GITSTEAD_CONSISTENCY_H
+
+#include "host.h"
+
+G_BEGIN_DECLS
+
+/** One assigned replica at the time the write begins. */
+typedef struct
+{
+  guint32 size;
+  const char *node;   /* borrowed until txn_free */
+  gboolean current;   /* its generation equals the repository's */
+  gboolean healthy;
+} GsParticipant;
+
+typedef struct
+{
+  guint32 size;
+  const GsParticipant *const *participants; /* all assigned replicas; index = participant number */
+  gsize n_participants;
+  gsize min_copies;   /* at least 1 */
+} GsTxnSetup;
+
+#define GS_EVENT_BEGIN 1u    /* the write starts */
+#define GS_EVENT_STAGED 2u   /* participant voted; @digest */
+#define GS_EVENT_LOST 3u     /* participant failed to stage or was lost before it applied */
+#define GS_EVENT_DECIDED 4u  /* the metadata store took the decision */
+#define GS_EVENT_REFUSED 5u  /* the metadata store refused it for good (aborted meanwhile) */
+#define GS_EVENT_APPLIED 6u  /* participant applied it durably */
+#define GS_EVENT_TIMER 7u    /* the time asked for by GS_ACTION_TIMER is over */
+
+typedef struct
+{
+  guint32 size;
+  guint32 type;
+  gsize participant;        /* STAGED, LOST, APPLIED */
+  const guint8 *digest;     /* STAGED: 32 bytes, borrowed until the step returns */
+} GsEvent;
+
+#define GS_ACTION_STAGE 1u       /* participant */
+#define GS_ACTION_DECIDE 2u      /* voters: every participant that got a GS_ACTION_VOTER in this step */
+#define GS_ACTION_VOTER 3u       /* participant; stands before DECIDE */
+#define GS_ACTION_APPLY 4u       /* participant */
+#define GS_ACTION_ABORT 5u       /* participant */
+#define GS_ACTION_ACKNOWLEDGE 6u
+#define GS_ACTION_FAIL 7u        /* code and reason */
+#define GS_ACTION_REPAIR 8u      /* participant */
+#define GS_ACTION_TIMER 9u       /* delay_us; replaces the one before */
+
+/** Frozen row: never grows. */
+typedef struct
+{
+  guint32 type;
+  guint32 code;             /* FAIL: a GsErrorCode */
+  gsize participant;
+  gint64 delay_us;
+  const char *reason;       /* FAIL: constant text for people; borrowed until txn_free */
+} GsAction;
+
+/** Where a step puts its actions, in the order in which they are to be carried out. */
+typedef struct GsActions GsActions;
+struct GsActions
+{
+  guint32 size;
+  gpointer priv;
+  void (*add) (GsActions *actions, const GsAction *action);
+};
+
+typedef struct
+{
+  /** *full*, freed by txn_free. Everything in @setup is copied or borrowed until txn_free. */
+  gpointer (*txn_new) (gpointer self, const GsTxnSetup *setup, GError **error);
+  void (*txn_step) (gpointer self, gpointer txn, const GsEvent *event, GsActions *out);
+  void (*txn_free) (gpointer self, gpointer txn);
+} GsConsistencyOps;
+
+G_END_DECLS
+
+#endif

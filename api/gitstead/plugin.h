@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * plugin.h - what a Gitstead plugin is.
+ *
+ * A plugin is a shared object with one exported function, gs_plugin_query, which returns a constant
+ * descriptor. It links nothing of the host: everything it may ask for comes through GsHost (host.h).
+ * It keeps no writable globals: one plugin can run several times with different options. It is never
+ * unloaded.
+ *
+ * Loading: the host opens the file with immediate, local binding, reads the frozen GsAbi header and
+ * refuses on any mismatch before it touches anything else; it copies min (theirs, ours) bytes of
+ * descriptor and table, and checks the required slots of the kind, in release builds too.
+ *
+ * Life of an instance:
+ *   create  - memory only: no threads, files or sockets. Options are already checked.
+ *   start   - open, spawn; the last place to fail loudly. Needs are started before.
+ *   (serving)
+ *   drain   - take nothing new; never blocks. Optional.
+ *   stop    - return when no thread or callback of this instance can run any more. Optional.
+ *   destroy - free; also called on an instance whose start failed or never happened.
+ * All calls of one instance's life come from one thread, in this order. Instances stop in the exact
+ * reverse of their start order, and all have stopped before any is destroyed.
+ */
+#ifndef GITSTEAD_PLUGIN_H
+#define GITSTEAD_PLUGIN_H
+
+#include "types.h"
+
+G_BEGIN_DECLS
+
+/**
+ * The ABI version. While the major is 0 every mismatch is refused, in both numbers; from 1.0 on a
+ * plugin loads when its major is equal and its minor is not greater than the host's.
+ */
+#define GS_ABI_MAJOR 0u
+#define GS_ABI_MINOR 1u
+#define GS_ABI_MAGIC 0x47735031u /* "GsP1" */
+
+/** Frozen for ever, across major versions: whatever else changes, these 16 bytes can be read. */
+typedef struct
+{
+  guint32 magic;
+  guint16 abi_major;
+  guint16 abi_minor;
+  guint32 struct_size; /* sizeof (GsPlugin) when the plugin was compiled */
+  guint32 ops_size;    /* sizeof (its kind's table) when it was compiled */
+} GsAbi;
+
+/** The kinds. Fixed-width constants, not an enum: the width of an enum is not ABI. */
+#define GS_KIND_TRANSPORT 1u
+#define GS_KIND_STORAGE 2u
+#define GS_KIND_METADATA 3u
+#define GS_KIND_ROUTING 4u
+#define GS_KIND_CONSISTENCY 5u
+#define GS_KIND_CACHE 6u
+#define GS_KIND_ACCESS 7u
+#define GS_KIND_MAX 7u
+
+/** How much at once an instance's slots tolerate; the host sees to it. */
+#define GS_THREADS_SERIAL 0u   /* one call at a time */
+#define GS_THREADS_PER_REPO 1u /* one call at a time per repository */
+#define GS_THREADS_PARALLEL 2u /* any number */
+
+/** Types of options. The text of the config file is checked and converted before create. */
+#define GS_OPTION_STRING 1u   /* UTF-8, no control characters */
+#define GS_OPTION_INT 2u      /* min..max */
+#define GS_OPTION_BOOL 3u     /* true | false */
+#define GS_OPTION_DURATION 4u /* "500ms", "10s", "5m", "2h", "1d"; value and limits in microseconds */
+#define GS_OPTION_SIZE 5u     /* "4096", "64KiB", "10MiB", "1GiB"; value and limits in bytes */
+#define GS_OPTION_CHOICE 6u   /* one of choices, separated by '|' */
+#define GS_OPTION_PATH 7u     /* a path; relative ones are taken from the config file's folder */
+#define GS_OPTION_LIST 8u     /* a sequence of strings */
+
+#define GS_OPTION_REQUIRED (1u << 0)
+#define GS_OPTION_SECRET (1u << 1)     /* masked when printed; may be given as {file: …} or {env: …} */
+#define GS_OPTION_RELOADABLE (1u << 2)
+
+/** One option. Rows of arrays are frozen: this struct never grows. The array ends with key NULL. */
+typedef struct
+{
+  const char *key;
+  const char *fallback; /* as it would stand in the config file; NULL = unset */
+  const char *choices;  /* for GS_OPTION_CHOICE: "a|b|c" */
+  const char *help;     /* one sentence; it becomes the reference page */
+  gint64 min, max;      /* both 0 = no limits */
+  guint32 type;
+  guint32 flags;
+} GsOption;
+
+/**
+ * Another instance that must be there. @role is the config key that names it ("metadata"); when the
+ * config does not name one, the only instance of @kind is taken. The array ends with role NULL.
+ */
+typedef struct
+{
+  const char *role;
+  guint32 kind;
+  guint32 flags; /* GS_NEED_OPTIONAL */
+} GsNeed;
+
+#define GS_NEED_OPTIONAL (1u << 0)
+
+/**
+ * The checked options of one instance. Handed to create; borrowed until create returns, and so is
+ * every string it gives. Unset options answer NULL, 0, FALSE or an empty list.
+ */
+typedef struct GsConfig GsConfig;
+struct GsConfig
+{
+  guint32 size;
+  gpointer priv;
+  const char *(*string) (const GsConfig *config, const char *key);
+  gint64 (*integer) (const GsConfig *config, const char *key); /* INT, DURATION (us), SIZE (bytes) */
+  gboolean (*boolean) (const GsConfig *config, const char *key);
+  const char *const *(*list) (const GsConfig *config, const char *key); /* NULL-terminated, never NULL */
+};
+
+typedef struct GsHost GsHost;
+
+/** The descriptor. Constant data. Append only. */
+typedef struct
+{
+  GsAbi abi; /* filled in by GS_PLUGIN_DEFINE */
+  guint32 kind;
+  guint32 threads;
+  const char *name;    /* [a-z][a-z0-9-]*, at most 32 */
+  const char *version; /* the plugin's own, for people */
+  const char *summary; /* one line */
+  const char *license; /* SPDX expression */
+  const GsOption *options; /* may be NULL */
+  const GsNeed *needs;     /* may be NULL */
+  const void *ops;         /* GsStorageOps, GsCacheOps, … by kind */
+  /** Returns the instance (*full*, freed by destroy) or NULL with @error. @host outlives it. */
+  gpointer (*create) (const GsHost *host, const GsConfig *config, GError **error);
+  gboolean (*start) (gpointer self, GError **error); /* may be NULL */
+  void (*drain) (gpointer self);                     /* may be NULL */
+  void (*stop) (gpointer self);                      /* may be NULL */
+  void (*destroy) (gpointer self);
+} GsPlugin;
+
+#if defined(__cplusplus)
+#define GS_EXPORT extern "C" __attribute__ ((visibility ("default")))
+#else
+#define GS_EXPORT __attribute__ ((visibility ("default")))
+#endif
+
+/** The one exported symbol. Pure: it may be called by tools that never create an instance. */
+typedef const GsPlugin *(*GsPluginQuery) (void);
+#define GS_PLUGIN_QUERY_SYMBOL "gs_plugin_query"
+
+/** Writes gs_plugin_query. Use: GS_PLUGIN_DEFINE (GsCacheOps, .kind = GS_KIND_CACHE, .name = "…", …); */
+#define GS_PLUGIN_DEFINE(OpsType, ...)                                                             \
+  GS_EXPORT const GsPlugin *gs_plugin_query (void);                                                \
+  GS_EXPORT const GsPlugin *gs_plugin_query (void)                                                 \
+  {                                                                                                \
+    static const GsPlugin plugin                                                                   \
+        = { .abi = { GS_ABI_MAGIC, GS_ABI_MAJOR, GS_ABI_MINOR, sizeof (GsPlugin),                  \
+                     sizeof (OpsType) },                                                           \
+            __VA_ARGS__ };                                                                         \
+    return &plugin;                                                                                \
+  }
+
+G_END_DECLS
+
+#endif
