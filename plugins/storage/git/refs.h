@@ -37,6 +37,7 @@ typedef struct
   gsize bulk_threshold;      /* more updates than this go straight into packed-refs */
   gsize pack_threshold;      /* ref_store_pack does its work from so many loose refs on */
   const char *const *hidden; /* ref name prefixes never shown to git clients ("refs/gitstead/"), NULL-terminated */
+  const char *crash_at;      /* tests: SIGKILL ourselves at this named step ("refs.intent", "refs.committed", …); NULL = never */
 } RefStoreOptions;
 
 /** Opens the store of the repository directory @dir (bare). Cheap: reads nothing yet. *full*. */
@@ -128,8 +129,5 @@ gboolean ref_store_sweep (RefStore *store, GError **error);
 
 /** Moves loose refs into packed-refs when there are many (@force: when there are any). Safe beside writers and git. */
 gboolean ref_store_pack (RefStore *store, gboolean force, GError **error);
-
-/** Called at named steps, for tests that kill the process there ("refs.intent", "refs.commit", …). NULL = none. */
-extern void (*ref_crash_point) (const char *name);
 
 #endif
