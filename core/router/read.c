@@ -44,7 +44,7 @@ current_replicas (GsiRouter *router, const GsiRow *row)
 }
 
 static gboolean
-pick (const GsiVirtualStorage *vs, const GsHost *host, guint64 id, GArray *candidates, gsize *ret_index,
+pick (const GsiStorageGroup *vs, const GsHost *host, guint64 id, GArray *candidates, gsize *ret_index,
       GError **error)
 {
   guint64 key_bytes = GUINT64_TO_BE (id), dice;
@@ -62,7 +62,7 @@ gsi_router_read (gpointer user, GsiCall *call, GError **error)
   GsiRouter *router = user;
   const GsiRouterConfig *config = gsi_router_config (router);
   GsiReadHandler read = find_read (call->method->number);
-  const GsiVirtualStorage *vs;
+  const GsiStorageGroup *vs;
   g_autoptr (GsiRow) row = gsi_router_locate (router, call, &vs, error);
   g_autoptr (GArray) candidates = NULL;
   g_autoptr (GError) why = NULL;

@@ -42,7 +42,7 @@ gsi_router_settler (GsiRouter *router)
   return router->settler;
 }
 
-const GsiVirtualStorage *
+const GsiStorageGroup *
 gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error)
 {
   g_autoptr (GString) known = g_string_new (NULL);
@@ -50,7 +50,7 @@ gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error)
     return router->config.virtual_storages[0];
   for (gsize i = 0; i < router->config.n_virtual_storages; i++)
     {
-      const GsiVirtualStorage *vs = router->config.virtual_storages[i];
+      const GsiStorageGroup *vs = router->config.virtual_storages[i];
       if (strcmp (vs->name, name) == 0)
         return vs;
       g_string_append_printf (known, "%s'%s'", i > 0 ? ", " : "", vs->name);
@@ -69,9 +69,9 @@ gsi_router_storage (GsiRouter *router, const char *name)
 }
 
 GsiRow *
-gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiVirtualStorage **ret_vs, GError **error)
+gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error)
 {
-  const GsiVirtualStorage *vs = gsi_router_virtual_storage (router, call->virtual_storage, error);
+  const GsiStorageGroup *vs = gsi_router_virtual_storage (router, call->virtual_storage, error);
   g_autoptr (GError) why = NULL;
   GsiRow *row = NULL;
 

@@ -29,7 +29,7 @@ typedef struct
   gpointer consistency_self;
   gsize n_copies;   /* replicas that a new repository gets */
   gsize min_copies; /* never acknowledge with fewer durable copies */
-} GsiVirtualStorage;
+} GsiStorageGroup;
 
 /** Everything the router stands on. All borrowed for the router's life; filled in by core/main. */
 typedef struct
@@ -41,7 +41,7 @@ typedef struct
   gpointer access_self;
   const GsCacheOps *cache;
   gpointer cache_self;
-  const GsiVirtualStorage *const *virtual_storages; /* the first is the default */
+  const GsiStorageGroup *const *virtual_storages; /* the first is the default */
   gsize n_virtual_storages;
   const GsiStorage *const *storages; /* all of this process */
   gsize n_storages;
@@ -66,18 +66,19 @@ GsiBinding *gsi_router_bindings (void);
 gboolean gsi_router_recover (GsiRouter *router, GError **error);
 
 /**
- * One round of housekeeping: the storages' own care, and replicas without a record are put into the trash once they
- * were seen twice. To be called every few minutes from a worker thread.
+ * One round of housekeeping: the storages' own care, and replicas without a record go into the trash once an earlier round
+ * saw them too. @suspects (consumed) is what the last round returned, an empty set at first. *full*. To be called every
+ * few minutes from a worker thread, one round at a time.
  */
-void gsi_router_maintain (GsiRouter *router);
+GHashTable *gsi_router_maintain (GsiRouter *router, GHashTable *suspects);
 
 /* ---- shared by the router's files ---- */
 
 const GsiRouterConfig *gsi_router_config (GsiRouter *router);
 /** @name "" = the default one. NULL with NOT_FOUND naming those there are. */
-const GsiVirtualStorage *gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error);
+const GsiStorageGroup *gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error);
 /** The row of the call's target. NULL with NOT_FOUND naming it. *full*. */
-GsiRow *gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiVirtualStorage **ret_vs, GError **error);
+GsiRow *gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error);
 /** A storage of this process by name, NULL when there is none. */
 const GsiStorage *gsi_router_storage (GsiRouter *router, const char *name);
 /** A located replica. Borrows from its arguments. */

@@ -34,7 +34,7 @@ typedef struct
   GsiRouter *router;
   const GsiRouterConfig *config;
   GsiCall *call;
-  const GsiVirtualStorage *vs;
+  const GsiStorageGroup *vs;
   const GsiWriteBinding *binding;
   GsiRow *row;
   GsTxId txid;
