@@ -2,7 +2,7 @@
 /* The method table, from the embedded descriptor set. See methods.h. */
 #include "methods.h"
 
-#include "base/nearest.h"
+#include "base/text.h"
 #include "gitstead/v1/access.pb-c.h"
 #include "gitstead/v1/git.pb-c.h"
 #include "gitstead/v1/object.pb-c.h"
@@ -400,6 +400,15 @@ const GsiMethod *
 gsi_methods_by_name (const GsiMethods *methods, const char *name)
 {
   return g_hash_table_lookup (methods->by_name, name);
+}
+
+const char *
+gsi_methods_nearest (const GsiMethods *methods, const char *name)
+{
+  g_autofree const char **names = g_new0 (const char *, methods->rows->len);
+  for (guint i = 0; i < methods->rows->len; i++)
+    names[i] = ((const GsiMethod *) methods->rows->pdata[i])->name;
+  return gsi_text_nearest (name, names, methods->rows->len);
 }
 
 const GsiMethod *const *
