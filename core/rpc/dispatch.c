@@ -313,8 +313,7 @@ void
 gsi_call_reply (GsiCall *public_call, const ProtobufCMessage *reply)
 {
   Call *call = (Call *) public_call;
-  g_autoptr (GError) error = NULL;
-  gsize len = 0;
+  gsize len;
   char *text;
   g_clear_pointer (&call->reply, g_bytes_unref);
   call->reply_broken = TRUE;
@@ -328,13 +327,7 @@ gsi_call_reply (GsiCall *public_call, const ProtobufCMessage *reply)
     call->reply = gs_wire_encode (reply);
   else
     {
-      text = gsi_json_write (call->rpc->methods, reply, GSI_JSON_DEFAULTS, &len, &error);
-      if (text == NULL)
-        {
-          gsi_log (call->rpc->log, GS_LOG_ERROR, "call.reply_json", GS_TEXT ("method", call->call.method->name),
-                   GSI_LOG_ERROR_FIELDS (error));
-          return;
-        }
+      text = gsi_json_write (call->rpc->methods, reply, GSI_JSON_DEFAULTS, &len);
       call->reply = g_bytes_new_take (text, len);
     }
   call->reply_broken = FALSE;
