@@ -47,7 +47,10 @@ static const GsiVerb help_verbs[]
 const GsiCommand gsi_commands[] = {
 #ifdef GSI_WITH_SERVER
   { .name = "serve", .summary = "Run the server", .run = gsi_command_serve, .words = "--config --help" },
-  { .name = "check", .summary = "Check a configuration file", .run = gsi_command_check, .words = "--config --help" },
+  { .name = "check",
+    .summary = "Check a configuration file",
+    .run = gsi_command_check,
+    .words = "--config --print --help" },
 #endif
   { .name = "repo",
     .summary = "Create, list, show, rename and delete repositories",
@@ -206,6 +209,10 @@ main (int argc, char **argv)
   if (command == NULL)
     return no_such_command (argv[1]);
   if (command->verbs == NULL)
-    return command->run (argc - 1, argv + 1);
+    {
+      g_autofree char *program = g_strconcat ("gitstead ", command->name, NULL);
+      g_set_prgname (program);
+      return command->run (argc - 1, argv + 1);
+    }
   return gsi_command_run (command, argc - 1, argv + 1);
 }
