@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * gitstead-client.h - libgitstead: calls to a Gitstead server from C.
+ *
+ *   g_autoptr (GsClient) client = gs_client_new (&(GsClientOptions) { sizeof (GsClientOptions), .url = url }, &error);
+ *   g_autoptr (GsArena) arena = gs_arena_new (GS_CLIENT_ARENA);
+ *   Gitstead__V1__PingRequest ping = GITSTEAD__V1__PING_REQUEST__INIT;
+ *   ProtobufCMessage *reply;
+ *   if (!gs_client_call (client, "Server/Ping", &ping.base, NULL, arena, &reply, &error)) …
+ *
+ * One client is one server (or one virtual address). Any number of threads may call at once; their calls
+ * share one connection, which is made on the first call and made anew when it broke. Bulk bytes travel on
+ * connections of their own (gs_client_stream_open).
+ *
+ * Errors are in GS_ERROR with the wire's status codes. What the transport adds: UNAVAILABLE when the call
+ * surely never reached the server, UNKNOWN when it may have been carried out, DEADLINE_EXCEEDED when time
+ * was up. A call that may be repeated is, with the same call id, as long as its time lasts; the server runs
+ * it once. So an UNKNOWN that reaches the caller means: repeat it yourself with the same call id
+ * (GsClientCall.call_id), or look at the state.
+ */
+#ifndef GITSTEAD_CLIENT_H
+#define GITSTEAD_CLIENT_H
+
+#include <gitstead/types.h>
+#include <wire/methods.h>
+#include <wire/wire.h>
+
+G_BEGIN_DECLS
+
+/** Enough for any reply: messages are at most 1 MiB on the wire. */
+#define GS_CLIENT_ARENA (8 * 1024 * 1024)
+
+/** How to reach a server and as whom. Strings are copied. Zero means the default. */
+typedef struct
+{
+  guint32 size;
+  const char *url;   /* "tcp://host:port", "tls+tcp://host:port", "ipc:///path" */
+  /**
+   * "gs_<id>_<secret>"; NULL = none (a unix socket shows the process's user id, TLS the client certificate).
+   * Over plain tcp requests are signed and the token itself never travels; over TLS and unix sockets it is sent.
+   */
+  const char *token;
+  gint64 timeout_us;         /* of a call with all its repeats; default 30 s */
+  gint64 connect_timeout_us; /* of one attempt to connect; default 5 s */
+  guint32 max_attempts;      /* tries of one call at most; default 10; 1 = never repeat */
+  const char *tls_ca;          /* PEM file of trusted authorities; NULL = the system's */
+  const char *tls_certificate; /* PEM file, for a server that asks for client certificates … */
+  const char *tls_key;         /* … and its key */
+  const char *tls_server_name; /* the name that the certificate must have; NULL = the URL's host */
+  const char *agent;           /* for the server's log; default "libgitstead/VERSION" */
+} GsClientOptions;
+
+/** Wishes for one call, and what became of it. Everything zero but @size is fine. */
+typedef struct
+{
+  guint32 size;
+  gint64 timeout_us;    /* 0 = the client's */
+  GsTxId call_id;       /* all zero = random; afterwards the one that was used */
+  const char *trace;    /* W3C traceparent; NULL = none */
+  /* out */
+  guint32 ret_attempts;     /* how often the request was sent or tried to */
+  GsRetry ret_retry;        /* after a failure: the server's verdict, or the code's */
+  gint64 ret_retry_after_us; /* the server's advice; 0 = none */
+  guint64 ret_server_epoch; /* of the last reply; 0 = none came */
+} GsClientCall;
+
+typedef struct GsClient GsClient;
+
+/**
+ * Checks the options; connects nothing. NULL with INVALID_ARGUMENT. *full*, freed by gs_client_free.
+ */
+GsClient *gs_client_new (const GsClientOptions *options, GError **error);
+/** No call may be under way. Closes the connection. NULL is fine. */
+void gs_client_free (GsClient *client);
+/** The table of methods, for names, numbers and message types. *borrowed until the client is freed*. */
+const GsWireMethods *gs_client_methods (const GsClient *client);
+
+/**
+ * Calls @method ("Repository/Create", or its number in digits) and waits. @request must have the method's
+ * request type. @call may be NULL. @ret_reply (which may be NULL) is *borrowed until @arena is freed*.
+ */
+gboolean gs_client_call (GsClient *client, const char *method, const ProtobufCMessage *request, GsClientCall *call,
+                         GsArena *arena, ProtobufCMessage **ret_reply, GError **error);
+/**
+ * The same by number and with encoded messages, for methods this library does not know. @payload may be
+ * NULL (empty). @ret_payload *full*, may be NULL.
+ */
+gboolean gs_client_call_raw (GsClient *client, guint32 method, GBytes *payload, GsClientCall *call,
+                             GBytes **ret_payload, GError **error);
+
+/* ---------------------------------------------------------------------------------------- streams */
+
+/**
+ * A call with bulk bytes. One thread may read while another writes; nothing else at once. Every wait ends
+ * at the latest 60 s after the last byte moved in either direction.
+ */
+typedef struct GsClientStream GsClientStream;
+
+/**
+ * Begins a streaming method ("Git/UploadPack", …) and connects its stream. Failures before the first byte
+ * come from here. *full*, freed by gs_client_stream_free.
+ */
+GsClientStream *gs_client_stream_open (GsClient *client, const char *method, const ProtobufCMessage *request,
+                                       GsClientCall *call, GError **error);
+/** The same with an encoded request, by number. @payload may be NULL (empty). */
+GsClientStream *gs_client_stream_open_raw (GsClient *client, guint32 method, GBytes *payload, GsClientCall *call,
+                                           GError **error);
+/** Up to @len bytes; 0 at the end of the server's bytes; -1 with @error. Blocks until there are some. */
+gssize gs_client_stream_read (GsClientStream *stream, gpointer buffer, gsize len, GError **error);
+/** All of @len bytes, or FALSE. Blocks while the server does not take them: read, or both wait for ever. */
+gboolean gs_client_stream_write (GsClientStream *stream, gconstpointer bytes, gsize len, GError **error);
+/** No more bytes from us. Reading goes on. */
+gboolean gs_client_stream_end (GsClientStream *stream, GError **error);
+/**
+ * Ends our side when that was not done, reads away what is left and gives the call's outcome: only TRUE
+ * means that the bytes were whole. @arena, @ret_reply as in gs_client_call; both may be NULL.
+ */
+gboolean gs_client_stream_finish (GsClientStream *stream, GsArena *arena, ProtobufCMessage **ret_reply,
+                                  GError **error);
+/** The same, the reply still encoded. @ret_payload *full*, may be NULL. */
+gboolean gs_client_stream_finish_raw (GsClientStream *stream, GBytes **ret_payload, GError **error);
+/** Without a finish before, the call is cancelled. NULL is fine. */
+void gs_client_stream_free (GsClientStream *stream);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsClient, gs_client_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsClientStream, gs_client_stream_free)
+
+G_END_DECLS
+
+#endif
