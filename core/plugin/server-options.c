@@ -4,7 +4,6 @@
 
 #define KIB G_GINT64_CONSTANT (1024)
 #define MIB (1024 * KIB)
-#define GIB (1024 * MIB)
 #define SECOND G_GINT64_CONSTANT (1000000)
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
@@ -15,7 +14,7 @@ const GsOption gsi_server_options[] = {
     .help = "Threads for ordinary calls." },
   { .key = "queue", .type = GS_OPTION_INT, .fallback = "1024", .min = 1, .max = 1000000,
     .help = "Calls that wait for a worker; beyond it callers are told to try again." },
-  { .key = "streams", .type = GS_OPTION_INT, .fallback = "64", .min = 1, .max = 4096,
+  { .key = "streams", .type = GS_OPTION_INT, .fallback = "128", .min = 1, .max = 4096,
     .help = "Fetches, pushes and other streaming calls at once, each on a thread of its own." },
   { .key = "timers", .type = GS_OPTION_INT, .fallback = "65536", .min = 64, .max = 1000000,
     .help = "Timers that may wait at once." },
@@ -30,27 +29,21 @@ const GsOption gsi_server_options[] = {
   { .key = "log_repeats", .type = GS_OPTION_INT, .fallback = "100", .min = 0, .max = 1000000,
     .flags = GS_OPTION_RELOADABLE,
     .help = "Records of one event and instance that are written per second; the rest are counted. 0: no limit." },
-  { .key = "state_dir", .type = GS_OPTION_PATH, .fallback = ".",
-    .help = "Folder for the server's own files (sockets, tickets)." },
   { .key = "shutdown_grace", .type = GS_OPTION_DURATION, .fallback = "30s", .max = 24 * HOUR,
     .help = "How long calls under way may go on after SIGTERM before they are cancelled." },
   { .key = "max_in_flight", .type = GS_OPTION_INT, .fallback = "1000", .min = 1, .max = 1000000,
     .help = "Calls under way at once, queued ones included; beyond it callers are told to try again." },
-  { .key = "max_per_repository", .type = GS_OPTION_INT, .fallback = "32", .min = 1, .max = 100000,
+  { .key = "max_per_repository", .type = GS_OPTION_INT, .fallback = "128", .min = 1, .max = 100000,
     .help = "Calls under way at once for one repository; beyond it callers are told to try again." },
-  { .key = "max_message", .type = GS_OPTION_SIZE, .fallback = "4MiB", .min = 64 * KIB, .max = 64 * MIB,
-    .help = "Largest request or reply that is not bulk data." },
-  { .key = "max_push", .type = GS_OPTION_SIZE, .fallback = "0", .max = 1024 * GIB,
-    .help = "Largest push; 0: no limit." },
+  { .key = "max_message", .type = GS_OPTION_SIZE, .fallback = "1MiB", .min = 64 * KIB, .max = 64 * MIB,
+    .help = "Largest request that is not bulk data." },
   { .key = "call_timeout", .type = GS_OPTION_DURATION, .fallback = "30s", .min = 100000, .max = HOUR,
     .help = "Time for an ordinary call whose caller names none." },
-  { .key = "stream_timeout", .type = GS_OPTION_DURATION, .fallback = "6h", .min = SECOND, .max = 48 * HOUR,
-    .help = "Time for a streaming call whose caller names none." },
   { .key = "idempotency_window", .type = GS_OPTION_DURATION, .fallback = "10m", .min = SECOND, .max = 24 * HOUR,
     .help = "How long the answer to a call id is kept, for callers that send it again." },
   { .key = "idempotency_entries", .type = GS_OPTION_INT, .fallback = "65536", .min = 16, .max = 10000000,
     .help = "Answers that are kept at most." },
-  { .key = "maintenance_interval", .type = GS_OPTION_DURATION, .fallback = "1m", .min = SECOND, .max = 24 * HOUR,
+  { .key = "maintenance_interval", .type = GS_OPTION_DURATION, .fallback = "10m", .min = SECOND, .max = 24 * HOUR,
     .help = "How often storages are given time for their upkeep." },
   { .key = NULL },
 };
