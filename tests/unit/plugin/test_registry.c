@@ -95,7 +95,7 @@ static const char good[] = "transports: [{plugin: fake, trace: trace}]\n"
                            "- {name: base, plugin: fake, trace: trace}\n"
                            "access: {plugin: fake, trace: trace, secret: s3cret}\n"
                            "metadata: {plugin: fake, trace: trace}\n"
-                           "server: {name: node-7, workers: 3}\n";
+                           "server: {name: node-7, workers: 3, log_file: a/../b.log}\n";
 
 static GsiRegistry *
 parse (Fixture *fixture, const char *yaml, GError **error)
@@ -193,6 +193,7 @@ test_what_is_there_can_be_found (void **state)
   const GsiVirtualStorage *virtual = gsi_registry_virtual_storage (registry, "");
   GsiInstance *cache = gsi_registry_get (registry, GS_KIND_CACHE, NULL);
   g_autofree char *printed = gsi_registry_print (registry);
+  g_autofree char *log_file = g_build_filename (fixture->folder, "b.log", NULL);
   g_autoptr (GsiRegistry) again = NULL;
 
   assert_non_null (virtual);
@@ -206,7 +207,7 @@ test_what_is_there_can_be_found (void **state)
   assert_ptr_equal (gsi_registry_all (registry, GS_KIND_CACHE)[0], cache);
   assert_null (gsi_registry_all (registry, GS_KIND_CACHE)[2]);
   assert_int_equal (gsi_options_integer (gsi_registry_server (registry), "workers"), 3);
-  assert_string_equal (gsi_options_string (gsi_registry_server (registry), "state_dir"), fixture->folder);
+  assert_string_equal (gsi_options_string (gsi_registry_server (registry), "log_file"), log_file);
   assert_has (printed, "    secret: \"********\"\n");
   assert_null (strstr (printed, "s3cret"));
   assert_has (printed, "    lower: base\n");
