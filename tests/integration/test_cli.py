@@ -30,7 +30,7 @@ class WithoutServer(TestCase):
 
     def test_every_verb_teaches(self):
         verbs = {"repo": ("create", "list", "show", "delete", "rename", "size"), "token": ("create", "list", "revoke"),
-                 "plugin": ("list", "show"), "call": ("",), "methods": ("",), "version": ("",), "completion": ("",)}
+                 "plugin": ("list", "show", "reference"), "call": ("",), "methods": ("",), "version": ("",), "completion": ("",)}
         for command, names in verbs.items():
             for name in names:
                 words = [command] + ([name] if name else [])
@@ -146,6 +146,11 @@ class WithoutServer(TestCase):
             self.assertTrue(all(slot["filled"] for slot in shown["slots"] if slot["required"]))
             text = run_program("plugin", "show", name, *plugins)
             self.assertMentions(text.stdout, plugin["name"], plugin["version"], plugin["path"])
+
+    def test_the_configuration_reference_is_up_to_date(self):
+        printed = run_program("plugin", "reference", "--plugin-path", gitstead_test.PLUGINS).stdout
+        with open(os.path.join(gitstead_test.SOURCE, "docs/reference/config.md")) as file:
+            self.assertEqual(printed, file.read(), "write it anew: gitstead plugin reference > docs/reference/config.md")
 
     def test_plugin_names_that_do_not_fit(self):
         plugins = ("--plugin-path", gitstead_test.PLUGINS)
