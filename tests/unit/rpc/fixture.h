@@ -41,11 +41,12 @@ typedef gboolean (*Play) (Fixture *f, GsiCall *call, GError **error);
 struct Fixture
 {
   GsiRpcLimits limits;
-  guint n_workers, queue, n_stream_threads;
+  guint n_workers, queue, n_stream_threads, stream_queue;
   GsiPool *workers, *streams;
   GsiMetrics *metrics;
   GsiLog *log;
   int log_fd;
+  gboolean quiet; /* no trace, no debug log */
   GsiRpc *rpc;
 
   GsMutex lock;
@@ -80,6 +81,7 @@ struct FakeStream
   Fixture *f;
   gboolean flows; /* what accept says */
   guint n_accepts;
+  Wait *wait;
   void (*on_accept) (FakeStream *stream);
 };
 
@@ -96,6 +98,7 @@ void fixture_call (Fixture *f, Wait *wait, guint32 method, const char *path, con
 GBytes *fixture_request (const char *path);
 void wait_over (Wait *wait);
 gboolean wait_is_over (Wait *wait);
+void wait_over_quietly (Wait *wait); /* no assert: for threads of the test */
 void wait_clear (Wait *wait);
 #define expect_end(wait_, code_, says_)                                                                                \
   _expect_end ((wait_), (code_), (says_), __FILE__, __LINE__)
