@@ -160,6 +160,8 @@ struct GsHost
   void (*call_ready) (const GsHost *host, GsCallHandle call);
   /** Renders a GS_PAGE_*. *full*. @ret_ok says whether the state it shows is good. May take milliseconds. */
   GBytes *(*page) (const GsHost *host, const char *page, gboolean *ret_ok);
+  /** Random per start of the server, so that clients see a restart: what Server/Hello tells. 0 = not known. */
+  guint64 epoch;
 };
 
 G_END_DECLS

@@ -65,7 +65,7 @@ guint64 gsi_timer_add (GsiTimers *timers, gint64 delay_us, GsiWork work, gpointe
 /** TRUE: it will not run. FALSE: it ran, is running, is queued on the pool, or is not known. Never blocks. */
 gboolean gsi_timer_cancel (GsiTimers *timers, guint64 timer);
 
-/** Drops all timers without running them and joins the thread. Idempotent. */
+/** Joins the thread: nothing fires any more. What did not fire can still be cancelled, until free. Idempotent. */
 void gsi_timers_stop (GsiTimers *timers);
 
 #endif

@@ -22,6 +22,12 @@ gsi_router_new (const GsiRouterConfig *config)
 }
 
 void
+gsi_router_stop (GsiRouter *router)
+{
+  gsi_settler_stop (router->settler);
+}
+
+void
 gsi_router_free (GsiRouter *router)
 {
   if (router == NULL)

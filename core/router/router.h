@@ -51,6 +51,8 @@ typedef struct GsiRouter GsiRouter;
 
 /** *full*. Copies @config. */
 GsiRouter *gsi_router_new (const GsiRouterConfig *config);
+/** No new round of settling begins, and none is running when it returns. The timers have been stopped. */
+void gsi_router_stop (GsiRouter *router);
 /** After every call has ended. NULL is fine. */
 void gsi_router_free (GsiRouter *router);
 

@@ -13,8 +13,9 @@ struct GsiSettler
   GsCond idle;
   GHashTable *claimed; /* of GsTxId *: writes under way in this process */
   GHashTable *wanted;  /* of GsiStorage *: rounds asked for */
-  guint64 timer;
-  gboolean running, stopping;
+  gboolean armed;   /* a timer is set, or a round is under way */
+  gboolean working; /* a round is under way */
+  gboolean stopping;
 };
 
 static guint
@@ -44,23 +45,19 @@ gsi_settler_new (GsiRouter *router)
 }
 
 void
+gsi_settler_stop (GsiSettler *settler)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&settler->lock);
+  settler->stopping = TRUE;
+  while (settler->working)
+    gs_cond_wait (&settler->idle, &settler->lock);
+}
+
+void
 gsi_settler_free (GsiSettler *settler)
 {
-  const GsHost *host;
-  guint64 timer;
   if (settler == NULL)
     return;
-  host = gsi_router_config (settler->router)->host;
-  gs_mutex_lock (&settler->lock);
-  settler->stopping = TRUE;
-  timer = settler->timer;
-  gs_mutex_unlock (&settler->lock);
-  if (timer != 0 && host->timer_cancel (host, timer))
-    settler->running = FALSE;
-  gs_mutex_lock (&settler->lock);
-  while (settler->running)
-    gs_cond_wait (&settler->idle, &settler->lock);
-  gs_mutex_unlock (&settler->lock);
   g_hash_table_destroy (settler->claimed);
   g_hash_table_destroy (settler->wanted);
   gs_cond_clear (&settler->idle);
@@ -220,26 +217,33 @@ gsi_router_recover (GsiRouter *router, GError **error)
 
 static void settler_arm (GsiSettler *settler);
 
+/* Takes what is wanted, unless the end has come. *full*. */
+static GPtrArray *
+settler_take (GsiSettler *settler)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&settler->lock);
+  GPtrArray *storages = g_ptr_array_new ();
+  GHashTableIter iter;
+  gpointer storage;
+  settler->working = !settler->stopping;
+  g_hash_table_iter_init (&iter, settler->wanted);
+  while (settler->working && g_hash_table_iter_next (&iter, &storage, NULL))
+    g_ptr_array_add (storages, storage);
+  g_hash_table_remove_all (settler->wanted);
+  return storages;
+}
+
 static void
 settler_work (gpointer user)
 {
   GsiSettler *settler = user;
   const GsHost *host = gsi_router_config (settler->router)->host;
-  g_autoptr (GPtrArray) storages = g_ptr_array_new ();
-  gboolean again = FALSE;
-  GHashTableIter iter;
-  gpointer storage;
+  g_autoptr (GPtrArray) storages = settler_take (settler);
+  gboolean again;
   GsIdentity identity;
   GsCall call;
 
   gsi_own_call_init (&call, &identity, "settle");
-  gs_mutex_lock (&settler->lock);
-  g_hash_table_iter_init (&iter, settler->wanted);
-  while (g_hash_table_iter_next (&iter, &storage, NULL))
-    g_ptr_array_add (storages, storage);
-  g_hash_table_remove_all (settler->wanted);
-  gs_mutex_unlock (&settler->lock);
-
   for (guint i = 0; i < storages->len; i++)
     {
       const GsiStorage *one = storages->pdata[i];
@@ -251,12 +255,11 @@ settler_work (gpointer user)
       gs_mutex_lock (&settler->lock);
       g_hash_table_add (settler->wanted, (gpointer) one);
       gs_mutex_unlock (&settler->lock);
-      again = TRUE;
     }
 
   gs_mutex_lock (&settler->lock);
-  settler->running = FALSE;
-  again = again || g_hash_table_size (settler->wanted) > 0;
+  settler->armed = settler->working = FALSE;
+  again = !settler->stopping && g_hash_table_size (settler->wanted) > 0;
   gs_cond_broadcast (&settler->idle);
   gs_mutex_unlock (&settler->lock);
   if (again)
@@ -267,20 +270,18 @@ static void
 settler_arm (GsiSettler *settler)
 {
   const GsHost *host = gsi_router_config (settler->router)->host;
-  guint64 timer;
   gs_mutex_lock (&settler->lock);
-  if (settler->running || settler->stopping)
+  if (settler->armed || settler->stopping)
     {
       gs_mutex_unlock (&settler->lock);
       return;
     }
-  settler->running = TRUE;
+  settler->armed = TRUE;
   gs_mutex_unlock (&settler->lock);
-  timer = host->timer (host, SETTLE_DELAY_US, settler_work, settler);
+  if (host->timer (host, SETTLE_DELAY_US, settler_work, settler) != 0)
+    return;
   gs_mutex_lock (&settler->lock);
-  if (timer == 0)
-    settler->running = FALSE;
-  settler->timer = timer;
+  settler->armed = FALSE; /* too many timers: the next failure asks again */
   gs_mutex_unlock (&settler->lock);
 }
 

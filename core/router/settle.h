@@ -13,7 +13,9 @@
 typedef struct GsiSettler GsiSettler;
 
 GsiSettler *gsi_settler_new (GsiRouter *router);
-/** Waits for a round under way. NULL is fine. */
+/** Waits for a round under way; no further one begins. Rounds whose timer was dropped are forgotten. */
+void gsi_settler_stop (GsiSettler *settler);
+/** After stop, or before anything was asked of it. NULL is fine. */
 void gsi_settler_free (GsiSettler *settler);
 /** Asks for a round on @storage, once, about a second from now; again until it succeeds. */
 void gsi_settler_later (GsiSettler *settler, const GsiStorage *storage);

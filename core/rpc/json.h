@@ -18,10 +18,9 @@ typedef enum
   GSI_JSON_MASK = 1 << 2      /* sensitive fields as "***", for logs */
 } GsiJsonFlags;
 
-/** Writes @message. *full* (g_free), *ret_len bytes before the NUL (ret_len may be NULL). NULL with INTERNAL
- *  when memory is short. */
+/** Writes @message. *full* (g_free), *ret_len bytes before the NUL (@ret_len may be NULL). */
 char *gsi_json_write (const GsiMethods *methods, const ProtobufCMessage *message, GsiJsonFlags flags,
-                      gsize *ret_len, GError **error);
+                      gsize *ret_len);
 
 /**
  * Reads one JSON object as a message of type @descriptor, into @arena. Nothing at all is the empty message.
@@ -31,5 +30,8 @@ char *gsi_json_write (const GsiMethods *methods, const ProtobufCMessage *message
 ProtobufCMessage *gsi_json_read (const GsiMethods *methods, GsArena *arena,
                                  const ProtobufCMessageDescriptor *descriptor, const char *text, gsize len,
                                  GError **error);
+
+/** Bytes of one element of a repeated field. Pure. */
+gsize gsi_json_member_size (ProtobufCType type);
 
 #endif
