@@ -164,6 +164,14 @@ conn_open (Lite *self, gboolean writer, GError **error)
   return conn;
 }
 
+/* What stands in the way of a configured path is for the operator to change. */
+static GsErrorCode
+path_error (int err)
+{
+  GsErrorCode code = gs_error_from_errno (err);
+  return code == GS_ERROR_UNAVAILABLE || code == GS_ERROR_DATA_LOSS ? code : GS_ERROR_FAILED_PRECONDITION;
+}
+
 /* Token verifiers are in the file: it is the server's alone. SQLite gives its side files the same mode. */
 static gboolean
 make_file (Lite *self, GError **error)
@@ -171,11 +179,11 @@ make_file (Lite *self, GError **error)
   g_autofree char *folder = g_path_get_dirname (self->path);
   int fd;
   if (g_mkdir_with_parents (folder, 0700) != 0)
-    return gs_fail (error, gs_error_from_errno (errno), "opening the metadata store: the folder %s cannot be made: %s",
+    return gs_fail (error, path_error (errno), "opening the metadata store: the folder %s cannot be made: %s",
                     folder, g_strerror (errno));
   fd = open (self->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
   if (fd < 0)
-    return gs_fail (error, gs_error_from_errno (errno),
+    return gs_fail (error, path_error (errno),
                     "opening the metadata store %s: %s; check the option “path” and the mode of the file and its folder",
                     self->path, g_strerror (errno));
   close (fd);
@@ -282,9 +290,9 @@ lite_take_writer (Lite *self, GsCall *call, const char *doing, GError **error)
 }
 
 LiteConn *
-lite_take_migrator (Lite *self, GsCall *call, const char *doing, GError **error)
+lite_take_migrator (Lite *self, GsCall *call, gboolean writer, const char *doing, GError **error)
 {
-  return take (self, call, TRUE, TRUE, doing, error);
+  return take (self, call, writer, TRUE, doing, error);
 }
 
 void

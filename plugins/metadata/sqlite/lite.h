@@ -64,11 +64,11 @@ void lite_close_all (Lite *self);
 /**
  * Take a connection, waiting as long as the call's deadline allows. The writer comes inside a BEGIN
  * IMMEDIATE. @doing is constant text. NULL with @error; FAILED_PRECONDITION while migrations are missing,
- * except for the migrator, which is the writer. Given back with lite_give.
+ * except for the migrator. Given back with lite_give.
  */
 LiteConn *lite_take_reader (Lite *self, GsCall *call, const char *doing, GError **error);
 LiteConn *lite_take_writer (Lite *self, GsCall *call, const char *doing, GError **error);
-LiteConn *lite_take_migrator (Lite *self, GsCall *call, const char *doing, GError **error);
+LiteConn *lite_take_migrator (Lite *self, GsCall *call, gboolean writer, const char *doing, GError **error);
 /** Gives a connection back. An open transaction is rolled back. */
 void lite_give (LiteConn *conn);
 /** Ends the writer's transaction durably. FALSE: UNKNOWN when it may have happened all the same. */

@@ -121,8 +121,10 @@ begin_empty (LiteConn *conn, GError **error)
 gboolean
 lite_migrate (Lite *self, GsCall *call, gboolean plan_only, guint *ret_pending, GError **error)
 {
-  /* The writer's transaction keeps a second process that starts at the same time out until this one is through. */
-  g_autoptr (LiteConn) conn = lite_take_migrator (self, call, "checking the schema of the metadata store", error);
+  /* Looking takes no write lock, or nobody could open the file while another process writes. The writer's transaction
+   * keeps a second process that migrates at the same time out until this one is through, and looks again. */
+  g_autoptr (LiteConn) conn
+      = lite_take_migrator (self, call, !plan_only, "checking the schema of the metadata store", error);
   gboolean empty;
   guint n = 0, pending;
   if (conn == NULL || !lite_check_ours (conn, &empty, error) || (!empty && !check_recorded (conn, &n, error)))
