@@ -215,6 +215,55 @@ test_reopen_follows_the_name (void **state)
 #define EACH 500
 
 static void *
+write_some (void *log)
+{
+  for (int i = 0; i < EACH; i++)
+    gsi_log ((GsiLog *) log, GS_LOG_INFO, "some", GS_NUMBER ("i", i));
+  return NULL;
+}
+
+/* Rotation under load: every record stands whole in one file or another. */
+static void
+test_reopen_while_writing (void **state)
+{
+  g_autofree char *folder = g_dir_make_tmp ("gitstead-log-XXXXXX", NULL);
+  g_autofree char *path = g_build_filename (folder, "log", NULL);
+  const GsiLogSettings settings = { .level = GS_LOG_INFO, .path = path };
+  GsiLog *log = gsi_log_new (&settings, NULL);
+  GsThread threads[WRITERS];
+  guint n_lines = 0;
+
+  for (guint i = 0; i < WRITERS; i++)
+    assert_int_equal (gs_thread_start (&threads[i], "writer", write_some, log), 0);
+  for (guint i = 0; i < 20; i++)
+    {
+      g_autofree char *old = g_strdup_printf ("%s.%u", path, i);
+      assert_int_equal (g_rename (path, old), 0);
+      assert_true (gsi_log_reopen (log, NULL));
+    }
+  for (guint i = 0; i < WRITERS; i++)
+    gs_thread_join (threads[i]);
+  gsi_log_free (log);
+  for (guint i = 0; i <= 20; i++)
+    {
+      g_autofree char *name = i < 20 ? g_strdup_printf ("%s.%u", path, i) : g_strdup (path);
+      g_autofree char *text = NULL;
+      assert_true (g_file_get_contents (name, &text, NULL, NULL));
+      for (const char *at = text; *at != '\0'; n_lines++)
+        {
+          const char *end = strchr (at, '\n');
+          assert_non_null (end);
+          assert_int_equal (at[4], '-'); /* each begins with a time … */
+          assert_ptr_equal (strstr (at, "Z info    some i="), at + strlen ("2025-01-31T12:00:00.123456")); /* … and is one */
+          at = end + 1;
+        }
+      assert_int_equal (g_unlink (name), 0);
+    }
+  assert_int_equal (n_lines, WRITERS * EACH);
+  assert_int_equal (g_rmdir (folder), 0);
+}
+
+static void *
 write_many (void *log)
 {
   for (int i = 0; i < EACH; i++)
@@ -287,6 +336,7 @@ main (void)
     cmocka_unit_test (test_levels_and_topics),
     cmocka_unit_test (test_repeats_are_counted),
     cmocka_unit_test (test_reopen_follows_the_name),
+    cmocka_unit_test (test_reopen_while_writing),
     cmocka_unit_test (test_lines_stay_whole),
     cmocka_unit_test (test_bad_settings),
   };
