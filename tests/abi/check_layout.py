@@ -108,8 +108,9 @@ status = 0
 if now != kept:
     status = 1
     sys.stdout.writelines(difflib.unified_diff(kept.splitlines(True), now.splitlines(True), 'layout.txt', 'the headers'))
-    print('\nThe layout of the plugin ABI has changed. If that is wanted: appended at an end, raise GS_ABI_MINOR; anything else,\n'
-          'raise GS_ABI_MAJOR (see the ledger for the time before the first release); then write the new layout with "ninja abi-layout-update".')
+    print('\nThe layout of the plugin ABI has changed. If that is wanted: appended at an end, raise GS_ABI_MINOR; anything\n'
+          'else, raise GS_ABI_MAJOR (see the ledger for the time before the first release); then write the new layout\n'
+          'with "ninja abi-layout-update".')
 if f'## {major}.{minor}\n' not in ledger:
     status = 1
     print(f'{options.ledger} has no section "## {major}.{minor}".')
