@@ -4,7 +4,6 @@
 
 #include "base/text.h"
 
-#include <math.h>
 #include <string.h>
 
 #define NAME_MAX_BYTES 128
@@ -175,11 +174,12 @@ gsi_metrics_get (GsiMetrics *metrics, guint32 type, const char *name, const char
 static void
 sum_add (GsiMetricSum *sum, double value)
 {
-  double whole = floor (value);
-  guint64 billionths = (guint64) llround ((value - whole) * 1e9);
+  /* Beyond this a double holds no fraction, and neither does the counter overflow soon. */
+  double most = MIN (value, 1e18), whole = (double) (guint64) most;
+  guint64 billionths = (guint64) ((most - whole) * 1e9 + 0.5);
 
   if (whole > 0)
-    __atomic_fetch_add (&sum->whole, (guint64) MIN (whole, 1e18), __ATOMIC_RELAXED);
+    __atomic_fetch_add (&sum->whole, (guint64) whole, __ATOMIC_RELAXED);
   if (billionths > 0)
     __atomic_fetch_add (&sum->billionths, billionths, __ATOMIC_RELAXED);
 }
@@ -212,7 +212,7 @@ gsi_metric_update (GsMetric *metric, double value)
 {
   guint bucket = 0;
 
-  if (metric == NULL || isnan (value))
+  if (metric == NULL || value != value)
     return;
   switch (metric->type)
     {
@@ -238,7 +238,7 @@ gsi_metric_add (GsMetric *metric, double delta)
 {
   guint64 before, after;
 
-  if (metric == NULL || metric->type != GS_METRIC_GAUGE || isnan (delta))
+  if (metric == NULL || metric->type != GS_METRIC_GAUGE || delta != delta)
     return;
   before = __atomic_load_n (&metric->u.bits, __ATOMIC_RELAXED);
   do

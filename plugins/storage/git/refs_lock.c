@@ -167,13 +167,13 @@ void
 ref_prune_dirs (RefStore *store, const char *name)
 {
   g_autofree char *path = g_strdup (name);
-  const char *keep = strchr (path, '/');
   char *slash;
-  /* "refs/heads" stays. */
-  keep = keep ? strchr (keep + 1, '/') : NULL;
-  while (keep != NULL && (slash = strrchr (path, '/')) != NULL && slash > keep)
+  while ((slash = strrchr (path, '/')) != NULL)
     {
       *slash = '\0';
+      /* git keeps any directory directly below refs/; a refused write to an invented one shall leave nothing, though. */
+      if (strcmp (path, "refs") == 0 || strcmp (path, "refs/heads") == 0 || strcmp (path, "refs/tags") == 0)
+        return;
       if (unlinkat (store->dirfd, path, AT_REMOVEDIR) != 0 && errno != ENOENT)
         return;
     }
