@@ -154,7 +154,10 @@ find_missing (Repo *repo, RefView *view, const RefView *before, GError **error)
           if ((order = strcmp (old.name, entry.name)) >= 0)
             break;
         }
-      if (k < n_before && order == 0 && gs_oid_equal (&old.oid, &entry.oid) && !before->missing[k])
+      /* The ref store has looked at some of them already. */
+      if (entry.missing)
+        view->missing[i] = TRUE;
+      if (entry.missing || (k < n_before && order == 0 && gs_oid_equal (&old.oid, &entry.oid) && !before->missing[k]))
         continue;
       g_array_append_val (oids, entry.oid);
       g_array_append_val (index, i);
@@ -477,7 +480,7 @@ ls_refs_answer (Repo *repo, LsRefs *ask, GError **error)
     {
       if (view_head (repo, view, &entry))
         ls_refs_line (out, ask, "HEAD", &entry, target);
-      else if (ask->unborn && ask->symrefs && !ref_name_hidden (repo->refs, target))
+      else if (*target != '\0' && ask->unborn && ask->symrefs && !ref_name_hidden (repo->refs, target))
         ls_refs_line (out, ask, "HEAD", NULL, target);
     }
   for (guint i = 0; i < ask->prefixes->len; i++)

@@ -188,6 +188,7 @@ prepare_refs (Txn *txn, GsCall *call, const GsRefUpdate *updates, gsize n, gbool
   g_autofree GsRefVerdict *verdicts = g_new0 (GsRefVerdict, MAX (n, 1));
   gsize n_left = 0;
   gboolean done;
+  PeelIn in;
   for (gsize i = 0; i < n; i++)
     if (txn->verdicts[i].code == GS_OK)
       {
@@ -202,11 +203,11 @@ prepare_refs (Txn *txn, GsCall *call, const GsRefUpdate *updates, gsize n, gbool
     }
   if (n_left == 0)
     return TRUE;
-  if (!objects_prepare_begin (txn->repo, txn->quarantine, error))
+  if (!objects_peel_in_quarantine (txn->repo, txn->quarantine, &in, error))
     return FALSE;
-  done = ref_store_prepare (txn->repo->refs, call, &txn->txid, left, n_left, atomic, txn->quarantine, verdicts, &txn->refs,
-                            error);
-  objects_prepare_end (txn->repo);
+  done = ref_store_prepare_with (txn->repo->refs, call, &txn->txid, left, n_left, atomic, txn->quarantine, objects_peel, &in,
+                                 verdicts, &txn->refs, error);
+  objects_peel_done (&in);
   for (gsize i = 0; i < n_left; i++)
     if (done)
       txn->verdicts[index[i]] = verdicts[i];

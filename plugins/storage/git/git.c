@@ -89,7 +89,6 @@ repo_free (Repo *repo)
   if (repo->refs != NULL)
     ref_store_free (repo->refs);
   g_ptr_array_unref (repo->handles);
-  g_ptr_array_unref (repo->preparing);
   g_hash_table_unref (repo->quarantines);
   gs_mutex_clear (&repo->stamp_lock);
   gs_mutex_clear (&repo->lock);
@@ -97,6 +96,15 @@ repo_free (Repo *repo)
   g_free (repo->dir);
   g_free (repo->objects);
   g_free (repo);
+}
+
+static void
+note_ref (gpointer user, GsLogLevel level, const char *event, const char *name)
+{
+  const Repo *repo = ((const PeelIn *) user)->repo;
+  const GsField fields[] = { GS_TEXT ("replica", repo->path), GS_TEXT ("name", name) };
+  g_autofree char *full = g_strconcat ("storage.", event, NULL);
+  repo->storage->host->log (repo->storage->host, level, full, fields, G_N_ELEMENTS (fields));
 }
 
 static Repo *
@@ -127,13 +135,14 @@ repo_new (Storage *storage, const GsRepo *repo, GError **error)
   open->id = repo->id;
   open->format = record.format;
   open->handles = g_ptr_array_new ();
-  open->preparing = g_ptr_array_new ();
   open->quarantines = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   gs_mutex_init (&open->stamp_lock);
   gs_mutex_init (&open->lock);
+  open->peel_in.repo = open;
   const RefStoreOptions options = { .format = record.format,
                                     .peel = objects_peel,
-                                    .user = open,
+                                    .note = note_ref,
+                                    .user = &open->peel_in,
                                     .lock_wait_us = storage->lock_wait_us,
                                     .bulk_threshold = BULK_THRESHOLD,
                                     .pack_threshold = PACK_THRESHOLD,

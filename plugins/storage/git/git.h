@@ -88,6 +88,13 @@ typedef struct
   GsDigest digest;
 } ReplicaRecord;
 
+/** Where objects_peel looks. */
+typedef struct
+{
+  Repo *repo;
+  struct ObjectHandle *handle; /* NULL = an idle one of the repository */
+} PeelIn;
+
 struct Repo
 {
   Storage *storage;
@@ -97,6 +104,7 @@ struct Repo
   guint64 id;
   GsObjectFormat format;
   RefStore *refs;
+  PeelIn peel_in; /* the ref store's */
 
   /* under storage->lock */
   guint users;
@@ -108,7 +116,6 @@ struct Repo
 
   GsMutex lock;         /* what follows */
   GPtrArray *handles;   /* idle ObjectHandle (objects.c) */
-  GPtrArray *preparing; /* PreparingThread (objects.c) */
   GHashTable *quarantines; /* names of those of this process */
   struct RefView *view; /* advertise.c: the last one made */
 };
@@ -233,11 +240,11 @@ void ref_view_unref (struct RefView *view);
 
 /* ------------------------------------------------------------------------------------- objects.c */
 
-/** For RefStoreOptions.peel; @user is the Repo. */
+/** For RefStoreOptions.peel; @user is a PeelIn. */
 gboolean objects_peel (gpointer user, const GsOid *oid, GsOid *ret_peeled, gboolean *ret_is_commit, GError **error);
-/** Between these two, objects_peel on this thread also sees the quarantine's objects. */
-gboolean objects_prepare_begin (Repo *repo, const char *quarantine, GError **error);
-void objects_prepare_end (Repo *repo);
+/** A PeelIn that also sees the quarantine's objects; until objects_peel_done, on this thread. */
+gboolean objects_peel_in_quarantine (Repo *repo, const char *quarantine, PeelIn *ret_in, GError **error);
+void objects_peel_done (PeelIn *in);
 /** Present in the repository itself? Sets @ret_present[i] for each of @n ids. */
 gboolean objects_present (Repo *repo, const GsOid *oids, gsize n, gboolean *ret_present, GError **error);
 void objects_drop_handles (Repo *repo);

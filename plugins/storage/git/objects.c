@@ -16,12 +16,6 @@ struct ObjectHandle
   git_odb *odb;
 };
 
-typedef struct
-{
-  pthread_t thread;
-  ObjectHandle *handle;
-} PreparingThread;
-
 /* ---------------------------------------------------------------------------------------- library */
 
 gboolean
@@ -339,70 +333,41 @@ odb_peel (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsOid *ret_oid, Gs
 
 /* -------------------------------------------------------------------------------- for the ref store */
 
-static ObjectHandle *
-preparing_handle (Repo *repo)
-{
-  pthread_t me = pthread_self ();
-  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&repo->lock);
-  for (guint i = 0; i < repo->preparing->len; i++)
-    {
-      PreparingThread *preparing = repo->preparing->pdata[i];
-      if (pthread_equal (preparing->thread, me))
-        return preparing->handle;
-    }
-  return NULL;
-}
-
-gboolean
-objects_prepare_begin (Repo *repo, const char *quarantine, GError **error)
-{
-  g_autofree char *objects = quarantine != NULL ? quarantine_objects_dir (repo, quarantine) : NULL;
-  ObjectHandle *handle = handle_new (repo, objects, error);
-  if (handle == NULL)
-    return FALSE;
-  PreparingThread *preparing = g_new0 (PreparingThread, 1);
-  preparing->thread = pthread_self ();
-  preparing->handle = handle;
-  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&repo->lock);
-  g_ptr_array_add (repo->preparing, preparing);
-  return TRUE;
-}
-
-void
-objects_prepare_end (Repo *repo)
-{
-  pthread_t me = pthread_self ();
-  PreparingThread *mine = NULL;
-  gs_mutex_lock (&repo->lock);
-  for (guint i = 0; i < repo->preparing->len && mine == NULL; i++)
-    if (pthread_equal (((PreparingThread *) repo->preparing->pdata[i])->thread, me))
-      mine = g_ptr_array_steal_index_fast (repo->preparing, i);
-  gs_mutex_unlock (&repo->lock);
-  if (mine == NULL)
-    return;
-  handle_free (mine->handle);
-  g_free (mine);
-}
-
 gboolean
 objects_peel (gpointer user, const GsOid *oid, GsOid *ret_peeled, gboolean *ret_is_commit, GError **error)
 {
-  Repo *repo = user;
-  ObjectHandle *preparing = preparing_handle (repo);
-  ObjectHandle *handle = preparing != NULL ? preparing : odb_borrow (repo, error);
+  const PeelIn *in = user;
+  ObjectHandle *handle = in->handle != NULL ? in->handle : odb_borrow (in->repo, error);
   GsObjectType type;
   GsOid peeled;
   if (handle == NULL)
     return FALSE;
-  gboolean found = odb_peel (repo, handle, oid, &peeled, &type, error);
-  if (handle != preparing)
-    odb_return (repo, handle);
+  gboolean found = odb_peel (in->repo, handle, oid, &peeled, &type, error);
+  if (in->handle == NULL)
+    odb_return (in->repo, handle);
   if (!found)
     return FALSE;
   gboolean is_tag = !gs_oid_equal (&peeled, oid);
   *ret_peeled = is_tag ? peeled : (GsOid) { .len = 0 };
   *ret_is_commit = type == GS_OBJECT_COMMIT && !is_tag;
   return TRUE;
+}
+
+gboolean
+objects_peel_in_quarantine (Repo *repo, const char *quarantine, PeelIn *ret_in, GError **error)
+{
+  g_autofree char *objects = quarantine != NULL ? quarantine_objects_dir (repo, quarantine) : NULL;
+  ObjectHandle *handle = handle_new (repo, objects, error);
+  if (handle == NULL)
+    return FALSE;
+  *ret_in = (PeelIn) { repo, handle };
+  return TRUE;
+}
+
+void
+objects_peel_done (PeelIn *in)
+{
+  handle_free (in->handle);
 }
 
 gboolean

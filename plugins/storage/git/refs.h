@@ -109,7 +109,7 @@ gboolean ref_txn_voted (RefTxn *txn, const guint8 vote[32], GError **error);
  * removals; fsyncs every touched directory; then the new snapshot is visible to readers in this process at once.
  * The caller has moved the objects into place before. Keeps the journal record: ref_txn_finish drops it.
  * FALSE leaves the journal record for ref_store_resolve: free the transaction with ref_txn_abort, which then drops
- * nothing; its refs stay refused to writers until it is resolved.
+ * nothing (so it does between commit and finish); its refs stay refused to writers until it is resolved.
  */
 gboolean ref_txn_commit (RefTxn *txn, guint64 generation, GError **error);
 /** Drops the journal record and frees. After the replica's state record was stamped. */
