@@ -7,7 +7,8 @@
  * return a GError do not log it.
  *
  * Repeats: of each (event, instance) at most `repeats` records are written per second; the rest are counted
- * and reported as "log.repeated". Errors count like everything else. DEBUG is not limited.
+ * and reported as "log.repeated". Warnings and errors alone are limited: a fault that goes round in circles must not
+ * fill the disk, but the record of who did what (INFO) stays whole.
  */
 #ifndef GSI_BASE_LOG_H
 #define GSI_BASE_LOG_H
@@ -25,7 +26,7 @@ typedef struct
   GsLogLevel level;
   guint32 format;     /* GSI_LOG_TEXT or GSI_LOG_JSON */
   const char *path;   /* file to append to, made with mode 0640; NULL = standard error */
-  const char *topics; /* levels by event prefix, "storage=debug,rpc.call=warning"; the longest prefix wins; NULL = none */
+  const char *topics; /* levels by event prefix, "storage=debug,rpc.call=warning"; the longest wins; NULL = none */
   guint repeats;      /* per event and second; 0 = no limit */
 } GsiLogSettings;
 

@@ -76,6 +76,8 @@ fake_authorize (gpointer self, const GsIdentity *identity, GsScope scope, const 
   gs_mutex_lock (&f->lock);
   f->last_scope = scope;
   gs_mutex_unlock (&f->lock);
+  if (f->on_authorize != NULL)
+    f->on_authorize (f);
   if (identity->scope < scope || !g_str_has_prefix (path ? path : "", identity->prefix))
     return gs_fail (error, GS_ERROR_PERMISSION_DENIED, "%s may not do that", identity->name);
   return TRUE;
@@ -132,6 +134,12 @@ play_gate (Fixture *f, GsiCall *call, GError **error)
   gs_mutex_unlock (&f->lock);
   reply_empty (call);
   return TRUE;
+}
+
+gboolean
+play_gate_heeding (Fixture *f, GsiCall *call, GError **error)
+{
+  return play_gate (f, call, error) && gs_call_check (&call->base, "passing the gate", error);
 }
 
 gboolean
@@ -365,6 +373,16 @@ void
 wait_run (Fixture *f, guint n)
 {
   wait_for (f, met_run, GUINT_TO_POINTER (n), "handlers to begin");
+}
+
+GsCallHandle
+handle_of (Wait *wait)
+{
+  Fixture *f = wait->f;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&f->lock);
+  while (wait->handle == 0)
+    gs_cond_wait (&f->changed, &f->lock);
+  return wait->handle;
 }
 
 void

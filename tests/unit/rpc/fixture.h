@@ -58,6 +58,7 @@ struct Fixture
   guint n_at_gate;
   char *last_path, *last_storage;
   GsScope last_scope;
+  void (*on_authorize) (Fixture *f);
   Play play;           /* NULL: reply with the empty message of the method */
 };
 
@@ -108,11 +109,14 @@ void stream_init (FakeStream *stream, Fixture *f, gboolean flows);
 void stream_clear (FakeStream *stream);
 
 /* Plays. */
+/* As play_gate, but stops when it was cancelled meanwhile. */
+gboolean play_gate_heeding (Fixture *f, GsiCall *call, GError **error);
 gboolean play_gate (Fixture *f, GsiCall *call, GError **error); /* waits for the gate, then replies empty */
 gboolean play_until_cancelled (Fixture *f, GsiCall *call, GError **error);
 /* Waits until @n handlers stand at the gate / have begun. */
 void wait_at_gate (Fixture *f, guint n);
 void wait_run (Fixture *f, guint n);
+GsCallHandle handle_of (Wait *wait); /* waits until fixture_begin has it */
 void open_gate (Fixture *f);
 void note (Fixture *f, const char *step);
 char *taken_trace (Fixture *f); /* and empties it */

@@ -75,27 +75,17 @@ waits_for_its_peer (void **state)
   stream_clear (&stream);
 }
 
-static GsCallHandle
-handle_of (FakeStream *stream)
-{
-  Fixture *f = stream->f;
-  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&f->lock);
-  while (stream->wait->handle == 0)
-    gs_cond_wait (&f->changed, &f->lock);
-  return stream->wait->handle;
-}
-
 /* The peer connects while accept still runs. */
 static void
 ready_in_accept (FakeStream *stream)
 {
-  gsi_rpc_ready (stream->f->rpc, handle_of (stream));
+  gsi_rpc_ready (stream->f->rpc, handle_of (stream->wait));
 }
 
 static void
 cancel_in_accept (FakeStream *stream)
 {
-  gsi_rpc_cancel (stream->f->rpc, handle_of (stream));
+  gsi_rpc_cancel (stream->f->rpc, handle_of (stream->wait));
 }
 
 static void
