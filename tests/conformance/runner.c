@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs the contract cases of a plugin's kind as TAP: runner FILE.so [KEY=VALUE…]. "{tmp}" in a value is a fresh folder. */
+/* Runs the contract cases of a plugin's kind as TAP: runner FILE.so [KEY=VALUE…]. "{tmp}" in a value is a fresh folder.
+ */
 #include "engine.h"
 #include "fakehost.h"
 #include "loadplugin.h"

@@ -51,11 +51,12 @@ check_one (LiteConn *conn, LiteQuery *query, GError **error)
   gint64 number = sqlite3_column_int64 (query->stmt, 0);
   const char *name = lite_text (query, 1);
   if (number > (gint64) SQL_N_MIGRATIONS)
-    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                    "opening the metadata store: %s was brought to schema version %" G_GINT64_FORMAT
-                    " (%s) by a newer Gitstead; this one knows up to %u. Start the newer version, or restore the backup "
-                    "that was made before the upgrade",
-                    conn->self->path, number, name, SQL_N_MIGRATIONS);
+    return gs_fail (
+        error, GS_ERROR_FAILED_PRECONDITION,
+        "opening the metadata store: %s was brought to schema version %" G_GINT64_FORMAT
+        " (%s) by a newer Gitstead; this one knows up to %u. Start the newer version, or restore the backup "
+        "that was made before the upgrade",
+        conn->self->path, number, name, SQL_N_MIGRATIONS);
   if (number < 1 || g_strcmp0 (lite_text (query, 2), sql_migrations[number - 1].checksum) != 0)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                     "opening the metadata store: schema version %" G_GINT64_FORMAT

@@ -12,8 +12,8 @@ store_open (Store *store, const char *file, const char *path, const char *auto_m
   store->plugin = load_plugin (file);
   store->ops = store->plugin->ops;
   store->host = fake_host_new ("metadata default");
-  store->config = fake_config_new (store->plugin, "path", path, "auto_migrate", auto_migrate, "busy_timeout", busy_timeout,
-                                   "readers", "2", NULL);
+  store->config = fake_config_new (store->plugin, "path", path, "auto_migrate", auto_migrate, "busy_timeout",
+                                   busy_timeout, "readers", "2", NULL);
   store->self = store->plugin->create (&store->host->host, fake_config_get (store->config), error);
   if (store->self == NULL)
     return FALSE;

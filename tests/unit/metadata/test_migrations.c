@@ -144,7 +144,8 @@ newer_schema (void **state)
   Store store;
   assert_true (store_open (&store, later, place->path, "true", "1s", NULL));
   store_close (&store);
-  refused (NOW, place->path, GS_ERROR_FAILED_PRECONDITION, "schema version 2 (later) by a newer Gitstead; this one knows up to 1");
+  refused (NOW, place->path, GS_ERROR_FAILED_PRECONDITION,
+           "schema version 2 (later) by a newer Gitstead; this one knows up to 1");
 }
 
 static void
@@ -155,7 +156,8 @@ changed_migration (void **state)
   assert_true (store_open (&store, NOW, place->path, "true", "1s", NULL));
   store_close (&store);
   run_sql (place->path, "UPDATE schema_migrations SET checksum = 'deadbeefdeadbeef'");
-  refused (NOW, place->path, GS_ERROR_FAILED_PRECONDITION, "made by other statements than this Gitstead has for it (checksum deadbeefdead)");
+  refused (NOW, place->path, GS_ERROR_FAILED_PRECONDITION,
+           "made by other statements than this Gitstead has for it (checksum deadbeefdead)");
 }
 
 static void

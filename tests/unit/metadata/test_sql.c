@@ -19,7 +19,7 @@ statements (void **state)
     {
       assert_non_null (sql_queries[i]);
       assert_null (strstr (sql_queries[i], "COLUMNS}")); /* fragments are in place */
-      assert_null (strchr (sql_queries[i], '?'));       /* parameters have names */
+      assert_null (strchr (sql_queries[i], '?'));        /* parameters have names */
     }
   for (guint i = 0; i < SQL_N_MIGRATIONS; i++)
     {
@@ -53,8 +53,8 @@ path_ranges (void **state)
   static const struct
   {
     const char *prefix, *after, *inside, *outside;
-  } rows[] = { { "", "", "a", NULL },           { "g/", "", "g/x", "g" },       { "g/", "", "g/\xf0\x9f\x98\x80", "g0" },
-               { "g/", "g/m", "g/m0", "g/m" },  { "g/", "a", "g/", "f" },       { "g/", "z", NULL, "g/x" },
+  } rows[] = { { "", "", "a", NULL },          { "g/", "", "g/x", "g" }, { "g/", "", "g/\xf0\x9f\x98\x80", "g0" },
+               { "g/", "g/m", "g/m0", "g/m" }, { "g/", "a", "g/", "f" }, { "g/", "z", NULL, "g/x" },
                { "g/", "g/", "g/a", "g/" } };
   for (gsize i = 0; i < G_N_ELEMENTS (rows); i++)
     {
@@ -78,8 +78,9 @@ updates_form (void **state)
   g_autoptr (GBytes) bytes = sql_updates_encode (updates, 2, &error);
   g_autofree char *text = NULL;
   g_autoptr (GArray) again = NULL;
-  static const char expected[] = "- ref:refs/heads/trunk HEAD\n"
-                                 "0000000000000000000000000000000000000000 ab00000000000000000000000000000000000000 refs/heads/ü\n";
+  static const char expected[]
+      = "- ref:refs/heads/trunk HEAD\n"
+        "0000000000000000000000000000000000000000 ab00000000000000000000000000000000000000 refs/heads/ü\n";
   gsize n;
   const char *data = g_bytes_get_data (bytes, &n);
   assert_int_equal (n, strlen (expected)); /* the form is on disk: it never changes */
@@ -94,7 +95,8 @@ updates_form (void **state)
 static void
 updates_refused (void **state)
 {
-  static const char *const bad[] = { "x", "\n", "- -\n", "- - \n", "- zz name\n", "abc - name\n", "- - name", "- -name\n" };
+  static const char *const bad[]
+      = { "x", "\n", "- -\n", "- - \n", "- zz name\n", "abc - name\n", "- - name", "- -name\n" };
   static const char *const names[] = { "", "a b", "a\nb", NULL };
   for (gsize i = 0; i < G_N_ELEMENTS (bad); i++)
     {
@@ -115,7 +117,8 @@ updates_refused (void **state)
 static void
 voters_form (void **state)
 {
-  static const char *const three[] = { "a", "b c", "ü", NULL }, *const bad[] = { "a\nb", NULL }, *const none[] = { NULL };
+  static const char *const three[] = { "a", "b c", "ü", NULL }, *const bad[] = { "a\nb", NULL },
+                           *const none[] = { NULL };
   g_autoptr (GError) error = NULL, second = NULL;
   g_autofree char *text = sql_voters_encode (three, NULL);
   g_auto (GStrv) again = sql_voters_decode (text);
@@ -131,7 +134,7 @@ int
 main (void)
 {
   const struct CMUnitTest tests[]
-      = { cmocka_unit_test (statements), cmocka_unit_test (path_keys),       cmocka_unit_test (path_ranges),
+      = { cmocka_unit_test (statements),   cmocka_unit_test (path_keys),       cmocka_unit_test (path_ranges),
           cmocka_unit_test (updates_form), cmocka_unit_test (updates_refused), cmocka_unit_test (voters_form) };
   return cmocka_run_group_tests_name ("metadata-sql", tests, NULL, NULL);
 }

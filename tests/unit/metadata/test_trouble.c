@@ -47,8 +47,8 @@ says (GError **error, int code, const char *text, const char *also)
 {
   assert_non_null (*error);
   if ((*error)->code != code || strstr ((*error)->message, text) == NULL || strstr ((*error)->message, also) == NULL)
-    fail_msg ("%s: %s (expected %s: … %s … %s)", gs_error_name ((*error)->code), (*error)->message, gs_error_name (code),
-              text, also);
+    fail_msg ("%s: %s (expected %s: … %s … %s)", gs_error_name ((*error)->code), (*error)->message,
+              gs_error_name (code), text, also);
   g_clear_error (error);
 }
 
@@ -61,7 +61,8 @@ not_a_database (void **state)
   g_autofree char *text = g_strnfill (20000, 'x');
   assert_true (g_file_set_contents (place->path, text, -1, NULL));
   assert_false (store_open (&store, NOW, place->path, "true", "1s", &error));
-  says (&error, GS_ERROR_DATA_LOSS, "is not an SQLite database; check the option “path”, or restore a backup", place->path);
+  says (&error, GS_ERROR_DATA_LOSS, "is not an SQLite database; check the option “path”, or restore a backup",
+        place->path);
   store_close (&store);
 }
 
@@ -96,8 +97,8 @@ damaged (void **state)
       if (store_find (&store, path, &error) == 0)
         {
           found = TRUE;
-          says (&error, GS_ERROR_DATA_LOSS, "the file is damaged; stop the server, keep a copy of the file and restore a backup",
-                place->path);
+          says (&error, GS_ERROR_DATA_LOSS,
+                "the file is damaged; stop the server, keep a copy of the file and restore a backup", place->path);
         }
     }
   assert_true (found);
@@ -203,7 +204,8 @@ late_while_busy (void **state)
   id = store_make_repo (&store, "a.git", NULL);
   blocker = block_writes (place->path);
   late = fake_call_new (40 * 1000);
-  assert_false (store_decide (&store, &late->call, id, 0, &error)); /* its own time counts, not the store's ten minutes */
+  assert_false (
+      store_decide (&store, &late->call, id, 0, &error)); /* its own time counts, not the store's ten minutes */
   says (&error, GS_ERROR_DEADLINE_EXCEEDED, "deciding a write", "time was up");
   fake_call_cancel (cancelled);
   assert_false (store_decide (&store, &cancelled->call, id, 0, &error));

@@ -101,8 +101,8 @@ access_open (Access *access, const char *anonymous, const char *peer_admin, cons
   access->host = fake_host_new ("access default");
   access->host->host.now_us = fake_clock;
   access->host->host.wall_us = fake_clock;
-  access->config = fake_config_new (access->plugin, "anonymous", anonymous, "peer_admin", peer_admin, "certificate_scope",
-                                    certificate, NULL);
+  access->config = fake_config_new (access->plugin, "anonymous", anonymous, "peer_admin", peer_admin,
+                                    "certificate_scope", certificate, NULL);
   access->call = fake_call_new (0);
   fake_host_add_need (access->host, "metadata", GS_KIND_METADATA, &access->metadata, &fake_ops);
   access->self = access->plugin->create (&access->host->host, fake_config_get (access->config), NULL);
@@ -174,7 +174,8 @@ anonymous_and_certificates (void **state)
 {
   Access access;
   GsCredentials none = { .size = sizeof none, .kind = GS_CREDENTIALS_NONE };
-  GsCredentials certificate = { .size = sizeof certificate, .kind = GS_CREDENTIALS_CERTIFICATE, .certificate = "build-farm" };
+  GsCredentials certificate
+      = { .size = sizeof certificate, .kind = GS_CREDENTIALS_CERTIFICATE, .certificate = "build-farm" };
   access_open (&access, "none", "true", "none");
   assert_int_equal (enter (&access, &none, NULL), -1);
   assert_int_equal (enter (&access, &certificate, NULL), -1);
@@ -260,7 +261,8 @@ store_fails (void **state)
   bearer.secret = secret;
   access.metadata.fail_code = GS_ERROR_UNAVAILABLE;
   assert_false (access.ops->authenticate (access.self, &access.call->call, &bearer, &identity, &error));
-  assert_int_equal (gs_error_code (error), GS_ERROR_UNAVAILABLE); /* not “wrong token”: clients would throw theirs away */
+  assert_int_equal (gs_error_code (error),
+                    GS_ERROR_UNAVAILABLE); /* not “wrong token”: clients would throw theirs away */
   assert_string_equal (error->message, "checking an access token: the disk is full");
   access.metadata.fail_code = GS_OK;
   assert_int_equal (enter (&access, &bearer, NULL), GS_SCOPE_WRITE); /* a failure is not kept */
@@ -290,9 +292,12 @@ ids_collide (void **state)
 int
 main (void)
 {
-  const struct CMUnitTest tests[]
-      = { cmocka_unit_test (peers),        cmocka_unit_test (anonymous_and_certificates), cmocka_unit_test (one_look_up_a_second),
-          cmocka_unit_test (many_unknown_ids), cmocka_unit_test (revoked_here),           cmocka_unit_test (store_fails),
-          cmocka_unit_test (ids_collide) };
+  const struct CMUnitTest tests[] = { cmocka_unit_test (peers),
+                                      cmocka_unit_test (anonymous_and_certificates),
+                                      cmocka_unit_test (one_look_up_a_second),
+                                      cmocka_unit_test (many_unknown_ids),
+                                      cmocka_unit_test (revoked_here),
+                                      cmocka_unit_test (store_fails),
+                                      cmocka_unit_test (ids_collide) };
   return cmocka_run_group_tests_name ("access-token", tests, NULL, NULL);
 }

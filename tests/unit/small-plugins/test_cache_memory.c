@@ -47,7 +47,8 @@ cache_close (Cache *cache)
 static void
 put (Cache *cache, const char *name, gsize n_bytes)
 {
-  g_autoptr (GBytes) key = g_bytes_new (name, strlen (name)), value = g_bytes_new_take (g_malloc0 (n_bytes + 1), n_bytes);
+  g_autoptr (GBytes) key = g_bytes_new (name, strlen (name)),
+                     value = g_bytes_new_take (g_malloc0 (n_bytes + 1), n_bytes);
   assert_true (cache->ops->store (cache->self, &cache->call->call, key, value, 0, NULL));
 }
 

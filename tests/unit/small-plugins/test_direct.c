@@ -44,7 +44,8 @@ plays (const char *flags, gsize min_copies, const char *events, const char *expe
   GsActions out = { sizeof out, text, add_action };
   for (gsize i = 0; i < setup.n_participants; i++)
     {
-      parts[i] = (GsParticipant) { sizeof parts[i], "node", strchr ("cC", flags[i]) != NULL, strchr ("CO", flags[i]) != NULL };
+      parts[i] = (GsParticipant){ sizeof parts[i], "node", strchr ("cC", flags[i]) != NULL,
+                                  strchr ("CO", flags[i]) != NULL };
       list[i] = &parts[i];
     }
   txn = ops->txn_new (self, &setup, NULL);
@@ -87,11 +88,11 @@ refusals (void **state)
 static void
 stray_events (void **state)
 {
-  plays ("C", 1, "S0", "");                                                 /* before the beginning */
+  plays ("C", 1, "S0", ""); /* before the beginning */
   plays ("C", 1, "BB", "stage0");
-  plays ("C", 1, "BDRA0T", "stage0");                                       /* nobody asked for a decision */
+  plays ("C", 1, "BDRA0T", "stage0"); /* nobody asked for a decision */
   plays ("C", 1, "BS0S0", "stage0 voter0 decide");
-  plays ("C", 1, "BS0A0", "stage0 voter0 decide");                          /* nobody said apply */
+  plays ("C", 1, "BS0A0", "stage0 voter0 decide"); /* nobody said apply */
   plays ("C", 1, "BS0DDRA0A0L0DR", "stage0 voter0 decide apply0 acknowledge");
   plays ("C", 1, "BL0L0DRA0", "stage0 abort0 fail:UNAVAILABLE");
 }
@@ -99,6 +100,7 @@ stray_events (void **state)
 int
 main (void)
 {
-  const struct CMUnitTest tests[] = { cmocka_unit_test (histories), cmocka_unit_test (refusals), cmocka_unit_test (stray_events) };
+  const struct CMUnitTest tests[]
+      = { cmocka_unit_test (histories), cmocka_unit_test (refusals), cmocka_unit_test (stray_events) };
   return cmocka_run_group_tests_name ("direct", tests, NULL, NULL);
 }

@@ -35,7 +35,8 @@ router_new (void **state)
   router->self = router->plugin->create (&router->host->host, NULL, NULL);
   for (int i = 0; i < N; i++)
     {
-      router->views[i] = (GsNodeView) { .size = sizeof (GsNodeView), .name = names[i], .zone = "", .weight = 1, .healthy = TRUE };
+      router->views[i]
+          = (GsNodeView){ .size = sizeof (GsNodeView), .name = names[i], .zone = "", .weight = 1, .healthy = TRUE };
       router->nodes[i] = &router->views[i];
     }
   *state = router;
@@ -147,7 +148,7 @@ less_busy_of_two (void **state)
       hits[pick (router, dice)]++;
     }
   assert_int_equal (hits[2], 0); /* of two drawn the other one is always less busy */
-  for (int i = 0; i < N; i++) /* 5000 expected, 61 the standard deviation */
+  for (int i = 0; i < N; i++)    /* 5000 expected, 61 the standard deviation */
     if (i != 2)
       assert_in_range (hits[i], 4600, 5400);
 }
