@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What an operation costs the server, beside nginx + git http-backend: bench/http.py [--refs N] [--rounds N]
+"""What an operation costs the server, beside nginx + git http-backend: bench/http-cost.py [--refs N] [--rounds N]
 
 Both servers hold the same repositories on loopback; what counts is the CPU time (user + system) of all processes
 of a server per operation, because a stock git client takes longer than a good server and hides it in wall time.
