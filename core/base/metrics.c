@@ -43,9 +43,9 @@ gsi_metrics_new (gsize max_series)
   metrics->collectors = g_array_new (FALSE, FALSE, sizeof (GsiMetricCollector));
   for (guint i = 0; i < G_N_ELEMENTS (metrics->refused); i++)
     metrics->refused[i].type = i + 1;
-  metrics->n_refused = gsi_metrics_get (metrics, GS_METRIC_COUNTER, "gitstead_metrics_refused_total",
-                                        "Registrations of metrics that were refused, most often by the cap on series.",
-                                        NULL);
+  metrics->n_refused
+      = gsi_metrics_get (metrics, GS_METRIC_COUNTER, "gitstead_metrics_refused_total",
+                         "Registrations of metrics that were refused, most often by the cap on series.", NULL);
   return metrics;
 }
 
@@ -68,7 +68,8 @@ static gsize
 name_length (const char *text, gboolean colon)
 {
   gsize n = 0;
-  while (g_ascii_isalpha (text[n]) || text[n] == '_' || (colon && text[n] == ':') || (n > 0 && g_ascii_isdigit (text[n])))
+  while (g_ascii_isalpha (text[n]) || text[n] == '_' || (colon && text[n] == ':')
+         || (n > 0 && g_ascii_isdigit (text[n])))
     n++;
   return n;
 }
@@ -155,8 +156,8 @@ gsi_metrics_get (GsiMetrics *metrics, guint32 type, const char *name, const char
   gsize len = name_length (name, TRUE);
 
   labels = labels != NULL ? labels : "";
-  if (type >= GS_METRIC_COUNTER && type <= GS_METRIC_HISTOGRAM && len > 0 && len <= NAME_MAX_BYTES
-      && name[len] == '\0' && labels_are_fine (labels))
+  if (type >= GS_METRIC_COUNTER && type <= GS_METRIC_HISTOGRAM && len > 0 && len <= NAME_MAX_BYTES && name[len] == '\0'
+      && labels_are_fine (labels))
     {
       g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&metrics->lock);
       metric = find_or_add (metrics, type, name, help != NULL ? help : "", labels);

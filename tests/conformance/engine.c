@@ -305,6 +305,7 @@ find_suite (guint32 kind)
     { GS_KIND_CONSISTENCY, "consistency", sizeof (GsConsistencyOps), conformance_consistency },
     { GS_KIND_CACHE, "cache", sizeof (GsCacheOps), conformance_cache },
     { GS_KIND_ACCESS, "access", sizeof (GsAccessOps), conformance_access },
+    { GS_KIND_STORAGE, "storage", sizeof (GsStorageOps), conformance_storage },
   };
   for (gsize i = 0; i < G_N_ELEMENTS (suites); i++)
     if (suites[i].kind == kind)

@@ -98,7 +98,7 @@ publish_rest (RefTxn *txn, GPtrArray *rest, GError **error)
   if (!txn->packed_lock)
     {
       ref_wait_init (&wait, txn->store, NULL);
-      switch (ref_lock_packed (txn->store, txn->marker, &wait, error))
+      switch (ref_lock_packed (txn->store, txn->marker, TRUE, &wait, error))
         {
         case LOCK_TAKEN:
           txn->packed_lock = TRUE;

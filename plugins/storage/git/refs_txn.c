@@ -284,7 +284,7 @@ take_packed_lock (Prep *prep, GError **error)
     needed |= !txn->refs[i].refused && txn->refs[i].route == ROUTE_PACKED;
   if (!needed)
     return TRUE;
-  switch (ref_lock_packed (prep->store, txn->marker, &prep->wait, error))
+  switch (ref_lock_packed (prep->store, txn->marker, FALSE, &prep->wait, error))
     {
     case LOCK_TAKEN:
       txn->packed_lock = TRUE;

@@ -570,7 +570,7 @@ advance (NtConn *conn)
   while (what == TAKE_MESSAGE || what == TAKE_AGAIN || (what == TAKE_NOTHING && conn->again));
   conn->parsing = FALSE;
   receive = what != TAKE_CLOSE && prepare_receive (conn, &vector);
-  tls_output = conn->tls != NULL && conn->tls_out->len > 0;
+  tls_output = conn->tls != NULL && (conn->tls_out->len > 0 || (conn->tls_ready && conn->tx.length > 0));
   gs_mutex_unlock (&conn->lock);
 
   if (tls_output)

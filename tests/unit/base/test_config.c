@@ -65,8 +65,9 @@ test_what_is_refused (void **state)
     const char *want[3];
   } cases[] = {
     { "a: 1\nb: 2\na: 3\n", { "f:3:1: \"a\" is given twice; the first time in line 1" } },
-    { "a: &x 1\nb: *x\n", { "f:1:4: anchors (\"&x\") are not taken: write the value out where it is wanted",
-                            "f:2:4: aliases (\"*x\") are not taken: write the value out" } },
+    { "a: &x 1\nb: *x\n",
+      { "f:1:4: anchors (\"&x\") are not taken: write the value out where it is wanted",
+        "f:2:4: aliases (\"*x\") are not taken: write the value out" } },
     { "a: !!int 1\n", { "f:1:4: tags (\"tag:yaml.org,2002:int\") are not taken: each option has its own type" } },
     { "a: !mine {b: c}\n", { "f:1:4: tags (\"!mine\") are not taken: each option has its own type" } },
     { "a: {<<: {b: c}}\n", { "f:1:5: merge keys (\"<<\") are not taken: write the values out" } },
@@ -74,7 +75,8 @@ test_what_is_refused (void **state)
     { "%YAML 1.1\n---\na: 1\n", { "f:1:1: directives (\"%…\") are not taken" } },
     { "- a\n", { "f:1:1: the file must be a mapping (\"key: value\"), not a sequence" } },
     { "? [a]\n: b\n", { "f:1:3: a key must be a plain word" } },
-    { "a: [1, 2\nb: 3\n", { "f:2:2: this is not YAML: did not find expected ',' or ']', while parsing a flow sequence" } },
+    { "a: [1, 2\nb: 3\n",
+      { "f:2:2: this is not YAML: did not find expected ',' or ']', while parsing a flow sequence" } },
     { "a: \"x\\0y\"\n", { "f:1:4: the text is not UTF-8, or has a zero byte in it" } },
     { "\"\": 1\n", { "f:1:1: a key must have 1 to 64 bytes" } },
   };
@@ -93,7 +95,8 @@ test_hostile_texts (void **state)
   {
     const char *bytes;
     gsize len;
-  } junk[] = { { "\xff\xfe\x00\x01", 4 }, { "a: \xc3\x28\n", 6 }, { "\0\0\0", 3 }, { "a: 'x", 5 }, { "{{{{", 4 }, { "a: b: c\n", 8 } };
+  } junk[] = { { "\xff\xfe\x00\x01", 4 }, { "a: \xc3\x28\n", 6 }, { "\0\0\0", 3 }, { "a: 'x", 5 }, { "{{{{", 4 },
+               { "a: b: c\n", 8 } };
 
   for (guint i = 0; i < 70000; i++)
     g_string_append (many, "1,");
@@ -177,7 +180,8 @@ test_includes_are_merged_in_order (void **state)
   write_file (files, "b.yaml", "list: [from-b]\nserver: {workers: 3}\n");
   write_file (files, "a.yaml", "list: [from-a]\n");
   write_file (files, ".hidden.yaml", "list: [hidden]\n");
-  config = gsi_config_load (write_file (files, "main.yml", "include: '*.yaml'\nlist: [own]\nserver: {name: x}\n"), problems);
+  config = gsi_config_load (write_file (files, "main.yml", "include: '*.yaml'\nlist: [own]\nserver: {name: x}\n"),
+                            problems);
   assert_int_equal (gsi_problems_count (problems), 0);
   list = gsi_node_get (gsi_config_root (config), "list");
   assert_int_equal (list->n_items, 3);
@@ -213,7 +217,8 @@ test_includes_that_fail (void **state)
   g_autoptr (GsiProblems) problems = gsi_problems_new ();
   g_autoptr (GsiConfigFile) config = NULL;
 
-  config = gsi_config_load (write_file (files, "main.yml", "include: [missing.yaml, 'none/*.yaml', {a: b}, main.yml]\n"), problems);
+  config = gsi_config_load (
+      write_file (files, "main.yml", "include: [missing.yaml, 'none/*.yaml', {a: b}, main.yml]\n"), problems);
   /* main.yml includes itself until it is deep enough; each time the others fail too. */
   assert_true (gsi_problems_count (problems) >= 4);
   {
@@ -232,7 +237,8 @@ test_files_that_are_none (void **state)
   g_autofree char *big = g_strnfill (1024 * 1024 + 1, '#');
   const char *big_path = write_file (files, "big.yaml", big);
   const char *paths[] = { "/dev/zero", files->folder, big_path, "/nowhere/x.yaml" };
-  const char *want[] = { "it is not a regular file", "it is not a regular file", "it is larger than 1 MiB", "No such file" };
+  const char *want[]
+      = { "it is not a regular file", "it is not a regular file", "it is larger than 1 MiB", "No such file" };
 
   for (guint i = 0; i < G_N_ELEMENTS (paths); i++)
     {

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Crash reports: a child that dies says of what, which plugins it had and what it logged last, and dies by that signal. */
+/* Crash reports: a child that dies says of what, which plugins it had and what it logged last, and dies by that signal.
+ */
 #include "base/crash.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 

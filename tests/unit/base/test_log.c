@@ -63,19 +63,22 @@ assert_has (const char *text, const char *part)
 static void
 test_text_form (void **state)
 {
-  Sink sink = sink_new ((GsiLogSettings) { .level = GS_LOG_INFO });
+  Sink sink = sink_new ((GsiLogSettings){ .level = GS_LOG_INFO });
   GsTxId id;
   g_autofree char *text = NULL;
 
   memset (&id, 0xab, sizeof id);
   gsi_log_set_call (&id);
-  gsi_log (sink.log, GS_LOG_WARNING, "repo.refused", GS_TEXT ("path", "a b\n\x1b[1m"), GS_NUMBER ("n", -5), GS_TEXT ("none", NULL));
+  gsi_log (sink.log, GS_LOG_WARNING, "repo.refused", GS_TEXT ("path", "a b\n\x1b[1m"), GS_NUMBER ("n", -5),
+           GS_TEXT ("none", NULL));
   gsi_log_set_call (NULL);
   gsi_log (sink.log, GS_LOG_INFO, "plain");
   gsi_log (sink.log, GS_LOG_DEBUG, "hidden");
   gsi_log (NULL, GS_LOG_ERROR, "nowhere");
   text = sink_end (&sink);
-  assert_has (text, "Z warning repo.refused path=\"a b\\n\\x1b[1m\" n=-5 none=\"\" call=abababababababababababababababab thread=");
+  assert_has (
+      text,
+      "Z warning repo.refused path=\"a b\\n\\x1b[1m\" n=-5 none=\"\" call=abababababababababababababababab thread=");
   assert_has (text, "Z info    plain thread=");
   assert_null (strstr (text, "hidden"));
 }
@@ -83,8 +86,9 @@ test_text_form (void **state)
 static void
 test_json_form (void **state)
 {
-  Sink sink = sink_new ((GsiLogSettings) { .level = GS_LOG_DEBUG, .format = GSI_LOG_JSON });
-  const GsField fields[] = { GS_TEXT ("path", "q\"uote\xff"), GS_NUMBER ("n", 7), GS_TEXT ("event", "forged"), GS_TEXT ("call", "forged") };
+  Sink sink = sink_new ((GsiLogSettings){ .level = GS_LOG_DEBUG, .format = GSI_LOG_JSON });
+  const GsField fields[] = { GS_TEXT ("path", "q\"uote\xff"), GS_NUMBER ("n", 7), GS_TEXT ("event", "forged"),
+                             GS_TEXT ("call", "forged") };
   g_autofree char *text = NULL;
   json_t *line;
 
@@ -107,7 +111,7 @@ test_json_form (void **state)
 static void
 test_long_records_are_cut (void **state)
 {
-  Sink sink = sink_new ((GsiLogSettings) { .level = GS_LOG_INFO, .format = GSI_LOG_JSON });
+  Sink sink = sink_new ((GsiLogSettings){ .level = GS_LOG_INFO, .format = GSI_LOG_JSON });
   g_autofree char *filler = g_strnfill (100000, 'x');
   g_autofree char *text = NULL;
   GsField fields[20];
@@ -129,7 +133,7 @@ test_long_records_are_cut (void **state)
 static void
 test_levels_and_topics (void **state)
 {
-  Sink sink = sink_new ((GsiLogSettings) { .level = GS_LOG_WARNING, .topics = "storage=debug, storage.gc=error" });
+  Sink sink = sink_new ((GsiLogSettings){ .level = GS_LOG_WARNING, .topics = "storage=debug, storage.gc=error" });
   const GsiLogSettings quiet = { .level = GS_LOG_ERROR }, bad = { .topics = "storage" };
   g_autoptr (GError) error = NULL;
 
@@ -150,7 +154,7 @@ test_levels_and_topics (void **state)
 static void
 test_repeats_are_counted (void **state)
 {
-  Sink sink = sink_new ((GsiLogSettings) { .level = GS_LOG_DEBUG, .repeats = 3 });
+  Sink sink = sink_new ((GsiLogSettings){ .level = GS_LOG_DEBUG, .repeats = 3 });
   g_autofree char *text = NULL;
   guint written = 0;
 
@@ -165,7 +169,8 @@ test_repeats_are_counted (void **state)
   /* Three a second, however long the loop took; what is missing is in the counts. */
   {
     guint64 counted = 0;
-    for (const char *at = text; (at = strstr (at, "log.repeated instance=\"cache default\" repeated=cache.failed count=")) != NULL; at++)
+    for (const char *at = text;
+         (at = strstr (at, "log.repeated instance=\"cache default\" repeated=cache.failed count=")) != NULL; at++)
       counted += g_ascii_strtoull (strstr (at, "count=") + 6, NULL, 10);
     assert_true (counted > 0);
     assert_int_equal (written + counted, 1000);
@@ -215,11 +220,62 @@ test_reopen_follows_the_name (void **state)
 #define EACH 500
 
 static void *
+write_some (void *log)
+{
+  for (int i = 0; i < EACH; i++)
+    gsi_log ((GsiLog *) log, GS_LOG_INFO, "some", GS_NUMBER ("i", i));
+  return NULL;
+}
+
+/* Rotation under load: every record stands whole in one file or another. */
+static void
+test_reopen_while_writing (void **state)
+{
+  g_autofree char *folder = g_dir_make_tmp ("gitstead-log-XXXXXX", NULL);
+  g_autofree char *path = g_build_filename (folder, "log", NULL);
+  const GsiLogSettings settings = { .level = GS_LOG_INFO, .path = path };
+  GsiLog *log = gsi_log_new (&settings, NULL);
+  GsThread threads[WRITERS];
+  guint n_lines = 0;
+
+  for (guint i = 0; i < WRITERS; i++)
+    assert_int_equal (gs_thread_start (&threads[i], "writer", write_some, log), 0);
+  for (guint i = 0; i < 20; i++)
+    {
+      g_autofree char *old = g_strdup_printf ("%s.%u", path, i);
+      assert_int_equal (g_rename (path, old), 0);
+      assert_true (gsi_log_reopen (log, NULL));
+    }
+  for (guint i = 0; i < WRITERS; i++)
+    gs_thread_join (threads[i]);
+  gsi_log_free (log);
+  for (guint i = 0; i <= 20; i++)
+    {
+      g_autofree char *name = i < 20 ? g_strdup_printf ("%s.%u", path, i) : g_strdup (path);
+      g_autofree char *text = NULL;
+      assert_true (g_file_get_contents (name, &text, NULL, NULL));
+      for (const char *at = text; *at != '\0'; n_lines++)
+        {
+          const char *end = strchr (at, '\n');
+          assert_non_null (end);
+          assert_int_equal (at[4], '-'); /* each begins with a time … */
+          assert_ptr_equal (strstr (at, "Z info    some i="),
+                            at + strlen ("2025-01-31T12:00:00.123456")); /* … and is one */
+          at = end + 1;
+        }
+      assert_int_equal (g_unlink (name), 0);
+    }
+  assert_int_equal (n_lines, WRITERS * EACH);
+  assert_int_equal (g_rmdir (folder), 0);
+}
+
+static void *
 write_many (void *log)
 {
   for (int i = 0; i < EACH; i++)
     {
-      gsi_log ((GsiLog *) log, GS_LOG_INFO, "many", GS_NUMBER ("i", i), GS_TEXT ("text", "some text that makes a longer line"));
+      gsi_log ((GsiLog *) log, GS_LOG_INFO, "many", GS_NUMBER ("i", i),
+               GS_TEXT ("text", "some text that makes a longer line"));
       if (i % 100 == 0)
         {
           const GsiLogSettings settings = { .level = GS_LOG_INFO };
@@ -233,7 +289,7 @@ write_many (void *log)
 static void
 test_lines_stay_whole (void **state)
 {
-  Sink sink = sink_new ((GsiLogSettings) { .level = GS_LOG_INFO, .format = GSI_LOG_JSON });
+  Sink sink = sink_new ((GsiLogSettings){ .level = GS_LOG_INFO, .format = GSI_LOG_JSON });
   GsThread threads[WRITERS];
   g_autofree char *text = NULL;
   g_auto (GStrv) lines = NULL;
@@ -287,6 +343,7 @@ main (void)
     cmocka_unit_test (test_levels_and_topics),
     cmocka_unit_test (test_repeats_are_counted),
     cmocka_unit_test (test_reopen_follows_the_name),
+    cmocka_unit_test (test_reopen_while_writing),
     cmocka_unit_test (test_lines_stay_whole),
     cmocka_unit_test (test_bad_settings),
   };

@@ -70,8 +70,9 @@ static void
 test_what_is_refused (void **state)
 {
   g_autoptr (GsiMetrics) metrics = gsi_metrics_new (4);
-  static const char *const labels[] = { "x", "x=1", "x=\"1", "x=\"1\",", "x=\"1\",x=\"2\"", "le=\"1\"", "__x=\"1\"", "x=\"a\nb\"",
-                                        "x=\"\\q\"", "1x=\"1\"", "x=\"\xff\"", "x=\"1\"y=\"2\"", "x=\"\\" };
+  static const char *const labels[]
+      = { "x",          "x=1",       "x=\"1",    "x=\"1\",",   "x=\"1\",x=\"2\"", "le=\"1\"", "__x=\"1\"",
+          "x=\"a\nb\"", "x=\"\\q\"", "1x=\"1\"", "x=\"\xff\"", "x=\"1\"y=\"2\"",  "x=\"\\" };
   GsMetric *refused = NULL;
   g_autofree char *text = NULL;
   guint n = 0;

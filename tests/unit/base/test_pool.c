@@ -223,7 +223,8 @@ test_every_taken_work_runs_once (void **state)
 {
   for (guint elastic = 0; elastic < 2; elastic++)
     {
-      Storm storm = { elastic ? gsi_pool_new_elastic ("storm", 4, 4, 50, NULL) : gsi_pool_new ("storm", 3, 16, NULL), 0, 0 };
+      Storm storm
+          = { elastic ? gsi_pool_new_elastic ("storm", 4, 4, 50, NULL) : gsi_pool_new ("storm", 3, 16, NULL), 0, 0 };
       GsThread threads[3];
       GsiPoolStats stats;
 
@@ -271,7 +272,7 @@ test_timers_fire_in_order (void **state)
   gate_init (&gate);
   for (guint i = 0; i < G_N_ELEMENTS (delays); i++)
     {
-      marks[i] = (Mark) { &gate, (char) ('a' + i) };
+      marks[i] = (Mark){ &gate, (char) ('a' + i) };
       assert_true (gsi_timer_add (timers, delays[i] * 10, note, &marks[i]) != 0);
     }
   assert_true (wait_for (&gate, &gate.n_done, 6));

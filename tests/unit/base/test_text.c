@@ -18,8 +18,10 @@ test_distance (void **state)
   {
     const char *a, *b;
     guint distance;
-  } cases[] = { { "", "", 0 },      { "", "abc", 3 },           { "workers", "workers", 0 }, { "wrokers", "workers", 1 },
-                { "sise", "size", 1 }, { "kitten", "sitting", 3 }, { "ca", "abc", 3 },          { "log_levle", "log_level", 1 } };
+  } cases[] = {
+    { "", "", 0 },         { "", "abc", 3 },           { "workers", "workers", 0 }, { "wrokers", "workers", 1 },
+    { "sise", "size", 1 }, { "kitten", "sitting", 3 }, { "ca", "abc", 3 },          { "log_levle", "log_level", 1 }
+  };
   g_autofree char *longer = g_strnfill (65, 'a');
 
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
@@ -88,7 +90,8 @@ test_sizes (void **state)
                 { "10MiB", 10 << 20, "10 MiB", "10MiB" },
                 { "3GiB", G_GINT64_CONSTANT (3) << 30, "3 GiB", "3GiB" },
                 { "2TiB", G_GINT64_CONSTANT (2) << 40, "2 TiB", "2TiB" } };
-  static const char *const wrong[] = { "", "x", "-1", "1.5MiB", "10 MiB", "10MB", "10mib", "99999999999999999999", "9000000TiB" };
+  static const char *const wrong[]
+      = { "", "x", "-1", "1.5MiB", "10 MiB", "10MB", "10mib", "99999999999999999999", "9000000TiB" };
   gint64 value = 77;
 
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A plugin of any kind for testing the registry: FAKE_KIND, FAKE_OPS, FAKE_NAME and FAKE_THREADS come from the build, FAKE_NEEDS
- * too where it has any. It writes its life to the file of the option "trace".
+ * A plugin of any kind for testing the registry: FAKE_KIND, FAKE_OPS, FAKE_NAME and FAKE_THREADS come from the build,
+ * FAKE_NEEDS too where it has any. It writes its life to the file of the option "trace".
  */
 #include "fake.h"
 
@@ -25,9 +25,15 @@ static const gpointer table[] = FAKE_TABLE (FAKE_OPS);
 
 static const GsOption options[] = {
   { .key = "trace", .type = GS_OPTION_PATH, .help = "File to write one line per step to." },
-  { .key = "fail", .type = GS_OPTION_CHOICE, .fallback = "none", .choices = "none|create|silent-create|start|silent-start",
+  { .key = "fail",
+    .type = GS_OPTION_CHOICE,
+    .fallback = "none",
+    .choices = "none|create|silent-create|start|silent-start",
     .help = "Step that fails." },
-  { .key = "work", .type = GS_OPTION_BOOL, .fallback = "false", .help = "Hand work to the host that ends only after stop." },
+  { .key = "work",
+    .type = GS_OPTION_BOOL,
+    .fallback = "false",
+    .help = "Hand work to the host that ends only after stop." },
   { .key = "count", .type = GS_OPTION_INT, .fallback = "3", .min = 1, .max = 10, .help = "A number." },
   { .key = "wait", .type = GS_OPTION_DURATION, .fallback = "1500ms", .min = 1000, .max = 60000000, .help = "A time." },
   { .key = "room", .type = GS_OPTION_SIZE, .fallback = "64KiB", .min = 1024, .max = 1 << 30, .help = "A size." },
@@ -159,5 +165,5 @@ destroy (gpointer data)
 }
 
 GS_PLUGIN_DEFINE (FAKE_OPS, .kind = FAKE_KIND, .threads = FAKE_THREADS, .name = FAKE_NAME, .version = "1.2.3",
-                  .summary = "A plugin for tests.", .license = "Apache-2.0", .options = options, .needs = need_rows, .ops = table,
-                  .create = create, .start = start, .drain = drain, .stop = stop, .destroy = destroy)
+                  .summary = "A plugin for tests.", .license = "Apache-2.0", .options = options, .needs = need_rows,
+                  .ops = table, .create = create, .start = start, .drain = drain, .stop = stop, .destroy = destroy)

@@ -16,7 +16,10 @@ fake_slot (void)
 {
 }
 
-#define FAKE_TABLE(Type_) { [0 ... sizeof (Type_) / sizeof (gpointer) - 1] = (gpointer) fake_slot }
+#define FAKE_TABLE(Type_)                                                                                              \
+  {                                                                                                                    \
+    [0 ... sizeof (Type_) / sizeof (gpointer) - 1] = (gpointer) fake_slot                                              \
+  }
 
 static inline gpointer
 fake_create (const GsHost *host, const GsConfig *config, GError **error)

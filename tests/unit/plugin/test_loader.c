@@ -207,8 +207,8 @@ test_version_rule (void **state)
     gboolean version, sizes;
   } cases[] = {
     { 1, 4, 200, 80, TRUE, TRUE },  { 1, 0, 120, 40, TRUE, TRUE }, /* older minor, smaller */
-    { 1, 5, 208, 96, FALSE, TRUE }, { 2, 0, 200, 80, FALSE, TRUE }, { 0, 4, 200, 80, FALSE, TRUE },
-    { 1, 4, 112, 80, TRUE, FALSE },
+    { 1, 5, 208, 96, FALSE, TRUE }, { 2, 0, 200, 80, FALSE, TRUE },
+    { 0, 4, 200, 80, FALSE, TRUE }, { 1, 4, 112, 80, TRUE, FALSE },
   };
 
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++)

@@ -14,9 +14,15 @@
 
 static const GsOption rows[] = {
   { .key = "path", .type = GS_OPTION_PATH, .flags = GS_OPTION_REQUIRED, .help = "Where." },
-  { .key = "size", .type = GS_OPTION_SIZE, .fallback = "10MiB", .min = 1024, .max = G_GINT64_CONSTANT (1) << 40, .help = "How much." },
+  { .key = "size",
+    .type = GS_OPTION_SIZE,
+    .fallback = "10MiB",
+    .min = 1024,
+    .max = G_GINT64_CONSTANT (1) << 40,
+    .help = "How much." },
   { .key = "timeout", .type = GS_OPTION_DURATION, .fallback = "2s", .help = "How long." },
   { .key = "count", .type = GS_OPTION_INT, .min = -5, .max = 5, .help = "How many." },
+  { .key = "least", .type = GS_OPTION_SIZE, .min = 4096, .max = G_MAXINT64, .help = "At least." },
   { .key = "on", .type = GS_OPTION_BOOL, .help = "Whether." },
   { .key = "mode", .type = GS_OPTION_CHOICE, .choices = "fast|safe", .fallback = "safe", .help = "How." },
   { .key = "listen", .type = GS_OPTION_LIST, .help = "Which." },
@@ -68,7 +74,8 @@ assert_problem (const char *yaml, const char *want)
 static void
 test_values_and_fallbacks (void **state)
 {
-  Checked checked = check ("plugin: x\npath: data/a\nsize: 64KiB\ncount: -3\non: true\nmode: fast\nlisten: [a, \"b c\"]\n");
+  Checked checked
+      = check ("plugin: x\npath: data/a\nsize: 64KiB\ncount: -3\non: true\nmode: fast\nlisten: [a, \"b c\"]\n");
   const GsConfig *config = gsi_options_config (checked.options);
 
   assert_int_equal (gsi_problems_count (checked.problems), 0);
@@ -90,14 +97,17 @@ static void
 test_mistakes_are_told_with_their_place (void **state)
 {
   assert_problem ("{}", "/etc/gitstead/a.yaml:1:1: cache main: the option \"path\" is missing: Where.");
-  assert_problem ("path: /x\nsise: 1MiB\n", "a.yaml:2:1: cache main: there is no option \"sise\"; did you mean \"size\"?");
-  assert_problem ("path: /x\nzzzzzzzz: 1\n", "a.yaml:2:1: cache main: there is no option \"zzzzzzzz\"; known: path, size");
+  assert_problem ("path: /x\nsise: 1MiB\n",
+                  "a.yaml:2:1: cache main: there is no option \"sise\"; did you mean \"size\"?");
+  assert_problem ("path: /x\nzzzzzzzz: 1\n",
+                  "a.yaml:2:1: cache main: there is no option \"zzzzzzzz\"; known: path, size");
   assert_problem ("path: /x\nplugim: 1\n", "did you mean \"plugin\"?");
   assert_problem ("path: /x\nsize: 10\n", "a.yaml:2:7: cache main: size must be from 1KiB to 1TiB, not 10");
   assert_problem ("path: /x\nsize: ten\n", "size wants a size such as 4096, 64KiB, 10MiB or 1GiB, not \"ten\"");
   assert_problem ("path: /x\ntimeout: 5\n", "timeout wants a duration such as 500ms, 10s, 5m, 2h or 1d, not \"5\"");
   assert_problem ("path: /x\ncount: 1.5\n", "count wants a whole number, not \"1.5\"");
   assert_problem ("path: /x\ncount: 6\n", "count must be from -5 to 5, not 6");
+  assert_problem ("path: /x\nleast: 1KiB\n", "least must be at least 4KiB, not 1KiB");
   assert_problem ("path: /x\non: yes\n", "on wants true or false, not \"yes\"");
   assert_problem ("path: /x\nmode: quick\n", "mode must be one of fast,safe, not \"quick\"");
   assert_problem ("path: /x\nmode: [fast]\n", "mode wants a choice, not a sequence");
@@ -105,7 +115,8 @@ test_mistakes_are_told_with_their_place (void **state)
   assert_problem ("path: /x\nlisten: [a, {b: c}]\n", "a.yaml:2:13: cache main: listen wants texts, not a mapping");
   assert_problem ("path: \"a\\tb\"\n", "path has a control character in it");
   assert_problem ("path: {file: /x}\n", "path wants a path, not a mapping");
-  assert_problem ("path: /x\npassword: {fil: /x}\n", "password wants one of {file: PATH}, {env: NAME} or {credential: NAME}");
+  assert_problem ("path: /x\npassword: {fil: /x}\n",
+                  "password wants one of {file: PATH}, {env: NAME} or {credential: NAME}");
 }
 
 static void
@@ -188,24 +199,26 @@ test_rows_are_checked (void **state)
 {
   assert_true (gsi_options_check_rows (rows, others, NULL));
   assert_true (gsi_options_check_rows (NULL, NULL, NULL));
-  assert_row_refused ((GsOption) { .key = "Bad", .type = GS_OPTION_INT, .help = "x" }, "[a-z][a-z0-9_]*");
-  assert_row_refused ((GsOption) { .key = "a", .type = 77, .help = "x" }, "no type 77");
-  assert_row_refused ((GsOption) { .key = "a", .type = GS_OPTION_INT }, "no help");
-  assert_row_refused ((GsOption) { .key = "a", .type = GS_OPTION_CHOICE, .help = "x" }, "choices");
-  assert_row_refused ((GsOption) { .key = "a", .type = GS_OPTION_CHOICE, .choices = "b|c", .fallback = "d", .help = "x" },
-                      "its fallback must be one of");
-  assert_row_refused ((GsOption) { .key = "a", .type = GS_OPTION_INT, .min = 3, .max = 1, .help = "x" }, "lower limit");
-  assert_row_refused ((GsOption) { .key = "a", .type = GS_OPTION_STRING, .max = 1, .help = "x" }, "limits belong to");
-  assert_row_refused ((GsOption) { .key = "a", .type = GS_OPTION_INT, .fallback = "1", .flags = GS_OPTION_REQUIRED, .help = "x" },
-                      "required and has a fallback");
-  assert_row_refused ((GsOption) { .key = "name", .type = GS_OPTION_INT, .help = "x" }, "taken");
+  assert_row_refused ((GsOption){ .key = "Bad", .type = GS_OPTION_INT, .help = "x" }, "[a-z][a-z0-9_]*");
+  assert_row_refused ((GsOption){ .key = "a", .type = 77, .help = "x" }, "no type 77");
+  assert_row_refused ((GsOption){ .key = "a", .type = GS_OPTION_INT }, "no help");
+  assert_row_refused ((GsOption){ .key = "a", .type = GS_OPTION_CHOICE, .help = "x" }, "choices");
+  assert_row_refused (
+      (GsOption){ .key = "a", .type = GS_OPTION_CHOICE, .choices = "b|c", .fallback = "d", .help = "x" },
+      "its fallback must be one of");
+  assert_row_refused ((GsOption){ .key = "a", .type = GS_OPTION_INT, .min = 3, .max = 1, .help = "x" }, "lower limit");
+  assert_row_refused ((GsOption){ .key = "a", .type = GS_OPTION_STRING, .max = 1, .help = "x" }, "limits belong to");
+  assert_row_refused (
+      (GsOption){ .key = "a", .type = GS_OPTION_INT, .fallback = "1", .flags = GS_OPTION_REQUIRED, .help = "x" },
+      "required and has a fallback");
+  assert_row_refused ((GsOption){ .key = "name", .type = GS_OPTION_INT, .help = "x" }, "taken");
 }
 
 int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_values_and_fallbacks), cmocka_unit_test (test_mistakes_are_told_with_their_place),
+    cmocka_unit_test (test_values_and_fallbacks),    cmocka_unit_test (test_mistakes_are_told_with_their_place),
     cmocka_unit_test (test_all_mistakes_in_one_run), cmocka_unit_test (test_secrets),
     cmocka_unit_test (test_rows_are_checked),
   };

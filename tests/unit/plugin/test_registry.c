@@ -55,8 +55,10 @@ set_up (void **state)
   fixture->metrics = gsi_metrics_new (100);
   fixture->pool = gsi_pool_new ("test", 2, 16, NULL);
   fixture->timers = gsi_timers_new (fixture->pool, 16, NULL);
-  fixture->setup = (GsiHostSetup) { .metrics = fixture->metrics, .pool = fixture->pool, .timers = fixture->timers,
-                                    .services = { NULL, no_method, no_begin, no_call, no_call, no_page } };
+  fixture->setup = (GsiHostSetup){ .metrics = fixture->metrics,
+                                   .pool = fixture->pool,
+                                   .timers = fixture->timers,
+                                   .services = { NULL, no_method, no_begin, no_call, no_call, no_page } };
   g_setenv ("GITSTEAD_PLUGIN_PATH", g_getenv ("GITSTEAD_TEST_FAKES"), TRUE);
   *state = fixture;
   return 0;
@@ -151,23 +153,23 @@ test_whole_life_in_order (void **state)
   gsi_registry_stop (registry, GSI_KINDS_ALL);
   gsi_registry_free (registry);
   seen = traced (fixture);
-  assert_string_equal (seen, "create metadata default\ncreate access default\ncreate cache base\ncreate cache default\n"
-                             "create storage one\ncreate storage two\ncreate routing main\ncreate consistency main\n"
-                             "create transport fake\n"
-                             "start metadata default\nstart access default\nstart cache base\nstart cache default\n"
-                             "start storage one\nstart storage two\nstart routing main\nstart consistency main\n"
-                             "start transport fake\n"
-                             "drain transport fake\nstop transport fake\n"
-                             "stop consistency main\nstop routing main\nstop storage two\n"
-                             /* what an instance gave to the pool ends before anything below it stops */
-                             "stop storage one\nworked storage one\n"
-                             "stop cache default\nstop cache base\nstop access default\nstop metadata default\n"
-                             "destroy transport fake\ndestroy consistency main\ndestroy routing main\ndestroy storage two\n"
-                             "destroy storage one\ndestroy cache default\ndestroy cache base\ndestroy access default\n"
-                             "destroy metadata default\n");
+  assert_string_equal (seen,
+                       "create metadata default\ncreate access default\ncreate cache base\ncreate cache default\n"
+                       "create storage one\ncreate storage two\ncreate routing main\ncreate consistency main\n"
+                       "create transport fake\n"
+                       "start metadata default\nstart access default\nstart cache base\nstart cache default\n"
+                       "start storage one\nstart storage two\nstart routing main\nstart consistency main\n"
+                       "start transport fake\n"
+                       "drain transport fake\nstop transport fake\n"
+                       "stop consistency main\nstop routing main\nstop storage two\n"
+                       /* what an instance gave to the pool ends before anything below it stops */
+                       "stop storage one\nworked storage one\n"
+                       "stop cache default\nstop cache base\nstop access default\nstop metadata default\n"
+                       "destroy transport fake\ndestroy consistency main\ndestroy routing main\ndestroy storage two\n"
+                       "destroy storage one\ndestroy cache default\ndestroy cache base\ndestroy access default\n"
+                       "destroy metadata default\n");
   page = gsi_metrics_render (fixture->metrics);
-  assert_has (g_bytes_get_data (page, NULL),
-              "gitstead_fake_starts_total{instance=\"storage one\",kind=\"fake\"} 1\n");
+  assert_has (g_bytes_get_data (page, NULL), "gitstead_fake_starts_total{instance=\"storage one\",kind=\"fake\"} 1\n");
 }
 
 static void
@@ -245,7 +247,8 @@ test_silent_failures_are_told (void **state)
 {
   Fixture *fixture = *state;
   g_autoptr (GError) error = NULL;
-  GsiRegistry *registry = parse (fixture, HEAD CACHE "storages: [{name: one, plugin: fake, fail: silent-start}]\n" TAIL, NULL);
+  GsiRegistry *registry
+      = parse (fixture, HEAD CACHE "storages: [{name: one, plugin: fake, fail: silent-start}]\n" TAIL, NULL);
   g_autofree char *bad = g_strdup_printf (HEAD "cache: {plugin: %s/cache-silent-create.so}\n" STORAGE TAIL,
                                           g_getenv ("GITSTEAD_TEST_BAD"));
 
@@ -259,7 +262,8 @@ test_silent_failures_are_told (void **state)
   assert_null (error);
   assert_false (gsi_registry_create (registry, &fixture->setup, &error));
   assert_true (g_error_matches (error, GS_ERROR, GS_ERROR_INTERNAL));
-  assert_has (error->message, "Creating cache default (plugin silent-create 1): its create function failed without saying why");
+  assert_has (error->message,
+              "Creating cache default (plugin silent-create 1): its create function failed without saying why");
   gsi_registry_free (registry);
 }
 
@@ -316,14 +320,19 @@ test_bad_configurations (void **state)
   {
     const char *yaml, *want;
   } cases[] = {
-    { HEAD CACHE STORAGE TAIL "transport: []\n", "gitstead.yaml:8:1: there is no section \"transport\"; did you mean \"transports\"?" },
-    { HEAD CACHE TAIL, "gitstead.yaml: there is no storage: add \"storages: [{name: NAME, plugin: PLUGIN}]\" (found: fake" },
+    { HEAD CACHE STORAGE TAIL "transport: []\n",
+      "gitstead.yaml:8:1: there is no section \"transport\"; did you mean \"transports\"?" },
+    { HEAD CACHE TAIL,
+      "gitstead.yaml: there is no storage: add \"storages: [{name: NAME, plugin: PLUGIN}]\" (found: fake" },
     { CACHE STORAGE TAIL "access: {plugin: fake}\n",
       "there is no metadata: add \"metadata: {plugin: PLUGIN}\" (found: fake" },
-    { CACHE STORAGE TAIL "access: {plugin: fake}\n", "gitstead.yaml:6:9: access default: it needs a metadata instance and there is none: add" },
+    { CACHE STORAGE TAIL "access: {plugin: fake}\n",
+      "gitstead.yaml:6:9: access default: it needs a metadata instance and there is none: add" },
     { HEAD CACHE STORAGE "transports: [{plugin: fake}]\n", "there is no virtual storage: add \"virtual_storages:" },
-    { HEAD CACHE "storages: [{plugin: fake}]\n" TAIL, "gitstead.yaml:4:12: storage: it has no name: add \"name: NAME\"" },
-    { HEAD CACHE "storages: [{name: one}]\n" TAIL, "storage: it does not say which plugin: add \"plugin: PLUGIN\" (found: fake" },
+    { HEAD CACHE "storages: [{plugin: fake}]\n" TAIL,
+      "gitstead.yaml:4:12: storage: it has no name: add \"name: NAME\"" },
+    { HEAD CACHE "storages: [{name: one}]\n" TAIL,
+      "storage: it does not say which plugin: add \"plugin: PLUGIN\" (found: fake" },
     { HEAD CACHE "storages: [{name: One, plugin: fake}]\n" TAIL, "storage: \"One\" is no name: want [a-z][a-z0-9-]*" },
     { HEAD CACHE "storages: [{name: one, plugin: fake}, {name: one, plugin: fake}]\n" TAIL,
       "there is another storage instance called \"one\"" },
@@ -331,15 +340,18 @@ test_bad_configurations (void **state)
       "gitstead.yaml:4:32: storage one: there is no storage plugin \"fakr\"; did you mean \"fake\"?" },
     { HEAD CACHE "storages: [{name: onne, plugin: fake}]\n" TAIL,
       "gitstead.yaml:6:27: virtual storage main: there is no storage \"one\"; did you mean \"onne\"?" },
-    { HEAD CACHE "storages: [{name: one, plugin: fake, cuont: 4}]\n" TAIL, "storage one: there is no option \"cuont\"; did you mean \"count\"?" },
-    { HEAD CACHE STORAGE
-      "virtual_storages: [{name: main, storages: [one], min_copies: 2, routing: {plugin: fake}, consistency: {plugin: fake}}]\n"
-      "transports: [{plugin: fake}]\n",
+    { HEAD CACHE "storages: [{name: one, plugin: fake, cuont: 4}]\n" TAIL,
+      "storage one: there is no option \"cuont\"; did you mean \"count\"?" },
+    { HEAD CACHE STORAGE "virtual_storages: [{name: main, storages: [one], min_copies: 2, routing: {plugin: fake}, "
+                         "consistency: {plugin: fake}}]\n"
+                         "transports: [{plugin: fake}]\n",
       "min_copies is 2, but it has only 1 storages, so it could never be written" },
-    { HEAD CACHE STORAGE "virtual_storages: [{name: main, storages: [one], consistency: {plugin: fake}}]\ntransports: [{plugin: fake}]\n",
+    { HEAD CACHE STORAGE
+      "virtual_storages: [{name: main, storages: [one], consistency: {plugin: fake}}]\ntransports: [{plugin: fake}]\n",
       "virtual storage main: it has no routing: add \"routing: {plugin: PLUGIN}\" (found: fake" },
     { HEAD STORAGE TAIL "cache: [{plugin: layer, lower: b}, {name: b, plugin: layer, lower: default}]\n",
-      "instances need each other in a circle, so none can be started first: cache default needs cache b needs cache default. "
+      "instances need each other in a circle, so none can be started first: cache default needs cache b needs cache "
+      "default. "
       "Change the line \"lower: …\" of cache b" },
     { HEAD STORAGE TAIL "cache: {plugin: layer, lower: default}\n", "cache default: lower names the instance itself" },
     { HEAD STORAGE TAIL "cache: {plugin: layer}\n", "cache default: it needs a cache instance and there is none" },
@@ -348,9 +360,12 @@ test_bad_configurations (void **state)
     { HEAD STORAGE TAIL "cache: [{plugin: layer, lower: basr}, {name: base, plugin: fake}]\n",
       "there is no cache instance \"basr\"; did you mean \"base\"?" },
     { "metadata: {plugin: serial}\naccess: {plugin: fake}\n" CACHE STORAGE TAIL,
-      "access default: its need \"metadata\" cannot be filled by metadata default, whose plugin \"serial\" takes only one call at a time" },
-    { HEAD CACHE STORAGE TAIL "server: {workers: 0, log_levle: info}\n", "server: workers must be from 1 to 1024, not 0" },
-    { HEAD CACHE STORAGE TAIL "server: {workers: 0, log_levle: info}\n", "there is no option \"log_levle\"; did you mean \"log_level\"?" },
+      "access default: its need \"metadata\" cannot be filled by metadata default, whose plugin \"serial\" takes only "
+      "one call at a time" },
+    { HEAD CACHE STORAGE TAIL "server: {workers: 0, log_levle: info}\n",
+      "server: workers must be from 1 to 1024, not 0" },
+    { HEAD CACHE STORAGE TAIL "server: {workers: 0, log_levle: info}\n",
+      "there is no option \"log_levle\"; did you mean \"log_level\"?" },
     { HEAD CACHE STORAGE TAIL "plugin_path: [{a: b}]\n", "plugin_path wants folders, not a mapping" },
     { "- a\n", "the file must be a mapping" },
     { "", "there is no metadata" },
@@ -366,7 +381,8 @@ test_all_mistakes_at_once (void **state)
   Fixture *fixture = *state;
   g_autoptr (GError) error = NULL;
 
-  assert_null (parse (fixture, "server: {quue: 1}\nstorages: [{name: one, plugin: fake, count: 11}]\nzzz: 1\n", &error));
+  assert_null (
+      parse (fixture, "server: {quue: 1}\nstorages: [{name: one, plugin: fake, count: 11}]\nzzz: 1\n", &error));
   assert_has (error->message, "did you mean \"queue\"?");
   assert_has (error->message, "count must be from 1 to 10");
   assert_has (error->message, "there is no section \"zzz\"");
@@ -437,7 +453,8 @@ test_turns_per_repository (void **state)
 {
   Fixture *fixture = *state;
   g_autoptr (GsiRegistry) registry = parse (fixture, good, NULL);
-  GsiInstance *two = gsi_registry_get (registry, GS_KIND_STORAGE, "two"), *one = gsi_registry_get (registry, GS_KIND_STORAGE, "one");
+  GsiInstance *two = gsi_registry_get (registry, GS_KIND_STORAGE, "two"),
+              *one = gsi_registry_get (registry, GS_KIND_STORAGE, "one");
   Turns turns = { .instance = two, .repository = 7 };
   GsCall call = { .size = sizeof call, .deadline_us = 0, .cancel_fd = no_fd };
   g_autoptr (GError) error = NULL;
@@ -470,18 +487,12 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
 #define TEST(function_) cmocka_unit_test_setup_teardown (function_, set_up, tear_down)
-    TEST (test_whole_life_in_order),
-    TEST (test_free_stops_what_runs),
-    TEST (test_what_is_there_can_be_found),
-    TEST (test_failed_start_stops_the_others),
-    TEST (test_silent_failures_are_told),
-    TEST (test_failed_create_destroys_the_others),
-    TEST (test_needs_must_be_started),
-    TEST (test_transport_wants_somebody_to_call),
-    TEST (test_bad_configurations),
-    TEST (test_all_mistakes_at_once),
-    TEST (test_cache_may_be_left_out),
-    TEST (test_files_that_cannot_be_read),
+    TEST (test_whole_life_in_order),        TEST (test_free_stops_what_runs),
+    TEST (test_what_is_there_can_be_found), TEST (test_failed_start_stops_the_others),
+    TEST (test_silent_failures_are_told),   TEST (test_failed_create_destroys_the_others),
+    TEST (test_needs_must_be_started),      TEST (test_transport_wants_somebody_to_call),
+    TEST (test_bad_configurations),         TEST (test_all_mistakes_at_once),
+    TEST (test_cache_may_be_left_out),      TEST (test_files_that_cannot_be_read),
     TEST (test_turns_per_repository),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);

@@ -193,6 +193,15 @@ repo_load (const char *dir)
   return repo;
 }
 
+Repo *
+repo_copy (const Repo *repo)
+{
+  g_autofree char *dir = g_dir_make_tmp ("gitstead-refs-XXXXXX", NULL);
+  const char *argv[] = { "cp", "-a", ".", dir, NULL };
+  assert_int_equal (run (repo, (char **) argv, NULL, NULL), 0);
+  return repo_load (dir);
+}
+
 void
 repo_free (Repo *repo)
 {

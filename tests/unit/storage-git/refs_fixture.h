@@ -28,6 +28,8 @@ Repo *repo_new (void);
 /** Opens what another process made with repo_save. */
 Repo *repo_load (const char *dir);
 void repo_save (const Repo *repo);
+/** A copy of the files of @repo elsewhere. repo_save must have been called. */
+Repo *repo_copy (const Repo *repo);
 void repo_free (Repo *repo);
 
 /** Standard options on @repo; change them before ref_store_open. */

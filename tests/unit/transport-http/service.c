@@ -416,7 +416,8 @@ static void
 run_json (Call *call)
 {
   gsize length = 0;
-  const char *text = g_bytes_get_data (call->payload, &length);
+  const char *data = g_bytes_get_data (call->payload, &length);
+  const char *text = data != NULL ? data : "";
   g_autofree char *reply = NULL;
   GBytes *payload;
   if (g_strstr_len (text, (gssize)length, "\"busy\"") != NULL)
@@ -452,6 +453,10 @@ run (void *user)
     run_grandchild (call);
   else
     run_stream (call);
+  gs_mutex_lock (&service.lock);
+  close (call->cancel_event);
+  call->cancel_event = -1;
+  gs_mutex_unlock (&service.lock);
   return NULL;
 }
 
@@ -539,7 +544,8 @@ static void
 cancel_locked (Call *call)
 {
   __atomic_store_n (&call->cancelled, 1, __ATOMIC_RELEASE);
-  eventfd_write (call->cancel_event, 1);
+  if (call->cancel_event >= 0)
+    eventfd_write (call->cancel_event, 1);
   gs_cond_broadcast (&service.changed);
 }
 
@@ -651,7 +657,6 @@ served_free (Served *served)
       gs_mutex_unlock (&service.lock);
       gs_thread_join (call->thread);
       g_bytes_unref (call->payload);
-      close (call->cancel_event);
       g_free (call->path);
       g_free (call->protocol);
       g_free (call);

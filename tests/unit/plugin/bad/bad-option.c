@@ -4,6 +4,8 @@
 
 static const gpointer table[] = FAKE_TABLE (GsCacheOps);
 
-static const GsOption options[] = { { .key = "limit", .type = GS_OPTION_INT, .fallback = "12", .min = 1, .max = 10, .help = "A limit." }, { .key = NULL } };
+static const GsOption options[]
+    = { { .key = "limit", .type = GS_OPTION_INT, .fallback = "12", .min = 1, .max = 10, .help = "A limit." },
+        { .key = NULL } };
 
 GS_PLUGIN_DEFINE (GsCacheOps, .name = "bad-option", .ops = table, .options = options, FAKE_CACHE)

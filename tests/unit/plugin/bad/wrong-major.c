@@ -8,9 +8,10 @@ GS_EXPORT const GsPlugin *gs_plugin_query (void);
 const GsPlugin *
 gs_plugin_query (void)
 {
-  static const GsPlugin plugin = { .abi = { GS_ABI_MAGIC, GS_ABI_MAJOR + 7, GS_ABI_MINOR, sizeof (GsPlugin), sizeof (GsCacheOps) },
-                                   .name = "wrong-major",
-                                   .ops = table,
-                                   FAKE_CACHE };
+  static const GsPlugin plugin
+      = { .abi = { GS_ABI_MAGIC, GS_ABI_MAJOR + 7, GS_ABI_MINOR, sizeof (GsPlugin), sizeof (GsCacheOps) },
+          .name = "wrong-major",
+          .ops = table,
+          FAKE_CACHE };
   return &plugin;
 }
