@@ -172,6 +172,24 @@ ref_store_peel (RefStore *store, GArray *need)
 
 /* --------------------------------------------------------------------------------------- packing */
 
+/** Does packed-refs have @ref with this very value? */
+static gboolean
+packed_has (RefStore *store, const LooseRef *ref, gboolean *ret_has, GError **error)
+{
+  g_autoptr (PackedFile) packed = ref_store_packed (store, error);
+  GsOid oid;
+  gsize i;
+  if (packed == NULL)
+    return FALSE;
+  *ret_has = FALSE;
+  if (packed_find (packed, ref->name, &i))
+    {
+      packed_oid (packed, i, &oid, NULL);
+      *ret_has = gs_oid_equal (&oid, &ref->oid);
+    }
+  return TRUE;
+}
+
 /** Deletes the loose file of @ref when it still holds what was packed; whoever is busy with it keeps it. */
 static gboolean
 prune_loose (RefStore *store, const LooseRef *ref, GError **error)
@@ -180,19 +198,21 @@ prune_loose (RefStore *store, const LooseRef *ref, GError **error)
   LooseState state;
   GsOid oid;
   LockOutcome locked;
-  gboolean ok = TRUE;
+  gboolean ok = TRUE, has = FALSE;
   if (!ref_name_take (store, ref->name, ref, &none))
     return TRUE;
   locked = ref_lock_file (store, ref->name, REF_PACK_MARKER, FALSE, &none, error);
   if (locked == LOCK_TAKEN)
     {
-      gboolean gone = FALSE;
+      /* It may have been deleted and made again with the same value since it was packed: then this file is all there
+       * is. Once packed-refs is seen to have it, nobody can take it out there without the lock that we hold. */
       ok = loose_read (store, ref->name, &state, &oid, error);
       if (ok && state == LOOSE_VALUE && gs_oid_equal (&oid, &ref->oid))
-        gone = unlinkat (store->dirfd, ref->name, 0) == 0;
+        ok = packed_has (store, ref, &has, error);
+      if (has)
+        unlinkat (store->dirfd, ref->name, 0);
       ref_unlock_file (store, ref->name);
-      if (gone)
-        ref_prune_dirs (store, ref->name);
+      ref_prune_dirs (store, ref->name);
     }
   ref_name_release (store, ref->name);
   return ok && locked != LOCK_FAILED;

@@ -171,6 +171,7 @@ typedef struct
   gint refs;
   GArray *dirs; /* LooseStamp */
   RefStamp head, packed;
+  PackedFile *pinned; /* what packed is the stamp of, so that its inode isn't reused */
 } RefStamps;
 
 void ref_stamps_unref (RefStamps *stamps);
