@@ -100,7 +100,7 @@ run_git (Stress *stress, const char *input, const char *arguments, char **ret_ou
         return FALSE;
       close (fd);
     }
-  command = g_strdup_printf ("exec git --git-dir=\"$1\" -c core.filesRefLockTimeout=60000 -c core.packedRefsTimeout=60000 "
+  command = g_strdup_printf ("exec git --git-dir=\"$1\" -c core.filesRefLockTimeout=60000 -c core.packedRefsTimeout=100 "
                              "-c user.name=s -c user.email=s@example.org %s <%s", arguments, path ? path : "/dev/null");
   {
     const char *argv[] = { "sh", "-c", command, "sh", stress->dir, NULL };
@@ -269,7 +269,7 @@ check_name (Actor *actor, RefSnapshot *snapshot, const char *name, const char *w
     fault (actor->stress, "%s: %s is said to have no object", who, name);
 }
 
-/** Leaves the lock of packed-refs to others at times: git waits for it up to a second between two tries. */
+/** Leaves the lock of packed-refs to others at times; git, which only polls for it, would hardly ever get it. */
 static void
 pace (Actor *actor, guint most_us)
 {
@@ -339,13 +339,13 @@ writes_own (void *user)
       for (guint i = 0; i < n; i++)
         {
           guint which = (first + i * 7) % N_OWN;
-          gboolean delete = which != 0 && g_rand_int_range (actor->rand, 0, 8) == 0;
+          gboolean delete = which != 0 && g_rand_int_range (actor->rand, 0, 12) == 0;
           batch[i] = names[which];
           values[i] = delete ? -1 : (int) fresh_value (actor);
         }
       write_model (actor, batch, values, n);
       check_names (actor, names, N_OWN, "writer");
-      pace (actor, 20 * 1000);
+      pace (actor, 60 * 1000);
     }
   for (guint i = 0; i < N_OWN; i++)
     g_free (names[i]);
@@ -370,7 +370,7 @@ swaps (void *user)
       now = then;
       check_names (actor, names, 3, "swapper");
       g_atomic_int_inc (&actor->stress->swaps);
-      pace (actor, 100 * 1000);
+      pace (actor, 400 * 1000);
     }
   for (guint i = 0; i < 3; i++)
     g_free (names[i]);
@@ -400,7 +400,7 @@ writes_bulk (void *user)
       g_atomic_int_add (&stress->bulk_updates, (gint) n);
       for (guint i = 0; i < n; i++)
         g_free (names[i]);
-      pace (actor, 200 * 1000);
+      pace (actor, 600 * 1000);
     }
   return NULL;
 }
@@ -430,7 +430,7 @@ packs (void *user)
         g_atomic_int_inc (&actor->stress->own_packs);
       else if (error->code != GS_ERROR_ABORTED)
         fault (actor->stress, "pack: %s", error->message);
-      pace (actor, 400 * 1000);
+      pace (actor, 1000 * 1000);
     }
   return NULL;
 }
