@@ -148,14 +148,18 @@ ref_store_peel_learn (RefStore *store, const GsOid *oid, const GsOid *peeled, gb
 }
 
 void
-ref_store_peel (RefStore *store, GArray *need)
+ref_store_peel_trim (RefStore *store)
 {
-  gs_mutex_lock (&store->lock);
-  /* Forget all rather than track use: the next scan asks again for what it still needs. */
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&store->lock);
+  /* Forget all rather than track use: the refs that were read keep theirs, and the next scan asks for what is new. */
   if (g_hash_table_size (store->peels) > PEELS_MAX)
     g_hash_table_remove_all (store->peels);
-  store->n_peels += need->len;
-  gs_mutex_unlock (&store->lock);
+}
+
+void
+ref_store_peel (RefStore *store, GArray *need)
+{
+  ref_store_peel_trim (store);
   for (guint i = 0; i < need->len; i++)
     {
       const GsOid *oid = &g_array_index (need, GsOid, i);

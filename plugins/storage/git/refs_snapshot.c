@@ -499,7 +499,7 @@ static gboolean
 unchecked_ok (RefStore *store, gboolean fresh)
 {
   return !fresh && store->current != NULL && store->publishers + store->publish_waiting > 0
-         && g_get_monotonic_time () - store->looked_us < UNCHECKED_US;
+         && g_get_monotonic_time () - store->scan_began_us < UNCHECKED_US;
 }
 
 /**
@@ -545,7 +545,6 @@ scan_end (RefStore *store, RefSnapshot *snapshot, RefStamps *stamps, gint64 bega
       store->current = ref_snapshot_ref (snapshot);
       store->stamps = stamps_ref (stamps);
       store->published = FALSE;
-      store->looked_us = g_get_monotonic_time ();
       store->scan_began_us = began_us;
     }
   else
