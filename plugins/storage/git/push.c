@@ -537,6 +537,9 @@ ended_early (Txn *txn, GsCall *call, GError **error)
   log_child (txn, status);
   if (!gs_call_check (call, "receive a push", error))
     return FALSE;
+  /* A client that finds nothing to do after the advertisement just goes. */
+  if (txn->push->tap.state == TAP_COMMANDS && !txn->push->tap.first_seen && txn->push->tap.partial->len == 0)
+    told = TRUE;
   if (!told)
     return gs_fail (error, WIFSIGNALED (status) ? (GsErrorCode) failed->code : GS_ERROR_INVALID_ARGUMENT,
                     "push to repository %" G_GUINT64_FORMAT ": %s", txn->repo->id, failed->message);
