@@ -233,7 +233,8 @@ test_bad_objects (void **state)
   g_autofree char *evil_command = g_strdup_printf (ZERO " %s refs/heads/evil", evil);
   g_autoptr (GBytes) evil_pack = work_pack (f, evil);
   expect_refused (&g, evil_command, "report-status", evil_pack, "unpack index-pack");
-  assert_non_null (strstr (fake_host_log_text (f->host), "hasDotgit"));
+  g_autofree char *log = fake_host_log_text (f->host);
+  assert_non_null (strstr (log, "hasDotgit"));
   ground_free (&g);
 }
 
