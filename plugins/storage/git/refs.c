@@ -183,7 +183,7 @@ prune_loose (RefStore *store, const LooseRef *ref, GError **error)
   gboolean ok = TRUE;
   if (!ref_name_take (store, ref->name, ref, &none))
     return TRUE;
-  locked = ref_lock_file (store, ref->name, "gitstead pack\n", FALSE, &none, error);
+  locked = ref_lock_file (store, ref->name, REF_PACK_MARKER, FALSE, &none, error);
   if (locked == LOCK_TAKEN)
     {
       gboolean gone = FALSE;
@@ -235,7 +235,7 @@ ref_store_pack (RefStore *store, gboolean force, GError **error)
     return TRUE;
   g_clear_pointer (&snapshot, ref_snapshot_unref);
   ref_wait_init (&wait, store, NULL);
-  switch (ref_lock_packed (store, "gitstead pack\n", &wait, error))
+  switch (ref_lock_packed (store, REF_PACK_MARKER, TRUE, &wait, error))
     {
     case LOCK_TAKEN:
       break;

@@ -96,10 +96,6 @@ void ref_digest_term (const char *name, const GsOid *oid, const char *symref, Gs
 gboolean ref_store_prepare (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
                             gboolean atomic, const char *quarantine, GsRefVerdict *verdicts, RefTxn **ret_txn,
                             GError **error);
-/** As ref_store_prepare, but new values are looked up with @peel, which sees the quarantine; NULL = the store's own. */
-gboolean ref_store_prepare_with (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates,
-                                 gsize n, gboolean atomic, const char *quarantine, RefPeel peel, gpointer user,
-                                 GsRefVerdict *verdicts, RefTxn **ret_txn, GError **error);
 /** The accepted updates with true old values, sorted by name, and what they add to and take from the digest. Borrowed. */
 const GsRefUpdate *ref_txn_updates (const RefTxn *txn, gsize *ret_n, GsDigest *ret_plus, GsDigest *ret_minus);
 /** Appends the vote to the intent record, durably: from now on recovery knows this transaction. */
@@ -109,7 +105,7 @@ gboolean ref_txn_voted (RefTxn *txn, const guint8 vote[32], GError **error);
  * removals; fsyncs every touched directory; then the new snapshot is visible to readers in this process at once.
  * The caller has moved the objects into place before. Keeps the journal record: ref_txn_finish drops it.
  * FALSE leaves the journal record for ref_store_resolve: free the transaction with ref_txn_abort, which then drops
- * nothing; its refs stay refused to writers until it is resolved.
+ * nothing (so it does between commit and finish); its refs stay refused to writers until it is resolved.
  */
 gboolean ref_txn_commit (RefTxn *txn, guint64 generation, GError **error);
 /** Drops the journal record and frees. After the replica's state record was stamped. */

@@ -98,7 +98,7 @@ publish_rest (RefTxn *txn, GPtrArray *rest, GError **error)
   if (!txn->packed_lock)
     {
       ref_wait_init (&wait, txn->store, NULL);
-      switch (ref_lock_packed (txn->store, txn->marker, &wait, error))
+      switch (ref_lock_packed (txn->store, txn->marker, TRUE, &wait, error))
         {
         case LOCK_TAKEN:
           txn->packed_lock = TRUE;
@@ -239,7 +239,7 @@ ref_txn_commit (RefTxn *txn, guint64 generation, GError **error)
 {
   RefStore *store = txn->store;
   gboolean ok;
-  txn->unresolved = TRUE;
+  txn->commit_begun = TRUE;
   ok = ref_journal_commit (txn->journal_fd, txn->journal_path, txn->journal_sum, generation, error);
   if (ok)
     {
@@ -256,18 +256,21 @@ ref_txn_commit (RefTxn *txn, guint64 generation, GError **error)
       ok = ok && settle (txn, error);
     }
   if (ok)
-    {
-      txn->unresolved = FALSE;
-      ref_store_crash (store, "refs.settled");
-      return TRUE;
-    }
+    ref_store_crash (store, "refs.settled");
+  return ok;
+}
+
+/** Leaves it to ref_store_resolve: whoever writes these refs is refused until then. */
+static void
+leave (RefTxn *txn)
+{
+  RefStore *store = txn->store;
   ref_txn_unlock (txn, FALSE);
   for (gsize i = 0; i < txn->n; i++)
     ref_name_keep (store, txn->refs[i].name);
   gs_mutex_lock (&store->lock);
   g_hash_table_add (store->failed, g_strdup (txn->txid_hex));
   gs_mutex_unlock (&store->lock);
-  return FALSE;
 }
 
 gboolean
@@ -279,6 +282,8 @@ ref_txn_finish (RefTxn *txn, GError **error)
       ref_store_crash (txn->store, "refs.finished");
       ref_txn_unlock (txn, TRUE);
     }
+  else
+    leave (txn);
   ref_txn_free (txn);
   return ok;
 }
@@ -288,7 +293,9 @@ ref_txn_abort (RefTxn *txn)
 {
   if (txn == NULL)
     return;
-  if (!txn->unresolved)
+  if (txn->commit_begun)
+    leave (txn);
+  else
     {
       /* Not synced: should the record come back after a power loss, it is undecided and will be undone again. */
       unlinkat (txn->store->dirfd, txn->journal_path, 0);

@@ -291,10 +291,15 @@ typedef enum
 LockOutcome ref_lock_file (RefStore *store, const char *name, const char *content, gboolean sync, RefWait *wait,
                            GError **error);
 void ref_unlock_file (RefStore *store, const char *name);
-/** packed-refs.lock, and its place in this process. @content marks the owner. */
-LockOutcome ref_lock_packed (RefStore *store, const char *content, RefWait *wait, GError **error);
+#define REF_PACK_MARKER "gitstead pack\n"
+
+/**
+ * packed-refs.lock, and its place in this process. @content marks the owner; @sync it when nothing in the journal says
+ * that this lock exists, so that recovery knows it even after a power loss.
+ */
+LockOutcome ref_lock_packed (RefStore *store, const char *content, gboolean sync, RefWait *wait, GError **error);
 void ref_unlock_packed (RefStore *store);
-/** Removes empty directories above @name, as git does: never refs/ itself or one directly in it. */
+/** Removes empty directories above @name, but refs, refs/heads and refs/tags stay. */
 void ref_prune_dirs (RefStore *store, const char *name);
 char *ref_lock_path (const char *name);
 
@@ -326,7 +331,7 @@ struct RefTxn
   char *marker; /* what our locks hold that never become refs */
   TxnRef *refs;
   gsize n; /* accepted only, once prepared; sorted */
-  gboolean packed_lock, packed_rewrite, unresolved;
+  gboolean packed_lock, packed_rewrite, commit_begun;
   PackedFile *packed_new;
   char *quarantine;
   char *journal_path;

@@ -167,13 +167,13 @@ void
 ref_prune_dirs (RefStore *store, const char *name)
 {
   g_autofree char *path = g_strdup (name);
-  const char *keep = strchr (path, '/');
   char *slash;
-  /* "refs/heads" stays. */
-  keep = keep ? strchr (keep + 1, '/') : NULL;
-  while (keep != NULL && (slash = strrchr (path, '/')) != NULL && slash > keep)
+  while ((slash = strrchr (path, '/')) != NULL)
     {
       *slash = '\0';
+      /* git keeps any directory directly below refs/; a refused write to an invented one shall leave nothing, though. */
+      if (strcmp (path, "refs") == 0 || strcmp (path, "refs/heads") == 0 || strcmp (path, "refs/tags") == 0)
+        return;
       if (unlinkat (store->dirfd, path, AT_REMOVEDIR) != 0 && errno != ENOENT)
         return;
     }
@@ -290,8 +290,17 @@ ref_unlock_file (RefStore *store, const char *name)
   unlinkat (store->dirfd, path, 0);
 }
 
+/** A lock of our own packing, found while this process packs nothing, is a dead one's. */
+static void
+drop_dead_packing (RefStore *store)
+{
+  g_autofree char *text = fsu_read (store->dirfd, "packed-refs" REF_LOCK_SUFFIX, 64, NULL, NULL);
+  if (g_strcmp0 (text, REF_PACK_MARKER) == 0)
+    unlinkat (store->dirfd, "packed-refs" REF_LOCK_SUFFIX, 0);
+}
+
 LockOutcome
-ref_lock_packed (RefStore *store, const char *content, RefWait *wait, GError **error)
+ref_lock_packed (RefStore *store, const char *content, gboolean sync, RefWait *wait, GError **error)
 {
   LockOutcome outcome;
   gs_mutex_lock (&store->lock);
@@ -303,7 +312,8 @@ ref_lock_packed (RefStore *store, const char *content, RefWait *wait, GError **e
       }
   store->packed_held = TRUE;
   gs_mutex_unlock (&store->lock);
-  outcome = lock_path (store, "packed-refs" REF_LOCK_SUFFIX, content, FALSE, wait, error);
+  drop_dead_packing (store);
+  outcome = lock_path (store, "packed-refs" REF_LOCK_SUFFIX, content, sync, wait, error);
   if (outcome != LOCK_TAKEN)
     {
       g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&store->lock);

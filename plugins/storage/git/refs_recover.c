@@ -38,13 +38,13 @@ ref_store_pending (RefStore *store, RefPendingVisit visit, gpointer user, GError
 
 /* --------------------------------------------------------------------------------------- resolve */
 
-/** Removes the lock file @path if it has the content that the transaction gave it (or lost to a power cut). */
-static void
-drop_lock (RefStore *store, const char *path, const char *content)
+/** Removes the lock file @path if it has the content that the transaction gave it (@empty: or lost to a power cut). */
+static gboolean
+drop_lock (RefStore *store, const char *path, const char *content, gboolean empty)
 {
   g_autofree char *text = fsu_read (store->dirfd, path, REF_NAME_MAX + 64, NULL, NULL);
-  if (text != NULL && (*text == '\0' || strcmp (text, content) == 0))
-    unlinkat (store->dirfd, path, 0);
+  return text != NULL && ((empty && *text == '\0') || strcmp (text, content) == 0)
+         && unlinkat (store->dirfd, path, 0) == 0;
 }
 
 static void
@@ -64,15 +64,13 @@ drop_locks (RefStore *store, const RefJournal *journal)
         continue;
       gs_oid_hex (&ref->new_oid, hex);
       content = ref->new_head ? g_strdup_printf ("ref: %s\n", ref->new_head) : g_strdup_printf ("%s\n", hex);
-      drop_lock (store, path, content);
-      drop_lock (store, path, marker);
+      if (!drop_lock (store, path, content, TRUE))
+        drop_lock (store, path, marker, FALSE);
       ref_prune_dirs (store, ref->name);
     }
-  if (journal->packed_lock)
-    {
-      drop_lock (store, "packed-refs" REF_LOCK_SUFFIX, marker);
-      unlinkat (store->dirfd, "packed-refs.new", 0);
-    }
+  /* A redo that was cut short had it, too. */
+  if (drop_lock (store, "packed-refs" REF_LOCK_SUFFIX, marker, journal->packed_lock))
+    unlinkat (store->dirfd, "packed-refs.new", 0);
 }
 
 /** The commit record for a journal that has none, behind what is valid in it. */
@@ -94,6 +92,7 @@ static gboolean
 redo_journal (RefStore *store, const char *path, const RefJournal *journal, guint64 generation, GError **error)
 {
   g_autofree TxnRef **refs = g_new (TxnRef *, journal->n + 1);
+  g_autofree char *marker = g_strdup_printf ("gitstead %s\n", strrchr (path, '/') + 1);
   RefWait wait;
   gboolean ok;
   if (!journal->committed && !append_commit (store, path, journal, generation, error))
@@ -102,7 +101,7 @@ redo_journal (RefStore *store, const char *path, const RefJournal *journal, guin
   for (gsize i = 0; i < journal->n; i++)
     refs[i] = &journal->refs[i];
   ref_wait_init (&wait, store, NULL);
-  switch (ref_lock_packed (store, "gitstead recovery\n", &wait, error))
+  switch (ref_lock_packed (store, marker, TRUE, &wait, error))
     {
     case LOCK_TAKEN:
       break;

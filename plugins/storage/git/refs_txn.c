@@ -18,8 +18,6 @@ typedef struct
   RefTxn *txn;
   GsRefVerdict *verdicts;
   gboolean atomic;
-  RefPeel peel;
-  gpointer user;
   RefWait wait;
   GHashTable *batch;     /* name → TxnRef */
   GHashTable *free_dirs; /* names above ours that are known to be no refs */
@@ -132,14 +130,14 @@ check_requests (Prep *prep, const GsRefUpdate *updates, gsize n)
 static gboolean
 check_objects (Prep *prep, GError **error)
 {
-  for (gsize i = 0; i < prep->txn->n && prep->peel != NULL; i++)
+  for (gsize i = 0; i < prep->txn->n && prep->store->options.peel != NULL; i++)
     {
       TxnRef *ref = &prep->txn->refs[i];
       gboolean is_commit = FALSE;
       GError *failed = NULL;
       if (ref->refused || is_head (ref) || txn_ref_is_delete (ref))
         continue;
-      if (!prep->peel (prep->user, &ref->new_oid, &ref->peeled, &is_commit, &failed))
+      if (!prep->store->options.peel (prep->store->options.user, &ref->new_oid, &ref->peeled, &is_commit, &failed))
         {
           if (!g_error_matches (failed, GS_ERROR, GS_ERROR_NOT_FOUND))
             {
@@ -284,7 +282,7 @@ take_packed_lock (Prep *prep, GError **error)
     needed |= !txn->refs[i].refused && txn->refs[i].route == ROUTE_PACKED;
   if (!needed)
     return TRUE;
-  switch (ref_lock_packed (prep->store, txn->marker, &prep->wait, error))
+  switch (ref_lock_packed (prep->store, txn->marker, FALSE, &prep->wait, error))
     {
     case LOCK_TAKEN:
       txn->packed_lock = TRUE;
@@ -685,12 +683,10 @@ ref_txn_free (RefTxn *txn)
 }
 
 gboolean
-ref_store_prepare_with (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
-                        gboolean atomic, const char *quarantine, RefPeel peel, gpointer user, GsRefVerdict *verdicts,
-                        RefTxn **ret_txn, GError **error)
+ref_store_prepare (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
+                   gboolean atomic, const char *quarantine, GsRefVerdict *verdicts, RefTxn **ret_txn, GError **error)
 {
-  Prep prep = { .store = store, .verdicts = verdicts, .atomic = atomic, .peel = peel ? peel : store->options.peel,
-                .user = peel ? user : store->options.user };
+  Prep prep = { .store = store, .verdicts = verdicts, .atomic = atomic };
   RefTxn *txn;
   gboolean ok;
   if (quarantine != NULL && (*quarantine == '\0' || strpbrk (quarantine, " \n/") != NULL || strcmp (quarantine, "-") == 0))
@@ -730,14 +726,6 @@ ref_store_prepare_with (RefStore *store, GsCall *call, const GsTxId *txid, const
   if (ok)
     *ret_txn = txn;
   return ok;
-}
-
-gboolean
-ref_store_prepare (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
-                   gboolean atomic, const char *quarantine, GsRefVerdict *verdicts, RefTxn **ret_txn, GError **error)
-{
-  return ref_store_prepare_with (store, call, txid, updates, n, atomic, quarantine, NULL, NULL, verdicts, ret_txn,
-                                 error);
 }
 
 const GsRefUpdate *
