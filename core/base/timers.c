@@ -20,7 +20,7 @@ struct GsiTimers
   GsiPool *pool;
   guint limit;
   GsThread thread;
-  GsMutex lock;  /* of all below */
+  GsMutex lock; /* of all below */
   GsCond changed;
   GPtrArray *heap;   /* Timer, the earliest first */
   GHashTable *by_id; /* &id -> Timer; owns them */

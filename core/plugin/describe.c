@@ -33,6 +33,8 @@ shown_limits (const GsOption *row)
   if (row->min != 0 || row->max != 0)
     {
       g_autofree char *min = shown_number (row, row->min), *max = shown_number (row, row->max);
+      if (row->max == G_MAXINT64)
+        return row->min == 0 ? g_strdup ("") : g_strdup_printf ("from %s", min);
       return g_strdup_printf ("%s..%s", min, max);
     }
   return g_strdup ("");
@@ -53,9 +55,9 @@ gsi_option_text (const GsOption *row, GsiOptionText *ret_text)
   ret_text->key = row->key;
   ret_text->type = gsi_option_type_name (row->type);
   ret_text->help = row->help;
-  ret_text->fallback = row->fallback == NULL                        ? g_strdup ("")
+  ret_text->fallback = row->fallback == NULL                  ? g_strdup ("")
                        : (row->flags & GS_OPTION_SECRET) != 0 ? g_strdup ("********")
-                                                                    : g_strdup (row->fallback);
+                                                              : g_strdup (row->fallback);
   ret_text->limits = shown_limits (row);
   ret_text->flags = g_strjoinv (", ", (char **) flags);
 }
@@ -82,8 +84,8 @@ describe_option (const GsOption *row, GString *out)
   GsiOptionText text;
 
   gsi_option_text (row, &text);
-  g_string_append_printf (out, "  %s (%s%s%s%s%s)\n", text.key, text.type, text.limits[0] != '\0' ? ", " : "", text.limits,
-                          text.flags[0] != '\0' ? ", " : "", text.flags);
+  g_string_append_printf (out, "  %s (%s%s%s%s%s)\n", text.key, text.type, text.limits[0] != '\0' ? ", " : "",
+                          text.limits, text.flags[0] != '\0' ? ", " : "", text.flags);
   g_string_append_printf (out, "      %s", text.help);
   if (row->fallback != NULL)
     g_string_append_printf (out, " Default: %s", text.fallback[0] != '\0' ? text.fallback : "\"\"");
@@ -113,9 +115,9 @@ gsi_plugin_describe (const GsiPlugin *plugin)
   g_autofree char *abi = gsi_plugin_abi_text (plugin);
   GString *out = g_string_new (NULL);
 
-  g_string_append_printf (out, "Plugin:  %s\nKind:    %s\nVersion: %s\nABI:     %s\nLicense: %s\nThreads: %s\nPath:    %s\n",
-                          desc->name, gsi_kind_name (desc->kind), desc->version, abi, desc->license,
-                          gsi_threads_name (desc->threads), plugin->path);
+  g_string_append_printf (
+      out, "Plugin:  %s\nKind:    %s\nVersion: %s\nABI:     %s\nLicense: %s\nThreads: %s\nPath:    %s\n", desc->name,
+      gsi_kind_name (desc->kind), desc->version, abi, desc->license, gsi_threads_name (desc->threads), plugin->path);
   describe_slots (plugin, out);
   for (const GsNeed *need = desc->needs; need != NULL && need->role != NULL; need++)
     g_string_append_printf (out, "Needs:   %s (a %s instance%s)\n", need->role, gsi_kind_name (need->kind),
@@ -180,11 +182,12 @@ static const char introduction[]
       "\n"
       "Made by `gitstead` from the option rows of the server and of the plugins; do not edit.\n"
       "\n"
-      "The file is YAML: mappings, sequences and scalars, without anchors, aliases and tags. `gitstead check --config FILE`\n"
-      "tells every mistake with its line and column. Durations are `500ms`, `10s`, `5m`, `2h`, `1d`; sizes `4096`, `64KiB`,\n"
-      "`10MiB`, `1GiB`; booleans `true` and `false`; relative paths are taken from the folder of the file in which they stand.\n"
-      "An option marked *secret* may be given as `{file: PATH}` (readable by its owner alone), `{env: NAME}` or\n"
-      "`{credential: NAME}` (systemd's `LoadCredential=`). Options marked *reloadable* take effect on SIGHUP.\n"
+      "The file is YAML: mappings, sequences and scalars, without anchors, aliases and tags.\n"
+      "`gitstead check --config FILE` tells every mistake with its line and column. Durations are `500ms`, `10s`,\n"
+      "`5m`, `2h`, `1d`; sizes `4096`, `64KiB`, `10MiB`, `1GiB`; booleans `true` and `false`; relative paths are\n"
+      "taken from the folder of the file in which they stand. An option marked *secret* may be given as\n"
+      "`{file: PATH}` (readable by its owner alone), `{env: NAME}` or `{credential: NAME}` (systemd's\n"
+      "`LoadCredential=`). Options marked *reloadable* take effect on SIGHUP.\n"
       "\n"
       "```yaml\n"
       "include: conf.d/*.yaml            # optional: more files, in sorted order\n"
@@ -205,9 +208,9 @@ static const char introduction[]
       "  - {name: http, plugin: NAME}\n"
       "```\n"
       "\n"
-      "Every mapping with `plugin` takes that plugin's options, and `name`. A plugin that needs another instance takes its name\n"
-      "under the key of the need; without it, the only instance of that kind is used. `plugin` may be the absolute path of a\n"
-      "file.\n"
+      "Every mapping with `plugin` takes that plugin's options, and `name`. A plugin that needs another instance\n"
+      "takes its name under the key of the need; without it, the only instance of that kind is used. `plugin` may\n"
+      "be the absolute path of a file.\n"
       "\n"
       "## server\n"
       "\n";

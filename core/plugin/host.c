@@ -211,7 +211,9 @@ static GsCallHandle
 host_call_begin (const GsHost *pub, const GsInbound *inbound)
 {
   const GsiHostServices *services = &of (pub)->setup.services;
-  const GsOutcome outcome = { .size = sizeof outcome, .code = GS_ERROR_UNAVAILABLE, .retry = GS_RETRY_SAME,
+  const GsOutcome outcome = { .size = sizeof outcome,
+                              .code = GS_ERROR_UNAVAILABLE,
+                              .retry = GS_RETRY_SAME,
                               .message = "This process takes no calls" };
 
   if (services->call_begin != NULL)
@@ -261,25 +263,25 @@ gsi_host_new (const GsiHostSetup *setup, const char *instance, GsiHostNeed need,
   host->timers = g_hash_table_new (g_int64_hash, g_int64_equal);
   gs_mutex_init (&host->lock);
   gs_cond_init (&host->idle);
-  host->pub = (GsHost) { .size = sizeof (GsHost),
-                         .priv = host,
-                         .instance = host->instance,
-                         .log = host_log,
-                         .log_enabled = host_log_enabled,
-                         .now_us = host_now_us,
-                         .wall_us = host_wall_us,
-                         .random = host_random,
-                         .submit = host_submit,
-                         .timer = host_timer,
-                         .timer_cancel = host_timer_cancel,
-                         .metric = host_metric,
-                         .metric_update = gsi_metric_update,
-                         .need = host_need,
-                         .method = host_method,
-                         .call_begin = host_call_begin,
-                         .call_cancel = host_call_cancel,
-                         .call_ready = host_call_ready,
-                         .page = host_page };
+  host->pub = (GsHost){ .size = sizeof (GsHost),
+                        .priv = host,
+                        .instance = host->instance,
+                        .log = host_log,
+                        .log_enabled = host_log_enabled,
+                        .now_us = host_now_us,
+                        .wall_us = host_wall_us,
+                        .random = host_random,
+                        .submit = host_submit,
+                        .timer = host_timer,
+                        .timer_cancel = host_timer_cancel,
+                        .metric = host_metric,
+                        .metric_update = gsi_metric_update,
+                        .need = host_need,
+                        .method = host_method,
+                        .call_begin = host_call_begin,
+                        .call_cancel = host_call_cancel,
+                        .call_ready = host_call_ready,
+                        .page = host_page };
   return host;
 }
 

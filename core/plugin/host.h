@@ -25,10 +25,10 @@ typedef struct
 /** What instances are made with. Everything borrowed until the registry is freed; services are copied. */
 typedef struct
 {
-  GsiLog *log;         /* may be NULL */
+  GsiLog *log; /* may be NULL */
   GsiMetrics *metrics;
-  GsiPool *pool;       /* host->submit */
-  GsiTimers *timers;   /* host->timer */
+  GsiPool *pool;     /* host->submit */
+  GsiTimers *timers; /* host->timer */
   GsiHostServices services;
 } GsiHostSetup;
 

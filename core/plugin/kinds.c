@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kinds: names, sizes of their tables, and which slots a plugin must fill. A slot that is added to a kind's header gets
- * its row here; tests/abi compares. */
+/*
+ * The kinds: names, sizes of their tables, and which slots a plugin must fill. A slot that is added to a kind's header
+ * gets its row here; a test compares.
+ */
 #include "plugin/loader.h"
 
 #include <gitstead/access.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a descriptor must be like. The order matters: nothing behind the frozen header is read before the header fits, and
- * nothing of the table before its size does.
+ * What a descriptor must be like. The order matters: nothing behind the frozen header is read before the header fits,
+ * and nothing of the table before its size does.
  */
 #include "plugin/loader-private.h"
 
@@ -40,7 +40,8 @@ gsi_abi_check_version (const GsAbi *abi, const GsiAbiRule *ours, GError **error)
   if (abi->magic != GS_ABI_MAGIC)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                     "it is not a Gitstead plugin: its header begins with 0x%08x where 0x%08x should stand. Define the "
-                    "descriptor with GS_PLUGIN_DEFINE", abi->magic, GS_ABI_MAGIC);
+                    "descriptor with GS_PLUGIN_DEFINE",
+                    abi->magic, GS_ABI_MAGIC);
   /* Before 1.0 there is no promise that could be kept: both numbers count. */
   if (abi->abi_major == ours->major
       && (ours->major == 0 ? abi->abi_minor == ours->minor : abi->abi_minor <= ours->minor))
@@ -49,9 +50,8 @@ gsi_abi_check_version (const GsAbi *abi, const GsiAbiRule *ours, GError **error)
     remedy = "Use a newer Gitstead, or build the plugin against this one's headers";
   else
     remedy = "Build the plugin again with this Gitstead's headers";
-  return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                  "it was built for plugin ABI %u.%u, this Gitstead has %u.%u. %s", abi->abi_major, abi->abi_minor,
-                  ours->major, ours->minor, remedy);
+  return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it was built for plugin ABI %u.%u, this Gitstead has %u.%u. %s",
+                  abi->abi_major, abi->abi_minor, ours->major, ours->minor, remedy);
 }
 
 gboolean
@@ -60,13 +60,14 @@ gsi_abi_check_sizes (const GsAbi *abi, const GsiAbiRule *ours, GError **error)
   if (abi->struct_size < ours->min_struct)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                     "its descriptor has %u bytes, too few for ABI %u.%u, where it has at least %u. Define it with "
-                    "GS_PLUGIN_DEFINE and build it again", abi->struct_size, abi->abi_major, abi->abi_minor,
-                    ours->min_struct);
+                    "GS_PLUGIN_DEFINE and build it again",
+                    abi->struct_size, abi->abi_major, abi->abi_minor, ours->min_struct);
   if (ours->major == 0 && (abi->struct_size != ours->struct_size || abi->ops_size != ours->ops_size))
-    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                    "its descriptor and table have %u and %u bytes where this Gitstead has %u and %u, although both say ABI "
-                    "%u.%u: the headers differ. Build the plugin again with this Gitstead's headers", abi->struct_size,
-                    abi->ops_size, ours->struct_size, ours->ops_size, abi->abi_major, abi->abi_minor);
+    return gs_fail (
+        error, GS_ERROR_FAILED_PRECONDITION,
+        "its descriptor and table have %u and %u bytes where this Gitstead has %u and %u, although both say ABI "
+        "%u.%u: the headers differ. Build the plugin again with this Gitstead's headers",
+        abi->struct_size, abi->ops_size, ours->struct_size, ours->ops_size, abi->abi_major, abi->abi_minor);
   return TRUE;
 }
 
@@ -82,8 +83,8 @@ check_texts (const GsPlugin *plugin, GError **error)
 
   if (plugin->name == NULL || !gsi_name_is_fine (plugin->name, -1))
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                    "its name \"%.40s\" is not [a-z][a-z0-9-]* with at most %d bytes", plugin->name != NULL ? plugin->name : "",
-                    GSI_NAME_MAX);
+                    "its name \"%.40s\" is not [a-z][a-z0-9-]* with at most %d bytes",
+                    plugin->name != NULL ? plugin->name : "", GSI_NAME_MAX);
   for (guint i = 0; i < G_N_ELEMENTS (texts); i++)
     if (texts[i].text == NULL || texts[i].text[0] == '\0' || strnlen (texts[i].text, 257) > 256
         || strchr (texts[i].text, '\n') != NULL || !g_utf8_validate (texts[i].text, -1, NULL))
@@ -102,7 +103,8 @@ check_needs (const GsPlugin *plugin, GError **error)
   for (guint i = 0; needs[i].role != NULL; i++)
     {
       if (i == NEEDS_MAX)
-        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it has more than %d needs, or the list has no end", NEEDS_MAX);
+        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it has more than %d needs, or the list has no end",
+                        NEEDS_MAX);
       if (!gsi_name_is_fine (needs[i].role, -1) || g_strv_contains (gsi_plugin_keys, needs[i].role))
         return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "its need \"%.40s\" has a bad or reserved role name",
                         needs[i].role);
@@ -143,8 +145,8 @@ check_functions (const GsiPlugin *plugin, GError **error)
     if (slot->required && !gsi_slot_filled (plugin, slot))
       g_string_append_printf (missing, "%s%s", missing->len > 0 ? ", " : "", slot->name);
   if (missing->len > 0)
-    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it leaves out what every %s plugin must have: %s. See gitstead/%s.h",
-                    kind, missing->str, kind);
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                    "it leaves out what every %s plugin must have: %s. See gitstead/%s.h", kind, missing->str, kind);
   return TRUE;
 }
 
@@ -161,8 +163,9 @@ gsi_plugin_free (GsiPlugin *plugin)
 GsiPlugin *
 gsi_plugin_new (const GsPlugin *found, const char *path, GError **error)
 {
-  GsiAbiRule ours = { .major = GS_ABI_MAJOR, .minor = GS_ABI_MINOR, .struct_size = sizeof (GsPlugin),
-                      .min_struct = STRUCT_SIZE_MIN };
+  GsiAbiRule ours = {
+    .major = GS_ABI_MAJOR, .minor = GS_ABI_MINOR, .struct_size = sizeof (GsPlugin), .min_struct = STRUCT_SIZE_MIN
+  };
   g_autoptr (GsiPlugin) plugin = g_new0 (GsiPlugin, 1);
   GsAbi abi;
 
@@ -173,7 +176,8 @@ gsi_plugin_new (const GsPlugin *found, const char *path, GError **error)
     {
       ours.ops_size = abi.ops_size; /* no kind, no table to compare with */
       if (gsi_abi_check_sizes (&abi, &ours, error))
-        gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it is of kind %u, which this Gitstead does not know", found->kind);
+        gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it is of kind %u, which this Gitstead does not know",
+                 found->kind);
       return NULL;
     }
   ours.ops_size = (guint32) gsi_kind_ops_size (found->kind);
@@ -196,7 +200,8 @@ gsi_plugin_new (const GsPlugin *found, const char *path, GError **error)
     return NULL;
   if (plugin->plugin.threads > GS_THREADS_PARALLEL)
     {
-      gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it declares threads %u, which there is not", plugin->plugin.threads);
+      gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it declares threads %u, which there is not",
+               plugin->plugin.threads);
       return NULL;
     }
   return g_steal_pointer (&plugin);

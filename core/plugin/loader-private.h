@@ -14,8 +14,8 @@ gboolean gsi_name_is_fine (const char *name, gssize len);
 extern const char *const gsi_plugin_keys[];
 
 /**
- * Takes over what @found (as gs_plugin_query gave it) says, after checking it all. NULL with the reason, which does not name
- * the file. *full* (gsi_plugin_free).
+ * Takes over what @found (as gs_plugin_query gave it) says, after checking it all. NULL with the reason, which does not
+ * name the file. *full* (gsi_plugin_free).
  */
 GsiPlugin *gsi_plugin_new (const GsPlugin *found, const char *path, GError **error);
 void gsi_plugin_free (GsiPlugin *plugin);

@@ -86,7 +86,8 @@ open_plugin (const char *path, GError **error)
   if (symbol == NULL)
     {
       gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-               "it has no function " GS_PLUGIN_QUERY_SYMBOL ": it is no Gitstead plugin, or it hides it. Define it with "
+               "it has no function " GS_PLUGIN_QUERY_SYMBOL
+               ": it is no Gitstead plugin, or it hides it. Define it with "
                "GS_PLUGIN_DEFINE");
       return NULL;
     }
@@ -104,9 +105,9 @@ open_plugin (const char *path, GError **error)
 static void
 note (const GsiPlugin *plugin)
 {
-  g_autofree char *line = g_strdup_printf ("%s-%s %s (ABI %u.%u) %s", gsi_kind_name (plugin->plugin.kind),
-                                           plugin->plugin.name, plugin->plugin.version, plugin->abi.abi_major,
-                                           plugin->abi.abi_minor, plugin->path);
+  g_autofree char *line
+      = g_strdup_printf ("%s-%s %s (ABI %u.%u) %s", gsi_kind_name (plugin->plugin.kind), plugin->plugin.name,
+                         plugin->plugin.version, plugin->abi.abi_major, plugin->abi.abi_minor, plugin->path);
   gsi_crash_note (line);
 }
 
@@ -147,8 +148,8 @@ load_of_kind (GsiLoader *loader, guint32 kind, const char *path, const char *nam
     return NULL;
   if (plugin->plugin.kind != kind)
     {
-      gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "Loading the plugin %s: it is of kind %s, and %s is wanted here", path,
-               gsi_kind_name (plugin->plugin.kind), gsi_kind_name (kind));
+      gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "Loading the plugin %s: it is of kind %s, and %s is wanted here",
+               path, gsi_kind_name (plugin->plugin.kind), gsi_kind_name (kind));
       return NULL;
     }
   if (name != NULL && strcmp (plugin->plugin.name, name) != 0)
@@ -172,9 +173,10 @@ gsi_loader_load (GsiLoader *loader, guint32 kind, const char *name, GError **err
     return load_of_kind (loader, kind, name, NULL, error);
   if (!gsi_name_is_fine (name, -1))
     {
-      gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-               "\"%.64s\" is no plugin name: want [a-z][a-z0-9-]* with at most %d bytes, or the absolute path of a .so file",
-               name, GSI_NAME_MAX);
+      gs_fail (
+          error, GS_ERROR_INVALID_ARGUMENT,
+          "\"%.64s\" is no plugin name: want [a-z][a-z0-9-]* with at most %d bytes, or the absolute path of a .so file",
+          name, GSI_NAME_MAX);
       return NULL;
     }
   for (char **folder = loader->folders; *folder != NULL; folder++)
@@ -188,9 +190,9 @@ gsi_loader_load (GsiLoader *loader, guint32 kind, const char *name, GError **err
   folders = g_strjoinv (", ", loader->folders);
   found = g_strjoinv (", ", names);
   nearest = gsi_text_nearest (name, (const char *const *) names, g_strv_length (names));
-  gs_fail (error, GS_ERROR_NOT_FOUND, "there is no %s plugin \"%s\"%s%s%s (found: %s; looked in %s)", gsi_kind_name (kind),
-           name, nearest != NULL ? "; did you mean \"" : "", nearest != NULL ? nearest : "", nearest != NULL ? "\"?" : "",
-           found[0] != '\0' ? found : "none", folders);
+  gs_fail (error, GS_ERROR_NOT_FOUND, "there is no %s plugin \"%s\"%s%s%s (found: %s; looked in %s)",
+           gsi_kind_name (kind), name, nearest != NULL ? "; did you mean \"" : "", nearest != NULL ? nearest : "",
+           nearest != NULL ? "\"?" : "", found[0] != '\0' ? found : "none", folders);
   return NULL;
 }
 

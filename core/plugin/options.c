@@ -21,7 +21,7 @@ typedef struct
 {
   const GsOption *row;
   gboolean set;
-  char *text; /* STRING, CHOICE, PATH */
+  char *text;    /* STRING, CHOICE, PATH */
   gint64 number; /* INT, DURATION, SIZE, BOOL */
   char **list;
 } Value;
@@ -33,7 +33,8 @@ struct GsiOptions
   gsize n_values;
 };
 
-static const char *const type_names[] = { NULL, "text", "integer", "boolean", "duration", "size", "choice", "path", "list" };
+static const char *const type_names[]
+    = { NULL, "text", "integer", "boolean", "duration", "size", "choice", "path", "list" };
 
 const char *
 gsi_option_type_name (guint32 type)
@@ -67,6 +68,8 @@ check_limits (const GsOption *row, gint64 value, GError **error)
   min = limit_text (row, row->min);
   max = limit_text (row, row->max);
   seen = limit_text (row, value);
+  if (row->max == G_MAXINT64)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "must be at least %s, not %s", min, seen);
   return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "must be from %s to %s, not %s", min, max, seen);
 }
 
@@ -217,7 +220,8 @@ gsi_options_check_rows (const GsOption *rows, const char *const *reserved, GErro
     {
       g_autoptr (GError) failed = NULL;
       if (i == ROWS_MAX)
-        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it has more than %d options, or the list has no end", ROWS_MAX);
+        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it has more than %d options, or the list has no end",
+                        ROWS_MAX);
       if (check_row (&rows[i], &failed))
         {
           if (reserved != NULL && g_strv_contains (reserved, rows[i].key))
@@ -227,8 +231,8 @@ gsi_options_check_rows (const GsOption *rows, const char *const *reserved, GErro
               gs_fail (&failed, GS_ERROR_FAILED_PRECONDITION, "it stands twice");
         }
       if (failed != NULL)
-        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "its option \"%.64s\" (row %" G_GSIZE_FORMAT ") is wrong: %s",
-                        rows[i].key, i, failed->message);
+        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                        "its option \"%.64s\" (row %" G_GSIZE_FORMAT ") is wrong: %s", rows[i].key, i, failed->message);
     }
   return TRUE;
 }
@@ -255,7 +259,8 @@ read_secret_file (const char *path, GError **error)
   if (!S_ISREG (st.st_mode))
     gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "cannot be taken from %s: it is not a regular file", path);
   else if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
-    gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "cannot be taken from %s: others can read or change it (mode %04o). Run: chmod 600 %s", path,
+    gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+             "cannot be taken from %s: others can read or change it (mode %04o). Run: chmod 600 %s", path,
              (guint) (st.st_mode & 07777), path);
   else if ((n = read (fd, text, SECRET_MAX + 1)) < 0)
     gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "cannot be taken from %s: %s", path, g_strerror (errno));
@@ -287,10 +292,12 @@ read_credential (const char *name, GError **error)
   g_autofree char *path = NULL;
 
   if (strchr (name, '/') != NULL || name[0] == '.' || name[0] == '\0')
-    gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "cannot be taken from a credential: \"%.64s\" is no credential's name", name);
+    gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "cannot be taken from a credential: \"%.64s\" is no credential's name",
+             name);
   else if (folder == NULL)
     gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-             "cannot be taken from the credential \"%.64s\": CREDENTIALS_DIRECTORY is not set. Add LoadCredential= to the service",
+             "cannot be taken from the credential \"%.64s\": CREDENTIALS_DIRECTORY is not set. Add LoadCredential= to "
+             "the service",
              name);
   else
     {
@@ -329,7 +336,8 @@ read_secret (const GsiNode *node, const char *folder, GError **error)
     }
   if (!g_utf8_validate (value, -1, NULL))
     {
-      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "cannot be taken from the environment: %.64s is not UTF-8", where->text);
+      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "cannot be taken from the environment: %.64s is not UTF-8",
+               where->text);
       return NULL;
     }
   return g_strdup (value);
@@ -487,7 +495,8 @@ gsi_options_new (const GsOption *rows, const GsiNode *mapping, const char *what,
 {
   GsiOptions *options = g_new0 (GsiOptions, 1);
 
-  options->config = (GsConfig) { sizeof (GsConfig), options, config_string, config_integer, config_boolean, config_list };
+  options->config
+      = (GsConfig){ sizeof (GsConfig), options, config_string, config_integer, config_boolean, config_list };
   while (rows != NULL && rows[options->n_values].key != NULL)
     options->n_values++;
   options->values = g_new0 (Value, options->n_values);

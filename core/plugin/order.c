@@ -36,9 +36,9 @@ find_named (GsiRegistry *registry, const GsiInstance *instance, const GsNeed *ne
         }
     }
   nearest = gsi_text_nearest (node->text, (const char *const *) names->pdata, names->len);
-  gsi_problems_add (problems, node, "%s: there is no %s instance \"%s\"%s%s%s", instance->label, gsi_kind_name (need->kind),
-                    node->text, nearest != NULL ? "; did you mean \"" : "", nearest != NULL ? nearest : "",
-                    nearest != NULL ? "\"?" : "");
+  gsi_problems_add (problems, node, "%s: there is no %s instance \"%s\"%s%s%s", instance->label,
+                    gsi_kind_name (need->kind), node->text, nearest != NULL ? "; did you mean \"" : "",
+                    nearest != NULL ? nearest : "", nearest != NULL ? "\"?" : "");
   return NULL;
 }
 
@@ -61,8 +61,10 @@ find_only (GsiRegistry *registry, const GsiInstance *instance, const GsNeed *nee
     }
   if (n > 1)
     {
-      gsi_problems_add (problems, instance->node, "%s: it needs a %s instance and there are %u (%s): add the line \"%s: NAME\" "
-                        "to say which", instance->label, gsi_kind_name (need->kind), n, names->str, need->role);
+      gsi_problems_add (problems, instance->node,
+                        "%s: it needs a %s instance and there are %u (%s): add the line \"%s: NAME\" "
+                        "to say which",
+                        instance->label, gsi_kind_name (need->kind), n, names->str, need->role);
       return NULL;
     }
   if (n == 0 && (need->flags & GS_NEED_OPTIONAL) == 0)
@@ -89,10 +91,12 @@ resolve (GsiRegistry *registry, GsiInstance *instance, GsiProblems *problems)
                                         : find_only (registry, instance, &needs[i], problems);
       /* A plugin calls its needs directly, so there is nobody to take turns for it. */
       if (other != NULL && other->plugin != NULL && other->plugin->plugin.threads != GS_THREADS_PARALLEL)
-        gsi_problems_add (problems, node != NULL ? node : instance->node,
-                          "%s: its need \"%s\" cannot be filled by %s, whose plugin \"%s\" takes only one call at a time "
-                          "(threads %s)", instance->label, needs[i].role, other->label, other->plugin->plugin.name,
-                          gsi_threads_name (other->plugin->plugin.threads));
+        gsi_problems_add (
+            problems, node != NULL ? node : instance->node,
+            "%s: its need \"%s\" cannot be filled by %s, whose plugin \"%s\" takes only one call at a time "
+            "(threads %s)",
+            instance->label, needs[i].role, other->label, other->plugin->plugin.name,
+            gsi_threads_name (other->plugin->plugin.threads));
       instance->needs[i] = other;
     }
 }
@@ -127,9 +131,10 @@ complain_cycle (GArray *path, GsiInstance *again, GsiProblems *problems)
         g_string_append_printf (text, "%s needs ", instance->label);
     }
   g_string_append (text, again->label);
-  gsi_problems_add (problems, last->instance->node,
-                    "instances need each other in a circle, so none can be started first: %s. Change the line \"%s: …\" of %s",
-                    text->str, last->instance->plugin->plugin.needs[last->next - 1].role, last->instance->label);
+  gsi_problems_add (
+      problems, last->instance->node,
+      "instances need each other in a circle, so none can be started first: %s. Change the line \"%s: …\" of %s",
+      text->str, last->instance->plugin->plugin.needs[last->next - 1].role, last->instance->label);
 }
 
 /* Depth first, on a stack of our own. Its length is bounded by the number of instances. */

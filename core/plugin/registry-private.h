@@ -13,16 +13,16 @@ struct GsiInstance
   char *name, *label;      /* "default", "storage default" */
   const GsiPlugin *plugin; /* NULL when it could not be loaded: there is a problem about it already */
   GsiOptions *options;
-  const GsiNode *node;     /* its mapping; NULL for one that nobody wrote */
-  GsiInstance **needs;     /* one per row of the plugin's needs; NULL for an optional one that is absent */
+  const GsiNode *node; /* its mapping; NULL for one that nobody wrote */
+  GsiInstance **needs; /* one per row of the plugin's needs; NULL for an optional one that is absent */
   gsize n_needs;
   GsiHost *host;
   gboolean created, running, stopped;
-  guint mark;              /* for order.c */
+  guint mark; /* for order.c */
 
-  GsMutex lock;            /* of turns */
+  GsMutex lock; /* of turns */
   GsCond turn;
-  GHashTable *turns;       /* repository ids (&guint64) whose turn is taken; 0 for SERIAL */
+  GHashTable *turns; /* repository ids (&guint64) whose turn is taken; 0 for SERIAL */
 };
 
 typedef struct
@@ -39,12 +39,12 @@ struct GsiRegistry
   GsiConfigFile *config;
   GsiLoader *loader;
   GsiOptions *server;
-  GPtrArray *instances; /* all, in the order of the file; owns them */
+  GPtrArray *instances;                /* all, in the order of the file; owns them */
   GPtrArray *by_kind[GS_KIND_MAX + 1]; /* NULL-terminated */
-  GPtrArray *virtuals;  /* GsiVirtual, owned */
-  GPtrArray *virtual_list; /* &GsiVirtual.pub, NULL-terminated */
-  GPtrArray *order;     /* instances, needs first */
-  GPtrArray *started;   /* as they were started */
+  GPtrArray *virtuals;                 /* GsiVirtual, owned */
+  GPtrArray *virtual_list;             /* &GsiVirtual.pub, NULL-terminated */
+  GPtrArray *order;                    /* instances, needs first */
+  GPtrArray *started;                  /* as they were started */
 };
 
 /** @node may be NULL. Registered with the registry. */

@@ -179,8 +179,9 @@ tell (const GsiInstance *instance, const char *doing, const char *slot, GError *
     gs_fail (error, (GsErrorCode) gs_error_code (found), "%s %s (plugin %s %s): %s", doing, instance->label,
              plugin->plugin.name, plugin->plugin.version, found->message);
   else
-    gs_fail (error, GS_ERROR_INTERNAL, "%s %s (plugin %s %s): its %s function failed without saying why. This is a bug of %s",
-             doing, instance->label, plugin->plugin.name, plugin->plugin.version, slot, plugin->path);
+    gs_fail (error, GS_ERROR_INTERNAL,
+             "%s %s (plugin %s %s): its %s function failed without saying why. This is a bug of %s", doing,
+             instance->label, plugin->plugin.name, plugin->plugin.version, slot, plugin->path);
 }
 
 gboolean
@@ -194,7 +195,8 @@ gsi_registry_create (GsiRegistry *registry, const GsiHostSetup *setup, GError **
 
       instance->host = gsi_host_new (setup, instance->label, find_need, instance);
       instance->pub.ops = plugin->ops;
-      instance->pub.self = plugin->create (gsi_host_get (instance->host), gsi_options_config (instance->options), &failed);
+      instance->pub.self
+          = plugin->create (gsi_host_get (instance->host), gsi_options_config (instance->options), &failed);
       if (instance->pub.self == NULL)
         {
           tell (instance, "Creating", "create", failed, error);
@@ -202,8 +204,9 @@ gsi_registry_create (GsiRegistry *registry, const GsiHostSetup *setup, GError **
           return FALSE;
         }
       instance->created = TRUE;
-      gsi_log (setup->log, GS_LOG_DEBUG, "plugin.created", GS_TEXT ("for", instance->label), GS_TEXT ("plugin", plugin->name),
-               GS_TEXT ("version", plugin->version), GS_TEXT ("path", instance->plugin->path));
+      gsi_log (setup->log, GS_LOG_DEBUG, "plugin.created", GS_TEXT ("for", instance->label),
+               GS_TEXT ("plugin", plugin->name), GS_TEXT ("version", plugin->version),
+               GS_TEXT ("path", instance->plugin->path));
     }
   return TRUE;
 }
@@ -238,9 +241,9 @@ start_one (GsiInstance *instance, GError **error)
       return FALSE;
     }
   instance->running = TRUE;
-  gsi_log (log_of (instance), GS_LOG_INFO, "plugin.started", GS_TEXT ("for", instance->label), GS_TEXT ("plugin", plugin->name),
-           GS_TEXT ("version", plugin->version), GS_TEXT ("path", instance->plugin->path),
-           GS_NUMBER ("us", gsi_clock_now_us () - began));
+  gsi_log (log_of (instance), GS_LOG_INFO, "plugin.started", GS_TEXT ("for", instance->label),
+           GS_TEXT ("plugin", plugin->name), GS_TEXT ("version", plugin->version),
+           GS_TEXT ("path", instance->plugin->path), GS_NUMBER ("us", gsi_clock_now_us () - began));
   return TRUE;
 }
 
@@ -354,8 +357,8 @@ gsi_registry_print (const GsiRegistry *registry)
   for (const GsiVirtualStorage *const *at = gsi_registry_virtual_storages (registry); *at != NULL; at++)
     {
       g_autofree char *storages = g_strjoinv (", ", (char **) (*at)->storages);
-      g_string_append_printf (out, "  - name: %s\n    storages: [%s]\n    min_copies: %" G_GSIZE_FORMAT "\n", (*at)->name,
-                              storages, (*at)->min_copies);
+      g_string_append_printf (out, "  - name: %s\n    storages: [%s]\n    min_copies: %" G_GSIZE_FORMAT "\n",
+                              (*at)->name, storages, (*at)->min_copies);
       print_instance ((*at)->routing, "    routing:\n      ", 6, out);
       print_instance ((*at)->consistency, "    consistency:\n      ", 6, out);
     }

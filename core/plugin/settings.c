@@ -9,8 +9,8 @@
 /* What stands in for a section "cache" that is not there. */
 #define CACHE_WHEN_UNSET "none"
 
-static const char *const sections[]
-    = { "server", "plugin_path", "metadata", "access", "cache", "storages", "virtual_storages", "transports", "include", NULL };
+static const char *const sections[] = { "server",   "plugin_path",      "metadata",   "access",  "cache",
+                                        "storages", "virtual_storages", "transports", "include", NULL };
 
 /* --------------------------------------------------------------------------------------- messages */
 
@@ -91,8 +91,8 @@ name_of (const GsiNode *mapping, const char *what, const char *fallback, GsiProb
 
   if (name != NULL && !gsi_name_is_fine (name, -1))
     {
-      gsi_problems_add (problems, gsi_node_get (mapping, "name"), "%s: \"%s\" is no name: want [a-z][a-z0-9-]*, at most %d bytes",
-                        what, name, GSI_NAME_MAX);
+      gsi_problems_add (problems, gsi_node_get (mapping, "name"),
+                        "%s: \"%s\" is no name: want [a-z][a-z0-9-]*, at most %d bytes", what, name, GSI_NAME_MAX);
       return NULL;
     }
   if (name == NULL && fallback == NULL && gsi_node_get (mapping, "name") == NULL)
@@ -104,11 +104,12 @@ name_of (const GsiNode *mapping, const char *what, const char *fallback, GsiProb
 static GsiNode
 empty_mapping (const GsiRegistry *registry)
 {
-  return (GsiNode) { .type = GSI_NODE_MAPPING, .file = gsi_config_path (registry->config) };
+  return (GsiNode){ .type = GSI_NODE_MAPPING, .file = gsi_config_path (registry->config) };
 }
 
 static void
-load_plugin (GsiRegistry *registry, GsiInstance *instance, const char *plugin_name, const GsiNode *at, GsiProblems *problems)
+load_plugin (GsiRegistry *registry, GsiInstance *instance, const char *plugin_name, const GsiNode *at,
+             GsiProblems *problems)
 {
   g_autoptr (GError) error = NULL;
   g_autoptr (GPtrArray) others = g_ptr_array_new ();
@@ -125,8 +126,9 @@ load_plugin (GsiRegistry *registry, GsiInstance *instance, const char *plugin_na
   for (const GsNeed *need = instance->plugin->plugin.needs; need != NULL && need->role != NULL; need++)
     g_ptr_array_add (others, (gpointer) need->role);
   g_ptr_array_add (others, NULL);
-  instance->options = gsi_options_new (instance->plugin->plugin.options, instance->node != NULL ? instance->node : &nothing,
-                                       instance->label, (const char *const *) others->pdata, problems);
+  instance->options
+      = gsi_options_new (instance->plugin->plugin.options, instance->node != NULL ? instance->node : &nothing,
+                         instance->label, (const char *const *) others->pdata, problems);
 }
 
 /* Reads one plugin mapping. @fallback: its name when it gives none, "" for the plugin's own. NULL with problems. */
@@ -138,7 +140,8 @@ read_instance (GsiRegistry *registry, guint32 kind, const GsiNode *node, const c
 
   if (node->type != GSI_NODE_MAPPING)
     {
-      gsi_problems_add (problems, node, "%s: want a mapping such as {plugin: NAME, …}, not %s", what, gsi_node_kind (node));
+      gsi_problems_add (problems, node, "%s: want a mapping such as {plugin: NAME, …}, not %s", what,
+                        gsi_node_kind (node));
       return NULL;
     }
   plugin_name = text_of (node, "plugin", what, problems);
@@ -154,7 +157,8 @@ read_instance (GsiRegistry *registry, guint32 kind, const GsiNode *node, const c
     return NULL;
   if ((instance = gsi_registry_get (registry, kind, name)) != NULL)
     {
-      gsi_problems_add (problems, node, "there is another %s instance called \"%s\"%s: add \"name: NAME\" with another name", what,
+      gsi_problems_add (problems, node,
+                        "there is another %s instance called \"%s\"%s: add \"name: NAME\" with another name", what,
                         name, gsi_node_get (node, "name") != NULL ? "" : " (by default)");
       return NULL;
     }
@@ -199,9 +203,15 @@ read_cache (GsiRegistry *registry, GsiProblems *problems)
 /* --------------------------------------------------------------------------------- virtual storages */
 
 static const GsOption virtual_options[] = {
-  { .key = "storages", .type = GS_OPTION_LIST, .flags = GS_OPTION_REQUIRED,
+  { .key = "storages",
+    .type = GS_OPTION_LIST,
+    .flags = GS_OPTION_REQUIRED,
     .help = "Names of the storages that hold its repositories." },
-  { .key = "min_copies", .type = GS_OPTION_INT, .fallback = "1", .min = 1, .max = 64,
+  { .key = "min_copies",
+    .type = GS_OPTION_INT,
+    .fallback = "1",
+    .min = 1,
+    .max = 64,
     .help = "A write is never acknowledged with fewer durable copies." },
   { .key = NULL },
 };
@@ -261,7 +271,8 @@ read_virtual (GsiRegistry *registry, const GsiNode *node, GsiProblems *problems)
 
   if (node->type != GSI_NODE_MAPPING)
     {
-      gsi_problems_add (problems, node, "virtual_storages: want mappings such as {name: NAME, storages: [NAME], …}, not %s",
+      gsi_problems_add (problems, node,
+                        "virtual_storages: want mappings such as {name: NAME, storages: [NAME], …}, not %s",
                         gsi_node_kind (node));
       return;
     }
@@ -286,8 +297,9 @@ read_virtual (GsiRegistry *registry, const GsiNode *node, GsiProblems *problems)
   virtual->pub.min_copies = (gsize) gsi_options_integer (options, "min_copies");
   if (virtual->pub.n_storages > 0 && virtual->pub.min_copies > virtual->pub.n_storages)
     gsi_problems_add (problems, gsi_node_get (node, "min_copies"),
-                      "%s: min_copies is %" G_GSIZE_FORMAT ", but it has only %" G_GSIZE_FORMAT " storages, so it could never be written", what,
-                      virtual->pub.min_copies, virtual->pub.n_storages);
+                      "%s: min_copies is %" G_GSIZE_FORMAT ", but it has only %" G_GSIZE_FORMAT
+                      " storages, so it could never be written",
+                      what, virtual->pub.min_copies, virtual->pub.n_storages);
   g_ptr_array_add (virtual->instances, NULL);
   virtual->pub.instances = (GsiInstance *const *) virtual->instances->pdata;
   virtual->pub.routing = read_engine (registry, virtual, GS_KIND_ROUTING, problems);

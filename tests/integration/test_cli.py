@@ -30,7 +30,7 @@ class WithoutServer(TestCase):
 
     def test_every_verb_teaches(self):
         verbs = {"repo": ("create", "list", "show", "delete", "rename", "size"), "token": ("create", "list", "revoke"),
-                 "plugin": ("list", "show"), "call": ("",), "methods": ("",), "version": ("",), "completion": ("",)}
+                 "plugin": ("list", "show", "reference"), "call": ("",), "methods": ("",), "version": ("",), "completion": ("",)}
         for command, names in verbs.items():
             for name in names:
                 words = [command] + ([name] if name else [])
@@ -147,11 +147,22 @@ class WithoutServer(TestCase):
             text = run_program("plugin", "show", name, *plugins)
             self.assertMentions(text.stdout, plugin["name"], plugin["version"], plugin["path"])
 
+    def test_the_configuration_reference_is_up_to_date(self):
+        printed = run_program("plugin", "reference", "--plugin-path", gitstead_test.PLUGINS).stdout
+        with open(os.path.join(gitstead_test.SOURCE, "docs/reference/config.md")) as file:
+            self.assertEqual(printed, file.read(), "write it anew: gitstead plugin reference > docs/reference/config.md")
+
     def test_plugin_names_that_do_not_fit(self):
         plugins = ("--plugin-path", gitstead_test.PLUGINS)
-        result = run_program("plugin", "show", "memory", *plugins)
-        self.assertEqual(result.returncode, 2)
-        self.assertMentions(result.stderr, "more than one", "cache-memory")
+        listed = json.loads(run_program("plugin", "list", "--json", *plugins).stdout)["plugins"]
+        names = [plugin["name"] for plugin in listed]
+        for name in set(names):
+            result = run_program("plugin", "show", name, *plugins)
+            if names.count(name) == 1:
+                self.assertEqual(result.returncode, 0)
+            else:
+                self.assertEqual(result.returncode, 2)
+                self.assertMentions(result.stderr, "more than one", "-" + name)
         result = run_program("plugin", "show", "sqlit", *plugins)
         self.assertEqual(result.returncode, 1)
         self.assertMentions(result.stderr, "did you mean 'sqlite'")

@@ -18,6 +18,8 @@ typedef struct
   RefTxn *txn;
   GsRefVerdict *verdicts;
   gboolean atomic;
+  RefPeel peel;
+  gpointer user;
   RefWait wait;
   GHashTable *batch;     /* name → TxnRef */
   GHashTable *free_dirs; /* names above ours that are known to be no refs */
@@ -130,14 +132,14 @@ check_requests (Prep *prep, const GsRefUpdate *updates, gsize n)
 static gboolean
 check_objects (Prep *prep, GError **error)
 {
-  for (gsize i = 0; i < prep->txn->n && prep->store->options.peel != NULL; i++)
+  for (gsize i = 0; i < prep->txn->n && prep->peel != NULL; i++)
     {
       TxnRef *ref = &prep->txn->refs[i];
       gboolean is_commit = FALSE;
       GError *failed = NULL;
       if (ref->refused || is_head (ref) || txn_ref_is_delete (ref))
         continue;
-      if (!prep->store->options.peel (prep->store->options.user, &ref->new_oid, &ref->peeled, &is_commit, &failed))
+      if (!prep->peel (prep->user, &ref->new_oid, &ref->peeled, &is_commit, &failed))
         {
           if (!g_error_matches (failed, GS_ERROR, GS_ERROR_NOT_FOUND))
             {
@@ -683,10 +685,12 @@ ref_txn_free (RefTxn *txn)
 }
 
 gboolean
-ref_store_prepare (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
-                   gboolean atomic, const char *quarantine, GsRefVerdict *verdicts, RefTxn **ret_txn, GError **error)
+ref_store_prepare_with (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
+                        gboolean atomic, const char *quarantine, RefPeel peel, gpointer user, GsRefVerdict *verdicts,
+                        RefTxn **ret_txn, GError **error)
 {
-  Prep prep = { .store = store, .verdicts = verdicts, .atomic = atomic };
+  Prep prep = { .store = store, .verdicts = verdicts, .atomic = atomic, .peel = peel ? peel : store->options.peel,
+                .user = peel ? user : store->options.user };
   RefTxn *txn;
   gboolean ok;
   if (quarantine != NULL && (*quarantine == '\0' || strpbrk (quarantine, " \n/") != NULL || strcmp (quarantine, "-") == 0))
@@ -726,6 +730,14 @@ ref_store_prepare (RefStore *store, GsCall *call, const GsTxId *txid, const GsRe
   if (ok)
     *ret_txn = txn;
   return ok;
+}
+
+gboolean
+ref_store_prepare (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
+                   gboolean atomic, const char *quarantine, GsRefVerdict *verdicts, RefTxn **ret_txn, GError **error)
+{
+  return ref_store_prepare_with (store, call, txid, updates, n, atomic, quarantine, NULL, NULL, verdicts, ret_txn,
+                                 error);
 }
 
 const GsRefUpdate *

@@ -260,7 +260,7 @@ read_answer (void *user, uint64_t position, char *room, size_t length)
     result = MHD_CONTENT_READER_END_WITH_ERROR;
   else if (n == 0 && request->done)
     result = request->code == GS_OK ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
-  else if (!http_request_suspend_locked (request, 1u << WATCH_CLIENT | (n < 0 ? 1u << WATCH_OUTPUT : 0)))
+  else if (!http_request_suspend_locked (request, n < 0 ? 1u << WATCH_OUTPUT : 0))
     result = MHD_CONTENT_READER_END_WITH_ERROR;
   gs_mutex_unlock (&request->lock);
   return result;
@@ -362,7 +362,7 @@ http_answer_call (HttpRequest *request)
       done = request->done;
       open = request->output >= 0;
       if (local == 0 && !done && request->early->len == 0)
-        return wait_unlock (request, 1u << WATCH_CLIENT | (open ? 1u << WATCH_OUTPUT : 0));
+        return wait_unlock (request, open ? 1u << WATCH_OUTPUT : 0);
       gs_mutex_unlock (&request->lock);
       if (local != 0)
         return http_answer_error (request, local, request->local_message);

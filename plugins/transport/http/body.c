@@ -51,7 +51,7 @@ push (HttpRequest *request, const guint8 *data, gsize length, gsize *ret_used)
       full = !over && n < 0 && err == EAGAIN;
       if (full && slurped)
         {
-          guint watch = 1u << WATCH_CLIENT;
+          guint watch = 0;
           if (request->input >= 0)
             watch |= 1u << WATCH_INPUT;
           if (request->output >= 0 && request->early->len < HTTP_EARLY_MAX)

@@ -193,21 +193,8 @@ check_api_method (HttpRequest *request, guint *ret_status, const char **ret_why)
 }
 
 static gboolean
-check_request (HttpRequest *request, const char *version, guint *ret_status, const char **ret_why)
+check_request (HttpRequest *request, guint *ret_status, const char **ret_why)
 {
-  HttpServer *server = request->server;
-  g_autoptr (GError) error = NULL;
-  const char *why = NULL;
-  guint status;
-
-  MHD_get_connection_values_n (request->connection, MHD_HEADER_KIND, take_header, &request->guard);
-  status = guard_check (&request->guard, strcmp (version, "HTTP/1.0") != 0, &why);
-  if (status != 0)
-    {
-      *ret_status = status;
-      *ret_why = why;
-      return FALSE;
-    }
   if (!check_method (request, ret_status, ret_why) || !check_extras (request, ret_status, ret_why)
       || !check_body (request, ret_status, ret_why) || !check_size (request, ret_status, ret_why)
       || !check_api_method (request, ret_status, ret_why))
@@ -215,7 +202,7 @@ check_request (HttpRequest *request, const char *version, guint *ret_status, con
   *ret_status = 503;
   *ret_why = "the server is shutting down";
   return request->route.kind == ROUTE_HEALTH || request->route.kind == ROUTE_READY
-         || !__atomic_load_n (&server->draining, __ATOMIC_ACQUIRE);
+         || !__atomic_load_n (&request->server->draining, __ATOMIC_ACQUIRE);
 }
 
 /* ----------------------------------------------------------------------------------- first call */
@@ -230,10 +217,26 @@ ask (HttpRequest *request)
   over = request->done || request->expired || request->local_status != 0;
   if (!over && request->accepted)
     request->phase = PHASE_STREAM;
-  else if (!over && !http_request_suspend_locked (request, 1u << WATCH_CLIENT))
+  else if (!over && !http_request_suspend_locked (request, 0))
     result = MHD_NO;
   gs_mutex_unlock (&request->lock);
   return over ? http_answer_call (request) : result;
+}
+
+/* The body is read to its end. */
+static enum MHD_Result
+last_call (HttpRequest *request)
+{
+  gboolean began;
+  HttpFlow flow = http_body_end (request);
+  if (flow != FLOW_GO)
+    return flow == FLOW_WAIT ? MHD_YES : MHD_NO;
+  gs_mutex_lock (&request->lock);
+  began = request->began || request->local_status != 0;
+  gs_mutex_unlock (&request->lock);
+  if (!began)
+    http_call_begin (request, TRUE);
+  return http_answer_call (request);
 }
 
 static enum MHD_Result
@@ -249,7 +252,7 @@ begin_body (HttpRequest *request)
     return http_answer_error (request, 503, error->message);
   if (gzip)
     request->decoded = g_byte_array_new ();
-  if (!api && (guard->expects_continue || guard->length > HTTP_HEAD_MAX))
+  if (!api && guard->has_body && (guard->expects_continue || guard->length > HTTP_HEAD_MAX))
     {
       request->phase = PHASE_ASK;
       http_call_begin (request, FALSE);
@@ -260,23 +263,25 @@ begin_body (HttpRequest *request)
   if (!gzip && !api)
     request->collect_max++; /* its length is known to fit */
   request->collected = g_byte_array_sized_new ((guint)MIN (guard->length, HTTP_HEAD_MAX));
+  if (!guard->has_body)
+    return last_call (request);
   http_request_connection_deadline (request, request->begun_us + 2 * options->idle_timeout_us);
   return MHD_YES;
 }
 
+/* The header is read and its framing is beyond doubt: refuse, answer, or go on to the body. */
 static enum MHD_Result
-first_call (HttpRequest *request, const char *method, const char *version)
+start (HttpRequest *request)
 {
   g_autoptr (GError) error = NULL;
   const char *why = NULL;
   guint status = 0;
   Auth auth;
 
-  g_strlcpy (request->method, method, sizeof request->method);
   http_request_connection_deadline (request, G_MAXINT64);
   if (!route_parse (request->uri, &request->route, &error))
     return http_answer_error (request, http_status_of (error->code, FALSE), error->message);
-  if (!check_request (request, version, &status, &why))
+  if (!check_request (request, &status, &why))
     return http_answer_error (request, status, why);
   if (!auth_parse (request->guard.authorization, &auth, &error))
     return http_answer_error (request, http_status_of (error->code, TRUE), error->message);
@@ -301,20 +306,22 @@ first_call (HttpRequest *request, const char *method, const char *version)
     }
 }
 
-/* The body is read to its end. */
 static enum MHD_Result
-last_call (HttpRequest *request)
+first_call (HttpRequest *request, const char *method, const char *version)
 {
-  gboolean began;
-  HttpFlow flow = http_body_end (request);
-  if (flow != FLOW_GO)
-    return flow == FLOW_WAIT ? MHD_YES : MHD_NO;
-  gs_mutex_lock (&request->lock);
-  began = request->began || request->local_status != 0;
-  gs_mutex_unlock (&request->lock);
-  if (!began)
-    http_call_begin (request, TRUE);
-  return http_answer_call (request);
+  const char *why = NULL;
+  guint status;
+
+  g_strlcpy (request->method, method, sizeof request->method);
+  MHD_get_connection_values_n (request->connection, MHD_HEADER_KIND, take_header, &request->guard);
+  status = guard_check (&request->guard, strcmp (version, "HTTP/1.0") != 0, &why);
+  if (status != 0)
+    return http_answer_error (request, status, why);
+  if (request->guard.has_body)
+    return start (request);
+  /* An answer in the library's first call ends the connection; without a body, the second one comes at once. */
+  request->phase = PHASE_BARE;
+  return MHD_YES;
 }
 
 enum MHD_Result
@@ -334,6 +341,8 @@ http_handle (void *user, struct MHD_Connection *connection, const char *url, con
     {
     case PHASE_NEW:
       return first_call (request, method, version);
+    case PHASE_BARE:
+      return start (request);
     case PHASE_ASK:
       return ask (request);
     case PHASE_COLLECT:

@@ -81,8 +81,7 @@ struct HttpServer
   GsCond empty;                /* no request is left */
   GHashTable *requests;        /* id -> HttpRequest, all that can be found */
   guint n_requests;            /* all that live */
-  HttpConnection *connections; /* doubly linked */
-  guint n_connections;
+  GHashTable *connections; /* id -> HttpConnection */
   guint64 next_id;
 };
 
@@ -96,17 +95,25 @@ struct HttpListener
   char *url; /* as endpoints shows it */
 };
 
-/** A TCP connection, for the deadline that the library does not keep. Guarded by the server's lock. */
+/**
+ * A TCP connection, for what the library does not see to: a deadline for slow senders, and clients that leave.
+ * (It reads on an edge-triggered set and takes a short read for the end of what is there; a FIN that came with the
+ * last bytes then goes unnoticed until the idle timeout, and on a suspended connection it does not look at all.)
+ * Guarded by the server's lock.
+ */
 struct HttpConnection
 {
-  HttpConnection *previous, *next;
+  guint64 id;
   int fd;
-  gint64 deadline_us; /* what is awaited (a request's header, a small body) must be there by then */
+  gint64 deadline_us;   /* what is awaited (a request's header, a small body) must be there by then */
+  gboolean half_closed; /* the client sends no more */
+  guint64 request;      /* id of the request under way; 0 = none */
 };
 
 typedef enum
 {
   PHASE_NEW,     /* only the request line is known */
+  PHASE_BARE,    /* its header is fine, and there is no body */
   PHASE_COLLECT, /* the body is gathered in head */
   PHASE_ASK,     /* the call has begun without a body; waiting for the host's word */
   PHASE_STREAM,  /* the body goes into the pipe as it comes */
@@ -160,9 +167,10 @@ struct HttpRequest
   GsMutex lock;
   /* ---- guarded by lock ---- */
   gboolean suspended;
+  gboolean left;    /* the client sends no more: when there is something to wait for, it counts as gone */
   gboolean gone;    /* the client left, or the connection ended */
   gboolean expired; /* its time was up */
-  guint watching;   /* bit per WATCH_* that is in the pump's set */
+  guint watching;   /* bit per WATCH_* of a pipe that is in the pump's set */
   gint64 deadline_us;
   gboolean began, accepted, done, cancelled, handle_known;
   GsCallHandle handle;
@@ -235,6 +243,9 @@ enum MHD_Result http_handle (void *user, struct MHD_Connection *connection, cons
 HttpPump *http_pump_new (HttpServer *server, GError **error);
 /** Stops the thread; nothing may be suspended any more. */
 void http_pump_free (HttpPump *pump);
+/** Tells when the client of @tcp ends its sending side, until it is forgotten. */
+void http_pump_watch_client (HttpPump *pump, const HttpConnection *tcp);
+void http_pump_forget_client (HttpPump *pump, const HttpConnection *tcp);
 /** Both with the request's lock held; they only change the kernel's set. */
 void http_pump_watch (HttpPump *pump, HttpRequest *request, guint watch);
 void http_pump_forget (HttpPump *pump, HttpRequest *request);

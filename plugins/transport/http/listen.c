@@ -156,45 +156,48 @@ note_completed (void *user, struct MHD_Connection *connection, void **context, e
     http_request_finish (request, why);
 }
 
+static HttpConnection *
+connection_new (HttpServer *server, int fd)
+{
+  HttpConnection *tcp = g_new0 (HttpConnection, 1);
+  int one = 1;
+  setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  setsockopt (fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+  tcp->fd = fd;
+  tcp->deadline_us = server->host->now_us (server->host) + server->options.idle_timeout_us;
+  gs_mutex_lock (&server->lock);
+  tcp->id = ++server->next_id;
+  g_hash_table_insert (server->connections, &tcp->id, tcp);
+  gs_mutex_unlock (&server->lock);
+  http_pump_watch_client (server->pump, tcp);
+  return tcp;
+}
+
+static void
+connection_free (HttpServer *server, HttpConnection *tcp)
+{
+  http_pump_forget_client (server->pump, tcp);
+  gs_mutex_lock (&server->lock);
+  g_hash_table_remove (server->connections, &tcp->id);
+  gs_mutex_unlock (&server->lock);
+  g_free (tcp);
+}
+
 static void
 note_connection (void *user, struct MHD_Connection *connection, void **socket_context,
                  enum MHD_ConnectionNotificationCode code)
 {
-  HttpListener *listener = user;
-  HttpServer *server = listener->server;
-  HttpConnection *tcp = *socket_context;
+  HttpServer *server = ((HttpListener *)user)->server;
   if (code == MHD_CONNECTION_NOTIFY_STARTED)
     {
       const union MHD_ConnectionInfo *info = MHD_get_connection_info (connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-      int one = 1;
-      tcp = g_new0 (HttpConnection, 1);
-      tcp->fd = info != NULL ? info->connect_fd : -1;
-      tcp->deadline_us = server->host->now_us (server->host) + server->options.idle_timeout_us;
-      setsockopt (tcp->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-      setsockopt (tcp->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-      *socket_context = tcp;
-      gs_mutex_lock (&server->lock);
-      tcp->next = server->connections;
-      if (tcp->next != NULL)
-        tcp->next->previous = tcp;
-      server->connections = tcp;
-      server->n_connections++;
-      gs_mutex_unlock (&server->lock);
-      return;
+      *socket_context = info != NULL ? connection_new (server, info->connect_fd) : NULL;
     }
-  if (tcp == NULL)
-    return;
-  *socket_context = NULL;
-  gs_mutex_lock (&server->lock);
-  if (tcp->previous != NULL)
-    tcp->previous->next = tcp->next;
-  else
-    server->connections = tcp->next;
-  if (tcp->next != NULL)
-    tcp->next->previous = tcp->previous;
-  server->n_connections--;
-  gs_mutex_unlock (&server->lock);
-  g_free (tcp);
+  else if (*socket_context != NULL)
+    {
+      connection_free (server, *socket_context);
+      *socket_context = NULL;
+    }
 }
 
 static void G_GNUC_PRINTF (2, 0) note_message (void *user, const char *format, va_list args)

@@ -85,6 +85,7 @@ server_free (HttpServer *server)
   g_free (o->realm);
   g_ptr_array_unref (server->listeners);
   g_hash_table_unref (server->requests);
+  g_hash_table_unref (server->connections);
   gs_mutex_clear (&server->lock);
   gs_cond_clear (&server->empty);
   g_free (server);
@@ -126,6 +127,7 @@ create (const GsHost *host, const GsConfig *config, GError **error)
   gs_mutex_init (&server->lock);
   gs_cond_init (&server->empty);
   server->requests = g_hash_table_new (g_int64_hash, g_int64_equal);
+  server->connections = g_hash_table_new (g_int64_hash, g_int64_equal);
   server->listeners = g_ptr_array_new_with_free_func ((GDestroyNotify)http_listener_free);
   o->listen = g_strdupv ((char **)urls);
   o->tls_certificate = g_strdup (config->string (config, "tls_certificate"));

@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define TICK_US (1 * G_USEC_PER_SEC)
+#define TICK_US (G_USEC_PER_SEC / 4)
 #define LINGER_SLOTS 64
 #define LINGER_US (2 * G_USEC_PER_SEC)
 #define LINGER_BYTES ((gsize)16 * 1024 * 1024)
@@ -45,22 +45,15 @@ struct HttpPump
 static int
 watched_fd (HttpRequest *request, guint watch)
 {
-  const union MHD_ConnectionInfo *info;
-  if (watch == WATCH_INPUT)
-    return request->input;
-  if (watch == WATCH_OUTPUT)
-    return request->output;
-  info = MHD_get_connection_info (request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-  return info != NULL ? info->connect_fd : -1;
+  return watch == WATCH_INPUT ? request->input : request->output;
 }
 
 void
 http_pump_watch (HttpPump *pump, HttpRequest *request, guint watch)
 {
-  static const guint32 events[] = { 0, EPOLLRDHUP, EPOLLOUT, EPOLLIN };
-  for (guint i = WATCH_CLIENT; i <= WATCH_OUTPUT; i++)
+  for (guint i = WATCH_INPUT; i <= WATCH_OUTPUT; i++)
     {
-      struct epoll_event event = { .events = events[i], .data.u64 = TAG (request->id, i) };
+      struct epoll_event event = { .events = i == WATCH_INPUT ? EPOLLOUT : EPOLLIN, .data.u64 = TAG (request->id, i) };
       int fd;
       if (!(watch & 1u << i) || (fd = watched_fd (request, i)) < 0)
         continue;
@@ -72,10 +65,23 @@ http_pump_watch (HttpPump *pump, HttpRequest *request, guint watch)
 void
 http_pump_forget (HttpPump *pump, HttpRequest *request)
 {
-  for (guint i = WATCH_CLIENT; i <= WATCH_OUTPUT; i++)
+  for (guint i = WATCH_INPUT; i <= WATCH_OUTPUT; i++)
     if (request->watching & 1u << i)
       epoll_ctl (pump->epoll, EPOLL_CTL_DEL, watched_fd (request, i), NULL);
   request->watching = 0;
+}
+
+void
+http_pump_watch_client (HttpPump *pump, const HttpConnection *tcp)
+{
+  struct epoll_event event = { .events = EPOLLRDHUP | EPOLLONESHOT, .data.u64 = TAG (tcp->id, WATCH_CLIENT) };
+  epoll_ctl (pump->epoll, EPOLL_CTL_ADD, tcp->fd, &event);
+}
+
+void
+http_pump_forget_client (HttpPump *pump, const HttpConnection *tcp)
+{
+  epoll_ctl (pump->epoll, EPOLL_CTL_DEL, tcp->fd, NULL);
 }
 
 static HttpRequest *
@@ -91,22 +97,47 @@ find (HttpServer *server, guint64 id)
 }
 
 static void
-request_event (HttpPump *pump, guint64 id, guint watch, guint32 events)
+pipe_event (HttpPump *pump, guint64 id, guint watch)
 {
-  const GsHost *host = pump->server->host;
   HttpRequest *request = find (pump->server, id);
-  GsCallHandle handle = 0;
-  gboolean cancel = FALSE;
   if (request == NULL)
     return;
   gs_mutex_lock (&request->lock);
   if (request->watching & 1u << watch)
+    http_request_wake_locked (request);
+  gs_mutex_unlock (&request->lock);
+  http_request_unref (request);
+}
+
+/* The client of a connection ended its sending side, or all of it. */
+static void
+client_event (HttpPump *pump, guint64 id)
+{
+  HttpServer *server = pump->server;
+  const GsHost *host = server->host;
+  HttpConnection *tcp;
+  HttpRequest *request = NULL;
+  GsCallHandle handle = 0;
+  gboolean cancel = FALSE;
+
+  gs_mutex_lock (&server->lock);
+  tcp = g_hash_table_lookup (server->connections, &id);
+  if (tcp != NULL)
     {
-      if (watch == WATCH_CLIENT && events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-        {
-          request->gone = TRUE;
-          cancel = http_request_want_cancel_locked (request, &handle);
-        }
+      tcp->half_closed = TRUE;
+      request = g_hash_table_lookup (server->requests, &tcp->request);
+      if (request != NULL)
+        http_request_ref (request);
+    }
+  gs_mutex_unlock (&server->lock);
+  if (request == NULL)
+    return;
+  gs_mutex_lock (&request->lock);
+  request->left = TRUE;
+  if (request->suspended)
+    {
+      request->gone = TRUE;
+      cancel = http_request_want_cancel_locked (request, &handle);
       http_request_wake_locked (request);
     }
   gs_mutex_unlock (&request->lock);
@@ -221,17 +252,27 @@ expire_requests (HttpServer *server, gint64 now)
     }
 }
 
-/* The library times idle connections out, but one byte a minute is not idle. */
 static void
-expire_connections (HttpServer *server, gint64 now)
+watch_connections (HttpServer *server, gint64 now, guint *ret_count)
 {
+  GHashTableIter iter;
+  gpointer value;
   gs_mutex_lock (&server->lock);
-  for (HttpConnection *tcp = server->connections; tcp != NULL; tcp = tcp->next)
-    if (now >= tcp->deadline_us)
-      {
-        shutdown (tcp->fd, SHUT_RDWR);
-        tcp->deadline_us = G_MAXINT64;
-      }
+  *ret_count = g_hash_table_size (server->connections);
+  g_hash_table_iter_init (&iter, server->connections);
+  while (g_hash_table_iter_next (&iter, NULL, &value))
+    {
+      HttpConnection *tcp = value;
+      /* The library times idle connections out, but one byte a minute is not idle. */
+      if (now >= tcp->deadline_us)
+        {
+          shutdown (tcp->fd, SHUT_RDWR);
+          tcp->deadline_us = G_MAXINT64;
+        }
+      /* Nothing can come any more; this makes the library's set say so again, until it listens. */
+      else if (tcp->half_closed)
+        shutdown (tcp->fd, SHUT_RD);
+    }
   gs_mutex_unlock (&server->lock);
 }
 
@@ -241,12 +282,9 @@ tick (HttpPump *pump)
   HttpServer *server = pump->server;
   const GsHost *host = server->host;
   gint64 now = host->now_us (host);
-  guint connections;
+  guint connections = 0;
   expire_requests (server, now);
-  expire_connections (server, now);
-  gs_mutex_lock (&server->lock);
-  connections = server->n_connections;
-  gs_mutex_unlock (&server->lock);
+  watch_connections (server, now, &connections);
   host->metric_update (server->metrics.in_flight, __atomic_load_n (&server->in_flight, __ATOMIC_RELAXED));
   host->metric_update (server->metrics.connections, connections);
 }
@@ -279,8 +317,10 @@ run (void *user)
           guint64 id = events[i].data.u64 >> 2;
           guint watch = events[i].data.u64 & 3;
           eventfd_t drained;
-          if (watch != 0)
-            request_event (pump, id, watch, events[i].events);
+          if (watch == WATCH_CLIENT)
+            client_event (pump, id);
+          else if (watch != 0)
+            pipe_event (pump, id, watch);
           else if (id != 0)
             linger_event (pump, (guint)id - 1);
           else

@@ -52,6 +52,11 @@ http_request_new (HttpListener *listener, struct MHD_Connection *connection, con
 
   gs_mutex_lock (&server->lock);
   request->id = ++server->next_id;
+  if (request->tcp != NULL)
+    {
+      request->tcp->request = request->id;
+      request->left = request->tcp->half_closed;
+    }
   server->n_requests++;
   g_hash_table_insert (server->requests, &request->id, request);
   gs_mutex_unlock (&server->lock);
@@ -112,6 +117,8 @@ http_request_unref (HttpRequest *request)
 gboolean
 http_request_suspend_locked (HttpRequest *request, guint watch)
 {
+  if (request->left)
+    request->gone = TRUE;
   if (request->gone || __atomic_load_n (&request->server->stopping, __ATOMIC_ACQUIRE))
     return FALSE;
   MHD_suspend_connection (request->connection);
@@ -216,7 +223,13 @@ http_request_finish (HttpRequest *request, enum MHD_RequestTerminationCode why)
     close (input);
   if (output >= 0)
     close (output);
-  http_request_connection_deadline (request, server->host->now_us (server->host) + 2 * server->options.idle_timeout_us);
+  if (request->tcp != NULL)
+    {
+      gs_mutex_lock (&server->lock);
+      request->tcp->request = 0;
+      request->tcp->deadline_us = server->host->now_us (server->host) + 2 * server->options.idle_timeout_us;
+      gs_mutex_unlock (&server->lock);
+    }
   http_metrics_ended (request, why != MHD_REQUEST_TERMINATED_COMPLETED_OK);
   http_request_unref (request);
 }

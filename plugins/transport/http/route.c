@@ -108,7 +108,7 @@ parse_service (const char *query, RouteService *ret_service, GError **error)
             service = SERVICE_RECEIVE_PACK;
           else
             return gs_fail (
-                error, GS_ERROR_PERMISSION_DENIED,
+                error, GS_ERROR_INVALID_ARGUMENT,
                 "there is no such service; this server has git-upload-pack (fetch) and git-receive-pack (push)");
         }
       query += length;

@@ -22,6 +22,8 @@ typedef struct
 void
 note (Fixture *f, const char *step)
 {
+  if (f->quiet)
+    return;
   gs_mutex_lock (&f->lock);
   g_string_append (f->trace, step);
   g_string_append_c (f->trace, ' ');
@@ -74,6 +76,8 @@ fake_authorize (gpointer self, const GsIdentity *identity, GsScope scope, const 
   gs_mutex_lock (&f->lock);
   f->last_scope = scope;
   gs_mutex_unlock (&f->lock);
+  if (f->on_authorize != NULL)
+    f->on_authorize (f);
   if (identity->scope < scope || !g_str_has_prefix (path ? path : "", identity->prefix))
     return gs_fail (error, GS_ERROR_PERMISSION_DENIED, "%s may not do that", identity->name);
   return TRUE;
@@ -133,6 +137,12 @@ play_gate (Fixture *f, GsiCall *call, GError **error)
 }
 
 gboolean
+play_gate_heeding (Fixture *f, GsiCall *call, GError **error)
+{
+  return play_gate (f, call, error) && gs_call_check (&call->base, "passing the gate", error);
+}
+
+gboolean
 play_until_cancelled (Fixture *f, GsiCall *call, GError **error)
 {
   struct pollfd fd = { call->base.cancel_fd (&call->base), POLLIN, 0 };
@@ -151,6 +161,7 @@ fixture_init (Fixture *f)
   f->n_workers = 2;
   f->queue = 64;
   f->n_stream_threads = 4;
+  f->stream_queue = 8;
   gs_mutex_init (&f->lock);
   gs_cond_init (&f->changed);
   f->trace = g_string_new (NULL);
@@ -160,7 +171,7 @@ void
 fixture_start (Fixture *f)
 {
   GsiBinding bindings[64] = { { 0 } };
-  GsLogLevel level = GS_LOG_DEBUG;
+  GsLogLevel level = f->quiet ? GS_LOG_WARNING : GS_LOG_DEBUG;
   GsiLogSettings settings = { .level = level, .format = GSI_LOG_JSON };
   g_autoptr (GError) error = NULL;
   const GsiMethod *const *rows;
@@ -171,7 +182,7 @@ fixture_start (Fixture *f)
   f->metrics = gsi_metrics_new (GSI_METRICS_MAX_SERIES);
   f->workers = gsi_pool_new ("worker", f->n_workers, f->queue, &error);
   assert_null (error);
-  f->streams = gsi_pool_new_elastic ("stream", f->n_stream_threads, 0, G_USEC_PER_SEC, &error);
+  f->streams = gsi_pool_new_elastic ("stream", f->n_stream_threads, f->stream_queue, G_USEC_PER_SEC, &error);
   assert_null (error);
   f->rpc = gsi_rpc_new (&f->limits, f->workers, f->streams, f->log, f->metrics, &error);
   assert_null (error);
@@ -187,9 +198,9 @@ void
 fixture_stop (Fixture *f)
 {
   gsi_rpc_stop (f->rpc);
+  gsi_rpc_free (f->rpc);
   gsi_pool_free (f->workers);
   gsi_pool_free (f->streams);
-  gsi_rpc_free (f->rpc);
   gsi_metrics_free (f->metrics);
   gsi_log_free (f->log);
   close (f->log_fd);
@@ -236,11 +247,16 @@ fixture_begin (Fixture *f, Wait *wait, guint32 method, GsEncoding encoding, GByt
                         .stream = stream,
                         .done = on_done,
                         .user = wait };
+  GsCallHandle handle;
   memset (wait, 0, sizeof *wait);
   wait->f = f;
   if (call_id != NULL)
     g_strlcpy ((char *) inbound.call_id.bytes, call_id, GS_TXID_SIZE);
-  wait->handle = gsi_rpc_begin (f->rpc, &inbound);
+  handle = gsi_rpc_begin (f->rpc, &inbound);
+  gs_mutex_lock (&f->lock);
+  wait->handle = handle; /* a fake's callback may wait for it */
+  gs_cond_broadcast (&f->changed);
+  gs_mutex_unlock (&f->lock);
 }
 
 GBytes *
@@ -260,8 +276,8 @@ fixture_call (Fixture *f, Wait *wait, guint32 method, const char *path, const ch
   fixture_begin (f, wait, method, GS_ENCODING_PROTOBUF, payload, token, call_id, 0, NULL);
 }
 
-static void
-wait_for (Fixture *f, gboolean (*met) (Fixture *f, gconstpointer data), gconstpointer data, const char *what)
+static gboolean
+waited_for (Fixture *f, gboolean (*met) (Fixture *f, gconstpointer data), gconstpointer data)
 {
   gint64 until_us = g_get_monotonic_time () + PATIENCE_US;
   gboolean good;
@@ -269,7 +285,13 @@ wait_for (Fixture *f, gboolean (*met) (Fixture *f, gconstpointer data), gconstpo
   while (!(good = met (f, data)) && gs_cond_wait_until (&f->changed, &f->lock, until_us))
     continue;
   gs_mutex_unlock (&f->lock);
-  if (!good)
+  return good;
+}
+
+static void
+wait_for (Fixture *f, gboolean (*met) (Fixture *f, gconstpointer data), gconstpointer data, const char *what)
+{
+  if (!waited_for (f, met, data))
     fail_msg ("waited in vain for %s", what);
 }
 
@@ -283,6 +305,12 @@ void
 wait_over (Wait *wait)
 {
   wait_for (wait->f, met_over, wait, "the end of a call");
+}
+
+void
+wait_over_quietly (Wait *wait)
+{
+  waited_for (wait->f, met_over, wait);
 }
 
 gboolean
@@ -345,6 +373,16 @@ void
 wait_run (Fixture *f, guint n)
 {
   wait_for (f, met_run, GUINT_TO_POINTER (n), "handlers to begin");
+}
+
+GsCallHandle
+handle_of (Wait *wait)
+{
+  Fixture *f = wait->f;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&f->lock);
+  while (wait->handle == 0)
+    gs_cond_wait (&f->changed, &f->lock);
+  return wait->handle;
 }
 
 void

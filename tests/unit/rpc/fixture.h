@@ -41,11 +41,12 @@ typedef gboolean (*Play) (Fixture *f, GsiCall *call, GError **error);
 struct Fixture
 {
   GsiRpcLimits limits;
-  guint n_workers, queue, n_stream_threads;
+  guint n_workers, queue, n_stream_threads, stream_queue;
   GsiPool *workers, *streams;
   GsiMetrics *metrics;
   GsiLog *log;
   int log_fd;
+  gboolean quiet; /* no trace, no debug log */
   GsiRpc *rpc;
 
   GsMutex lock;
@@ -57,6 +58,7 @@ struct Fixture
   guint n_at_gate;
   char *last_path, *last_storage;
   GsScope last_scope;
+  void (*on_authorize) (Fixture *f);
   Play play;           /* NULL: reply with the empty message of the method */
 };
 
@@ -80,6 +82,7 @@ struct FakeStream
   Fixture *f;
   gboolean flows; /* what accept says */
   guint n_accepts;
+  Wait *wait;
   void (*on_accept) (FakeStream *stream);
 };
 
@@ -96,6 +99,7 @@ void fixture_call (Fixture *f, Wait *wait, guint32 method, const char *path, con
 GBytes *fixture_request (const char *path);
 void wait_over (Wait *wait);
 gboolean wait_is_over (Wait *wait);
+void wait_over_quietly (Wait *wait); /* no assert: for threads of the test */
 void wait_clear (Wait *wait);
 #define expect_end(wait_, code_, says_)                                                                                \
   _expect_end ((wait_), (code_), (says_), __FILE__, __LINE__)
@@ -105,11 +109,14 @@ void stream_init (FakeStream *stream, Fixture *f, gboolean flows);
 void stream_clear (FakeStream *stream);
 
 /* Plays. */
+/* As play_gate, but stops when it was cancelled meanwhile. */
+gboolean play_gate_heeding (Fixture *f, GsiCall *call, GError **error);
 gboolean play_gate (Fixture *f, GsiCall *call, GError **error); /* waits for the gate, then replies empty */
 gboolean play_until_cancelled (Fixture *f, GsiCall *call, GError **error);
 /* Waits until @n handlers stand at the gate / have begun. */
 void wait_at_gate (Fixture *f, guint n);
 void wait_run (Fixture *f, guint n);
+GsCallHandle handle_of (Wait *wait); /* waits until fixture_begin has it */
 void open_gate (Fixture *f);
 void note (Fixture *f, const char *step);
 char *taken_trace (Fixture *f); /* and empties it */

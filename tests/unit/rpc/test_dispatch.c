@@ -328,6 +328,55 @@ cancelled (void **state)
   fixture_stop (&f);
 }
 
+static Wait *checked;
+
+static void
+cancel_checked (Fixture *f)
+{
+  gsi_rpc_cancel (f->rpc, handle_of (checked));
+}
+
+static void
+cancelled_in_checks (void **state)
+{
+  static const guint32 numbers[] = { REPOSITORY_GET, REPOSITORY_DELETE };
+  Fixture f;
+  Wait wait;
+  fixture_init (&f);
+  f.on_authorize = cancel_checked;
+  fixture_start (&f);
+  for (gsize i = 0; i < G_N_ELEMENTS (numbers); i++)
+    {
+      memset (&wait, 0, sizeof wait);
+      wait.f = &f;
+      checked = &wait;
+      fixture_call (&f, &wait, numbers[i], "a", "ann:a", "call-1");
+      expect_end (&wait, GS_ERROR_CANCELLED, "went away");
+    }
+  assert_int_equal (f.n_run, 0);
+  fixture_stop (&f);
+}
+
+/* It must not lie down beside a call that still runs: nobody would cancel it a second time. */
+static void
+cancelled_before_joining (void **state)
+{
+  Fixture f;
+  Wait first, wait = { .f = &f };
+  fixture_init (&f);
+  f.play = play_gate;
+  fixture_start (&f);
+  fixture_call (&f, &first, REPOSITORY_DELETE, "a", "ann:a", "call-1");
+  wait_at_gate (&f, 1);
+  checked = &wait;
+  f.on_authorize = cancel_checked;
+  fixture_call (&f, &wait, REPOSITORY_DELETE, "a", "ann:a", "call-1");
+  expect_end (&wait, GS_ERROR_CANCELLED, "went away");
+  open_gate (&f);
+  expect_end (&first, GS_OK, NULL);
+  fixture_stop (&f);
+}
+
 static void
 deadlines (void **state)
 {
@@ -547,7 +596,7 @@ work_goes_on_for_joined (void **state)
   Wait first, joined;
   fixture_init (&f);
   f.n_workers = 3;
-  f.play = play_gate;
+  f.play = play_gate_heeding;
   fixture_start (&f);
   fixture_call (&f, &first, REPOSITORY_DELETE, "a", "ann:a", "call-1");
   wait_at_gate (&f, 1);
@@ -604,6 +653,8 @@ main (void)
     cmocka_unit_test (bound_reply),
     cmocka_unit_test (careless_handlers),
     cmocka_unit_test (cancelled),
+    cmocka_unit_test (cancelled_in_checks),
+    cmocka_unit_test (cancelled_before_joining),
     cmocka_unit_test (deadlines),
     cmocka_unit_test (deadline_defaults_and_caps),
     cmocka_unit_test (cancel_by_id),
