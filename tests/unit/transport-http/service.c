@@ -19,6 +19,12 @@
 
 const GsPlugin *gs_plugin_query (void);
 
+const GsPlugin *
+served_plugin (void)
+{
+  return gs_plugin_query ();
+}
+
 typedef struct
 {
   guint64 handle;

@@ -443,6 +443,17 @@ test_chatty (void **state)
   answer_free (answer);
 }
 
+/* ... up to a bound, where it fails instead of waiting for ever. */
+static void
+test_flood (void **state)
+{
+  g_autoptr (GByteArray) body = g_byte_array_new ();
+  g_byte_array_set_size (body, 9000000);
+  memset (body->data, 'b', body->len);
+  expect (post_bytes (state, "echo/git-upload-pack", "", body, TRUE), 500, "before it had read");
+  assert_true (service_wait_done (1));
+}
+
 static void
 test_slow_reader (void **state)
 {
@@ -838,6 +849,7 @@ main (void)
     TEST_SMALL (test_limits),
     TEST (test_reader_stops),
     TEST (test_chatty),
+    TEST (test_flood),
     TEST (test_slow_reader),
     TEST (test_guard),
     TEST (test_garbage),
