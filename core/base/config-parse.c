@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * YAML to nodes. libyaml's events, not its documents: only there do anchors, tags and depth show before memory is taken for
- * what they stand for. The first syntax error ends a file; refused features do not.
+ * YAML to nodes. libyaml's events, not its documents: only there do anchors, tags and depth show before memory is taken
+ * for what they stand for. The first syntax error ends a file; refused features do not.
  */
 #include "base/config-private.h"
 
@@ -14,7 +14,7 @@
 typedef struct
 {
   GsiNode *node;
-  GsiNode *key; /* MAPPING: waiting for its value */
+  GsiNode *key;     /* MAPPING: waiting for its value */
   gboolean dropped; /* the key was refused: so is its value */
 } Level;
 
@@ -30,8 +30,7 @@ typedef struct
   gboolean failed;
 } Parse;
 
-static void G_GNUC_PRINTF (3, 4)
-complain (Parse *parse, yaml_mark_t mark, const char *format, ...)
+static void G_GNUC_PRINTF (3, 4) complain (Parse *parse, yaml_mark_t mark, const char *format, ...)
 {
   const GsiNode place = { .file = parse->file, .line = (guint) mark.line + 1, .column = (guint) mark.column + 1 };
   g_autofree char *message = NULL;
@@ -133,7 +132,8 @@ take_scalar (Parse *parse, const yaml_event_t *event)
     complain (parse, mark, "anchors (\"&%s\") are not taken: write the value out where it is wanted",
               (const char *) event->data.scalar.anchor);
   if (event->data.scalar.tag != NULL)
-    complain (parse, mark, "tags (\"%s\") are not taken: each option has its own type", (const char *) event->data.scalar.tag);
+    complain (parse, mark, "tags (\"%s\") are not taken: each option has its own type",
+              (const char *) event->data.scalar.tag);
   if (!count_node (parse, mark))
     return;
   if (memchr (text, '\0', len) != NULL || !g_utf8_validate (text, (gssize) len, NULL))

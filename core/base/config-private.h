@@ -23,7 +23,8 @@ void gsi_node_free (GsiNode *node);
 /** Takes over @key (NULL in a sequence) and @value. */
 void gsi_node_append (GsiNode *parent, GsiNode *key, GsiNode *value);
 
-/** One YAML document as nodes; NULL, with problems, when it is not one or is no mapping. An empty one is an empty mapping. */
+/** One YAML document as nodes; NULL, with problems, when it is not one or is no mapping. An empty one is an empty
+ * mapping. */
 GsiNode *gsi_config_parse_yaml (GsiConfigFile *config, const char *file, const char *text, gsize len,
                                 GsiProblems *problems);
 

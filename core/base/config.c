@@ -349,8 +349,8 @@ static void
 include_one (GsiConfigFile *config, const GsiNode *node, guint depth, GsiProblems *problems)
 {
   g_autofree char *here = g_path_get_dirname (node->file);
-  g_autofree char *full = g_path_is_absolute (node->text) ? g_strdup (node->text)
-                                                          : g_build_filename (here, node->text, NULL);
+  g_autofree char *full
+      = g_path_is_absolute (node->text) ? g_strdup (node->text) : g_build_filename (here, node->text, NULL);
   g_autofree char *folder = g_path_get_dirname (full);
   g_autofree char *pattern = g_path_get_basename (full);
   g_autoptr (GPtrArray) found = g_ptr_array_new_with_free_func (g_free);

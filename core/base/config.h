@@ -2,9 +2,10 @@
 /**
  * config.h - the configuration file as a tree: YAML with file, line and column on every node.
  *
- * Only what a person writes by hand is taken: mappings, sequences and scalars. Anchors, aliases, tags, merge keys, several
- * documents and duplicate keys are refused. Scalars stay text; option rows give them types (plugin/options.h), so YAML's
- * guesses about "no" or 0777 never come into play. Sizes are bounded: 1 MiB a file, 256 files, 16 levels, 65,536 nodes.
+ * Only what a person writes by hand is taken: mappings, sequences and scalars. Anchors, aliases, tags, merge keys,
+ * several documents and duplicate keys are refused. Scalars stay text; option rows give them types (plugin/options.h),
+ * so YAML's guesses about "no" or 0777 never come into play. Sizes are bounded: 1 MiB a file, 256 files, 16 levels,
+ * 65,536 nodes.
  *
  * `include:` at the top level (a path, a pattern in its last component, or a sequence of these; relative to the file it
  * stands in) adds files in sorted order. They are merged into one tree: sequences of the same top-level key are
@@ -29,13 +30,13 @@ typedef struct GsiNode GsiNode;
 struct GsiNode
 {
   GsiNodeType type;
-  const char *file; /* as it was opened; borrowed from the tree */
+  const char *file;   /* as it was opened; borrowed from the tree */
   guint line, column; /* from 1 */
-  char *text;       /* SCALAR: valid UTF-8 */
-  gboolean empty;   /* SCALAR: a plain one with nothing in it ("key:") */
-  guint n_items;    /* SEQUENCE, MAPPING */
-  GsiNode **items;  /* values */
-  GsiNode **keys;   /* MAPPING: scalars, as many as values */
+  char *text;         /* SCALAR: valid UTF-8 */
+  gboolean empty;     /* SCALAR: a plain one with nothing in it ("key:") */
+  guint n_items;      /* SEQUENCE, MAPPING */
+  GsiNode **items;    /* values */
+  GsiNode **keys;     /* MAPPING: scalars, as many as values */
 };
 
 /** Problems found so far, each "FILE:LINE:COL: message". */

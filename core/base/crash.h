@@ -8,7 +8,8 @@
 
 #include "base/log.h"
 
-/** Installs the handlers for SEGV, BUS, ILL, FPE and ABRT. @title is "gitstead 0.1.0"; @log may be NULL and must stay. */
+/** Installs the handlers for SEGV, BUS, ILL, FPE and ABRT. @title is "gitstead 0.1.0"; @log may be NULL and must stay.
+ */
 void gsi_crash_install (const char *title, const GsiLog *log);
 
 /** The log goes away: reports do without it. */

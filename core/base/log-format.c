@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The two forms of a record. Text: "TIME LEVEL event key=value …". JSON: one flat object a line, fields beside the fixed
- * members; a field that has the name of one of these gets a '_' behind it, so that no client can forge them.
+ * The two forms of a record. Text: "TIME LEVEL event key=value …". JSON: one flat object a line, fields beside the
+ * fixed members; a field that has the name of one of these gets a '_' behind it, so that no client can forge them.
  */
 #include "base/log-private.h"
 

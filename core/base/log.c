@@ -107,7 +107,8 @@ levels_new (const GsiLogSettings *settings, GError **error)
           || !parse_level (equals + 1, &topic->level))
         {
           gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                   "Log topic \"%s\": want PREFIX=error, warning, info or debug, as in \"storage=debug\", at most %d of them",
+                   "Log topic \"%s\": want PREFIX=error, warning, info or debug, as in \"storage=debug\", at most %d "
+                   "of them",
                    *part, TOPICS_MAX);
           levels_free (levels);
           return NULL;
@@ -269,8 +270,12 @@ emit (GsiLog *log, GsLogLevel level, const char *instance, const char *event, co
 {
   g_autoptr (GString) line = g_string_sized_new (512);
   char thread[16] = "";
-  GsiLogRecord record = { .level = level, .wall_us = gsi_clock_wall_us (), .instance = instance, .event = event,
-                          .fields = fields, .n_fields = n_fields };
+  GsiLogRecord record = { .level = level,
+                          .wall_us = gsi_clock_wall_us (),
+                          .instance = instance,
+                          .event = event,
+                          .fields = fields,
+                          .n_fields = n_fields };
   char *slot;
   gsize kept;
 

@@ -25,7 +25,7 @@ typedef struct
   GsLogLevel level;
   guint32 format;     /* GSI_LOG_TEXT or GSI_LOG_JSON */
   const char *path;   /* file to append to, made with mode 0640; NULL = standard error */
-  const char *topics; /* levels by event prefix, "storage=debug,rpc.call=warning"; the longest prefix wins; NULL = none */
+  const char *topics; /* levels by event prefix, "storage=debug,rpc.call=warning"; the longest wins; NULL = none */
   guint repeats;      /* per event and second; 0 = no limit */
 } GsiLogSettings;
 

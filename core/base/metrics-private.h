@@ -53,13 +53,13 @@ typedef struct
 
 struct GsiMetrics
 {
-  GsMutex lock;            /* of all below but the values */
+  GsMutex lock; /* of all below but the values */
   gsize n_series, max_series;
   GHashTable *families;    /* name -> GsiMetricFamily */
   GHashTable *by_identity; /* "name{labels}" -> GsMetric */
   GsMetric refused[3];     /* by type - 1: where updates of refused series go */
   GsMetric *n_refused;
-  GsMutex collect_lock;    /* held while collectors run, so that removing one can wait for it */
+  GsMutex collect_lock; /* held while collectors run, so that removing one can wait for it */
   GArray *collectors;
 };
 

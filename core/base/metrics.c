@@ -4,7 +4,6 @@
 
 #include "base/text.h"
 
-#include <math.h>
 #include <string.h>
 
 #define NAME_MAX_BYTES 128
@@ -44,9 +43,9 @@ gsi_metrics_new (gsize max_series)
   metrics->collectors = g_array_new (FALSE, FALSE, sizeof (GsiMetricCollector));
   for (guint i = 0; i < G_N_ELEMENTS (metrics->refused); i++)
     metrics->refused[i].type = i + 1;
-  metrics->n_refused = gsi_metrics_get (metrics, GS_METRIC_COUNTER, "gitstead_metrics_refused_total",
-                                        "Registrations of metrics that were refused, most often by the cap on series.",
-                                        NULL);
+  metrics->n_refused
+      = gsi_metrics_get (metrics, GS_METRIC_COUNTER, "gitstead_metrics_refused_total",
+                         "Registrations of metrics that were refused, most often by the cap on series.", NULL);
   return metrics;
 }
 
@@ -69,7 +68,8 @@ static gsize
 name_length (const char *text, gboolean colon)
 {
   gsize n = 0;
-  while (g_ascii_isalpha (text[n]) || text[n] == '_' || (colon && text[n] == ':') || (n > 0 && g_ascii_isdigit (text[n])))
+  while (g_ascii_isalpha (text[n]) || text[n] == '_' || (colon && text[n] == ':')
+         || (n > 0 && g_ascii_isdigit (text[n])))
     n++;
   return n;
 }
@@ -156,8 +156,8 @@ gsi_metrics_get (GsiMetrics *metrics, guint32 type, const char *name, const char
   gsize len = name_length (name, TRUE);
 
   labels = labels != NULL ? labels : "";
-  if (type >= GS_METRIC_COUNTER && type <= GS_METRIC_HISTOGRAM && len > 0 && len <= NAME_MAX_BYTES
-      && name[len] == '\0' && labels_are_fine (labels))
+  if (type >= GS_METRIC_COUNTER && type <= GS_METRIC_HISTOGRAM && len > 0 && len <= NAME_MAX_BYTES && name[len] == '\0'
+      && labels_are_fine (labels))
     {
       g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&metrics->lock);
       metric = find_or_add (metrics, type, name, help != NULL ? help : "", labels);
@@ -175,11 +175,12 @@ gsi_metrics_get (GsiMetrics *metrics, guint32 type, const char *name, const char
 static void
 sum_add (GsiMetricSum *sum, double value)
 {
-  double whole = floor (value);
-  guint64 billionths = (guint64) llround ((value - whole) * 1e9);
+  /* Beyond this a double holds no fraction, and neither does the counter overflow soon. */
+  double most = MIN (value, 1e18), whole = (double) (guint64) most;
+  guint64 billionths = (guint64) ((most - whole) * 1e9 + 0.5);
 
   if (whole > 0)
-    __atomic_fetch_add (&sum->whole, (guint64) MIN (whole, 1e18), __ATOMIC_RELAXED);
+    __atomic_fetch_add (&sum->whole, (guint64) whole, __ATOMIC_RELAXED);
   if (billionths > 0)
     __atomic_fetch_add (&sum->billionths, billionths, __ATOMIC_RELAXED);
 }
@@ -212,7 +213,7 @@ gsi_metric_update (GsMetric *metric, double value)
 {
   guint bucket = 0;
 
-  if (metric == NULL || isnan (value))
+  if (metric == NULL || value != value)
     return;
   switch (metric->type)
     {
@@ -238,7 +239,7 @@ gsi_metric_add (GsMetric *metric, double delta)
 {
   guint64 before, after;
 
-  if (metric == NULL || metric->type != GS_METRIC_GAUGE || isnan (delta))
+  if (metric == NULL || metric->type != GS_METRIC_GAUGE || delta != delta)
     return;
   before = __atomic_load_n (&metric->u.bits, __ATOMIC_RELAXED);
   do

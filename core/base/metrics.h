@@ -22,8 +22,8 @@ void gsi_metrics_free (GsiMetrics *metrics);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsiMetrics, gsi_metrics_free)
 
 /**
- * Registers, or finds, a series. Never NULL; *borrowed until gsi_metrics_free*. @type is GS_METRIC_*. @labels is NULL or
- * `key="value",key="value"` (values may hold \\, \" and \n). Histograms take seconds.
+ * Registers, or finds, a series. Never NULL; *borrowed until gsi_metrics_free*. @type is GS_METRIC_*. @labels is NULL
+ * or `key="value",key="value"` (values may hold \\, \" and \n). Histograms take seconds.
  */
 GsMetric *gsi_metrics_get (GsiMetrics *metrics, guint32 type, const char *name, const char *help, const char *labels);
 

@@ -133,8 +133,10 @@ start_worker (GsiPool *pool, GError **error)
   if (failed != 0)
     {
       g_free (worker);
-      return gs_fail (error, GS_ERROR_UNAVAILABLE, "Starting a thread of the %s pool: %s. Raise the limit on processes, "
-                      "or configure fewer threads", pool->name, g_strerror (failed));
+      return gs_fail (error, GS_ERROR_UNAVAILABLE,
+                      "Starting a thread of the %s pool: %s. Raise the limit on processes, "
+                      "or configure fewer threads",
+                      pool->name, g_strerror (failed));
     }
   g_ptr_array_add (pool->workers, worker);
   pool->n_alive++;
@@ -224,8 +226,8 @@ find_room (GsiPool *pool, GError **error)
     }
   if (pool->n_queued < pool->queue_limit)
     return TRUE;
-  return gs_fail (error, GS_ERROR_BUSY, "The %s pool is full (%u threads, %u waiting): try again in a moment", pool->name,
-                  pool->n_alive, pool->n_queued);
+  return gs_fail (error, GS_ERROR_BUSY, "The %s pool is full (%u threads, %u waiting): try again in a moment",
+                  pool->name, pool->n_alive, pool->n_queued);
 }
 
 gboolean

@@ -2,8 +2,8 @@
 /**
  * pool.h - bounded worker pools and timers. Full means BUSY, never growth.
  *
- * Two flavours: a fixed pool for short work, and an elastic one for work that holds a thread for long (streams): it starts
- * a thread when none is idle, up to a cap, and idle threads leave.
+ * Two flavours: a fixed pool for short work, and an elastic one for work that holds a thread for long (streams): it
+ * starts a thread when none is idle, up to a cap, and idle threads leave.
  */
 #ifndef GSI_BASE_POOL_H
 #define GSI_BASE_POOL_H
@@ -24,8 +24,8 @@ void gsi_pool_free (GsiPool *pool);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsiPool, gsi_pool_free)
 
 /**
- * Queues @work. FALSE: nothing was queued; BUSY when full, UNAVAILABLE when the pool is stopping. Work is begun in the order
- * it came. Any thread, the pool's own too.
+ * Queues @work. FALSE: nothing was queued; BUSY when full, UNAVAILABLE when the pool is stopping. Work is begun in the
+ * order it came. Any thread, the pool's own too.
  */
 gboolean gsi_pool_submit (GsiPool *pool, GsiWork work, gpointer user, GError **error);
 
@@ -57,15 +57,15 @@ void gsi_timers_free (GsiTimers *timers);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsiTimers, gsi_timers_free)
 
 /**
- * Runs @work once on the pool, not before @delay_us is over. While the pool is full it stays due and is tried again. Returns a
- * handle, never used twice; 0 when there are @limit timers or it was stopped.
+ * Runs @work once on the pool, not before @delay_us is over. While the pool is full it stays due and is tried again.
+ * Returns a handle, never used twice; 0 when there are @limit timers or it was stopped.
  */
 guint64 gsi_timer_add (GsiTimers *timers, gint64 delay_us, GsiWork work, gpointer user);
 
 /** TRUE: it will not run. FALSE: it ran, is running, is queued on the pool, or is not known. Never blocks. */
 gboolean gsi_timer_cancel (GsiTimers *timers, guint64 timer);
 
-/** Drops all timers without running them and joins the thread. Idempotent. */
+/** Joins the thread: nothing fires any more. What did not fire can still be cancelled, until free. Idempotent. */
 void gsi_timers_stop (GsiTimers *timers);
 
 #endif

@@ -176,8 +176,11 @@ typedef struct
 } Unit;
 
 static const Unit size_units[] = {
-  { "TiB", "TiB", G_GINT64_CONSTANT (1) << 40 }, { "GiB", "GiB", 1 << 30 }, { "MiB", "MiB", 1 << 20 },
-  { "KiB", "KiB", 1 << 10 },                     { "B", "B", 1 },
+  { "TiB", "TiB", G_GINT64_CONSTANT (1) << 40 },
+  { "GiB", "GiB", 1 << 30 },
+  { "MiB", "MiB", 1 << 20 },
+  { "KiB", "KiB", 1 << 10 },
+  { "B", "B", 1 },
 };
 
 static const Unit time_units[] = {
@@ -299,8 +302,8 @@ gsi_text_parse_size (const char *text, gint64 *ret_bytes, GError **error)
   if (unit == NULL || __builtin_mul_overflow (value, unit->factor, &value))
     {
       g_autofree char *seen = shown (text);
-      return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                      "wants a size such as 4096, 64KiB, 10MiB or 1GiB, not %s", seen);
+      return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "wants a size such as 4096, 64KiB, 10MiB or 1GiB, not %s",
+                      seen);
     }
   *ret_bytes = value;
   return TRUE;
@@ -339,8 +342,8 @@ gsi_text_parse_duration (const char *text, gint64 *ret_us, GError **error)
       || __builtin_add_overflow (value, unit->factor / scale * part + unit->factor % scale * part / scale, &value))
     {
       g_autofree char *seen = shown (text);
-      return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                      "wants a duration such as 500ms, 10s, 5m, 2h or 1d, not %s", seen);
+      return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "wants a duration such as 500ms, 10s, 5m, 2h or 1d, not %s",
+                      seen);
     }
   *ret_us = value;
   return TRUE;

@@ -15,8 +15,8 @@ const char *gsi_text_nearest (const char *word, const char *const *words, gsize 
 void gsi_text_append_json (GString *out, const char *text, gssize len);
 
 /**
- * Appends @text for a human on one line: control characters and broken UTF-8 as \n, \t, \xNN. With @quote, in double quotes
- * when it is empty or holds blanks, quotes or '='.
+ * Appends @text for a human on one line: control characters and broken UTF-8 as \n, \t, \xNN. With @quote, in double
+ * quotes when it is empty or holds blanks, quotes or '='.
  */
 void gsi_text_append_escaped (GString *out, const char *text, gssize len, gboolean quote);
 
@@ -32,8 +32,8 @@ char *gsi_text_duration_exact (gint64 us);
 
 /**
  * Parse what a config file holds. A failure's message completes "KEY …": "wants a duration such as …, not …".
- * Sizes: digits, then nothing, B, KiB, MiB, GiB or TiB. Durations: digits (a decimal part is allowed), then us, ms, s, m, h or d;
- * a bare 0 is a duration too. Integers: decimal with an optional sign. Booleans: true or false.
+ * Sizes: digits, then nothing, B, KiB, MiB, GiB or TiB. Durations: digits (a decimal part is allowed), then us, ms, s,
+ * m, h or d; a bare 0 is a duration too. Integers: decimal with an optional sign. Booleans: true or false.
  */
 gboolean gsi_text_parse_size (const char *text, gint64 *ret_bytes, GError **error);
 gboolean gsi_text_parse_duration (const char *text, gint64 *ret_us, GError **error);

@@ -20,7 +20,7 @@ struct GsiTimers
   GsiPool *pool;
   guint limit;
   GsThread thread;
-  GsMutex lock;  /* of all below */
+  GsMutex lock; /* of all below */
   GsCond changed;
   GPtrArray *heap;   /* Timer, the earliest first */
   GHashTable *by_id; /* &id -> Timer; owns them */
@@ -153,8 +153,6 @@ gsi_timers_stop (GsiTimers *timers)
 {
   gs_mutex_lock (&timers->lock);
   timers->stopping = TRUE;
-  g_ptr_array_set_size (timers->heap, 0);
-  g_hash_table_remove_all (timers->by_id);
   gs_cond_signal (&timers->changed);
   gs_mutex_unlock (&timers->lock);
   if (!timers->stopped)

@@ -247,7 +247,7 @@ gsi_cli_print_json (const ProtobufCMessage *message, GError **error)
   g_autofree char *text = NULL;
   if (methods == NULL)
     return FALSE;
-  text = gsi_json_write (methods, message, GSI_JSON_PRETTY | GSI_JSON_DEFAULTS, NULL, error);
+  text = gsi_json_write (methods, message, GSI_JSON_PRETTY | GSI_JSON_DEFAULTS, NULL);
   if (text == NULL)
     return FALSE;
   g_print ("%s\n", text);

@@ -47,7 +47,10 @@ static const GsiVerb help_verbs[]
 const GsiCommand gsi_commands[] = {
 #ifdef GSI_WITH_SERVER
   { .name = "serve", .summary = "Run the server", .run = gsi_command_serve, .words = "--config --help" },
-  { .name = "check", .summary = "Check a configuration file", .run = gsi_command_check, .words = "--config --help" },
+  { .name = "check",
+    .summary = "Check a configuration file",
+    .run = gsi_command_check,
+    .words = "--config --print --help" },
 #endif
   { .name = "repo",
     .summary = "Create, list, show, rename and delete repositories",
@@ -115,6 +118,15 @@ no_such_command (const char *name)
   return gsi_cli_usage (NULL, "there is no command '%s'", name);
 }
 
+/* Runs a command that parses for itself; its help shows the whole name. */
+static int
+run_own (const GsiCommand *command, int argc, char **argv)
+{
+  g_autofree char *program = g_strconcat ("gitstead ", command->name, NULL);
+  g_set_prgname (program);
+  return command->run (argc, argv);
+}
+
 static int
 help_run (int n_args, char **args)
 {
@@ -131,7 +143,7 @@ help_run (int n_args, char **args)
     {
       char help[] = "--help";
       char *argv[] = { args[0], help, NULL };
-      return command->run (2, argv);
+      return run_own (command, 2, argv);
     }
   if (n_args == 1)
     {
@@ -206,6 +218,6 @@ main (int argc, char **argv)
   if (command == NULL)
     return no_such_command (argv[1]);
   if (command->verbs == NULL)
-    return command->run (argc - 1, argv + 1);
+    return run_own (command, argc - 1, argv + 1);
   return gsi_command_run (command, argc - 1, argv + 1);
 }

@@ -181,7 +181,7 @@ print_json (const GsiMethod *const *all, gsize n)
   for (gsize i = 0; i < n; i++)
     {
       gitstead__v1__method__init (&rows[i]);
-      rows[i].name = all[i]->name;
+      rows[i].name = (char *) all[i]->name;
       rows[i].number = all[i]->number;
       rows[i].operation = (Gitstead__V1__Operation) all[i]->operation;
       rows[i].scope = (Gitstead__V1__Scope) all[i]->scope;

@@ -213,6 +213,17 @@ show_run (int n_args, char **args)
   return show_plugin (found->plugin);
 }
 
+/* --------------------------------------------------------------------------------------- reference */
+
+static int
+reference_run (int n_args, char **args)
+{
+  g_autoptr (GsiLoader) loader = gsi_loader_new ((const char *const *) folders);
+  g_autofree char *text = gsi_describe_reference (loader);
+  g_print ("%s%s", text, g_str_has_suffix (text, "\n") ? "" : "\n");
+  return GSI_EXIT_OK;
+}
+
 const GsiVerb gsi_plugin_verbs[] = {
   { .name = "list",
     .arguments = "",
@@ -240,5 +251,16 @@ const GsiVerb gsi_plugin_verbs[] = {
     .max_args = 1,
     .local = TRUE,
     .run = show_run },
+  { .name = "reference",
+    .arguments = "",
+    .summary = "Print the configuration reference",
+    .about = "Prints, as Markdown, every key that the configuration file may have: those of the server, and those of each plugin "
+             "in the search path, third parties' ones included.",
+    .examples = "  gitstead plugin reference\n"
+                "  gitstead plugin reference --plugin-path ./build/plugins > config.md",
+    .options = options,
+    .max_args = 0,
+    .local = TRUE,
+    .run = reference_run },
   { NULL },
 };

@@ -8,8 +8,6 @@
 #include "base/crash.h"
 #include "router/settle.h"
 
-#define MAINTAIN_EVERY_US (10 * 60 * G_USEC_PER_SEC)
-#define TIMERS_MAX 100000
 #define STREAM_IDLE_US (30 * G_USEC_PER_SEC)
 
 /* ------------------------------------------------------------------------------- services for plugins */
@@ -50,15 +48,17 @@ log_level (const char *name)
   return GS_LOG_INFO;
 }
 
+/* @ret_topics (*full*) must live as long as the settings are looked at. */
 static GsiLogSettings
-log_settings (const GsiOptions *options)
+log_settings (const GsiOptions *options, char **ret_topics)
 {
   GsiLogSettings settings = { 0 };
+  *ret_topics = g_strjoinv (",", (char **) gsi_options_list (options, "log_topics"));
   settings.level = log_level (gsi_options_string (options, "log_level"));
   settings.format = g_strcmp0 (gsi_options_string (options, "log_format"), "json") == 0 ? GSI_LOG_JSON : GSI_LOG_TEXT;
   settings.path = gsi_options_string (options, "log_file");
-  settings.topics = gsi_options_string (options, "log_topics");
-  settings.repeats = 100;
+  settings.topics = (*ret_topics)[0] != '\0' ? *ret_topics : NULL;
+  settings.repeats = (guint) gsi_options_integer (options, "log_repeats");
   return settings;
 }
 
@@ -79,7 +79,8 @@ static gboolean
 make_base (GsiServer *server, GError **error)
 {
   const GsiOptions *options = gsi_registry_server (server->registry);
-  GsiLogSettings settings = log_settings (options);
+  g_autofree char *topics = NULL;
+  GsiLogSettings settings = log_settings (options, &topics);
   GsiRpcLimits limits;
 
   server->log = gsi_log_new (&settings, error);
@@ -96,10 +97,14 @@ make_base (GsiServer *server, GError **error)
   limits.max_streams = (guint) gsi_options_integer (options, "streams");
   limits.max_in_flight = (guint) gsi_options_integer (options, "max_in_flight");
   limits.max_in_flight_per_repository = (guint) gsi_options_integer (options, "max_per_repository");
+  limits.max_message_bytes = (gsize) gsi_options_integer (options, "max_message");
+  limits.default_timeout_us = gsi_options_integer (options, "call_timeout");
+  limits.keep_outcome_us = gsi_options_integer (options, "idempotency_window");
+  limits.keep_outcomes = (guint) gsi_options_integer (options, "idempotency_entries");
   server->streams = gsi_pool_new_elastic ("stream", limits.max_streams, limits.max_streams, STREAM_IDLE_US, error);
   if (server->streams == NULL)
     return FALSE;
-  server->timers = gsi_timers_new (server->workers, TIMERS_MAX, error);
+  server->timers = gsi_timers_new (server->workers, (guint) gsi_options_integer (options, "timers"), error);
   if (server->timers == NULL)
     return FALSE;
   server->rpc = gsi_rpc_new (&limits, server->workers, server->streams, server->log, server->metrics, error);
@@ -204,8 +209,9 @@ static void maintain_work (gpointer user);
 static void
 maintain_arm (GsiServer *server)
 {
+  const GsiOptions *options = gsi_registry_server (server->registry);
   if (!__atomic_load_n (&server->stopping, __ATOMIC_ACQUIRE))
-    gsi_timer_add (server->timers, MAINTAIN_EVERY_US, maintain_work, server);
+    gsi_timer_add (server->timers, gsi_options_integer (options, "maintenance_interval"), maintain_work, server);
 }
 
 static void
@@ -298,10 +304,11 @@ gboolean
 gsi_server_reload (GsiServer *server, GError **error)
 {
   g_autoptr (GsiRegistry) fresh = gsi_registry_load (server->config_path, error);
+  g_autofree char *topics = NULL;
   GsiLogSettings settings;
   if (fresh == NULL)
     return FALSE;
-  settings = log_settings (gsi_registry_server (fresh));
+  settings = log_settings (gsi_registry_server (fresh), &topics);
   return gsi_log_reopen (server->log, error) && gsi_log_set_levels (server->log, &settings, error);
 }
 

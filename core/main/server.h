@@ -12,8 +12,6 @@
 #include "router/router.h"
 #include "rpc/rpc.h"
 
-#define GSI_VERSION "0.1.0"
-
 typedef struct GsiServer GsiServer;
 
 /** Loads and checks @config_path. Nothing runs yet. NULL with every problem of the file, a line each. *full*. */

@@ -127,7 +127,7 @@ method_message (const GsiMethod *method)
 {
   Gitstead__V1__Method *message = g_new (Gitstead__V1__Method, 1);
   gitstead__v1__method__init (message);
-  message->name = method->name;
+  message->name = (char *) method->name;
   message->number = method->number;
   message->operation = (Gitstead__V1__Operation) method->operation;
   message->scope = (Gitstead__V1__Scope) method->scope;

@@ -25,10 +25,10 @@ typedef struct
 /** What instances are made with. Everything borrowed until the registry is freed; services are copied. */
 typedef struct
 {
-  GsiLog *log;         /* may be NULL */
+  GsiLog *log; /* may be NULL */
   GsiMetrics *metrics;
-  GsiPool *pool;       /* host->submit */
-  GsiTimers *timers;   /* host->timer */
+  GsiPool *pool;     /* host->submit */
+  GsiTimers *timers; /* host->timer */
   GsiHostServices services;
 } GsiHostSetup;
 
@@ -41,6 +41,9 @@ typedef gboolean (*GsiHostNeed) (gpointer user, const char *role, GsInstance *re
 GsiHost *gsi_host_new (const GsiHostSetup *setup, const char *instance, GsiHostNeed need, gpointer user);
 /** What the plugin gets; lives as long as @host. */
 const GsHost *gsi_host_get (const GsiHost *host);
+GsiLog *gsi_host_log (const GsiHost *host);
+/** Is somebody there to take a transport's calls? */
+gboolean gsi_host_takes_calls (const GsiHost *host);
 /**
  * Cancels the instance's timers and waits until no work that it submitted is queued or running: called between its stop
  * and its destroy. Work that it submits from now on is refused with UNAVAILABLE.

@@ -14,14 +14,15 @@
 typedef struct
 {
   char *path;
-  GsAbi abi;          /* as the plugin brought it */
-  GsPlugin plugin;    /* complete: what an older plugin lacks is zero */
-  gpointer ops;       /* its kind's table, complete; plugin.ops points here too */
+  GsAbi abi;       /* as the plugin brought it */
+  GsPlugin plugin; /* complete: what an older plugin lacks is zero */
+  gpointer ops;    /* its kind's table, complete; plugin.ops points here too */
 } GsiPlugin;
 
 typedef struct GsiLoader GsiLoader;
 
-/** Search order: @folders (NULL-terminated, may be NULL), those in GITSTEAD_PLUGIN_PATH (':' between), the built-in one. *full*. */
+/** Search order: @folders (NULL-terminated, may be NULL), those in GITSTEAD_PLUGIN_PATH (':' between), the built-in
+ * one. *full*. */
 GsiLoader *gsi_loader_new (const char *const *folders);
 /** The plugins' code stays in memory; what gsi_loader_load gave is freed. */
 void gsi_loader_free (GsiLoader *loader);
@@ -31,8 +32,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsiLoader, gsi_loader_free)
 const char *const *gsi_loader_folders (const GsiLoader *loader);
 
 /**
- * Loads @name of @kind, or the file @name when it is an absolute path. Loading twice gives the same. NULL with NOT_FOUND (naming
- * the folders and the nearest name) or FAILED_PRECONDITION (naming file, what is wrong, and the remedy). *borrowed*.
+ * Loads @name of @kind, or the file @name when it is an absolute path. Loading twice gives the same. NULL with
+ * NOT_FOUND (naming the folders and the nearest name) or FAILED_PRECONDITION (naming file, what is wrong, and the
+ * remedy). *borrowed*.
  */
 const GsiPlugin *gsi_loader_load (GsiLoader *loader, guint32 kind, const char *name, GError **error);
 
@@ -49,7 +51,8 @@ typedef struct
   char *problem;           /* … for this reason */
 } GsiPluginFile;
 
-/** Every *.so in the search path, by kind and name; of equal file names the one that would be used. *full* (g_ptr_array_unref). */
+/** Every *.so in the search path, by kind and name; of equal file names the one that would be used. *full*
+ * (g_ptr_array_unref). */
 GPtrArray *gsi_loader_list (GsiLoader *loader);
 
 /** Names of plugins of a kind for "found: a, b"; by file name alone, nothing is opened. *full* (g_strfreev). */
@@ -77,7 +80,8 @@ gsize gsi_kind_ops_size (guint32 kind);
 gboolean gsi_slot_filled (const GsiPlugin *plugin, const GsiSlot *slot);
 
 /**
- * The version rule, apart from dlopen so that it can be tested for versions to come. FALSE with both versions and the remedy.
+ * The version rule, apart from dlopen so that it can be tested for versions to come. FALSE with both versions and the
+ * remedy.
  * @min_struct and @min_ops: what the oldest plugin of this major has.
  */
 typedef struct

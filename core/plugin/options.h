@@ -9,10 +9,10 @@
 typedef struct GsiOptions GsiOptions;
 
 /**
- * Checks @mapping (NULL: nothing is set) against @rows (NULL: none). @what names it in messages: "storage default". @others are
- * keys that belong to somebody else ("plugin", "name", roles), NULL-terminated, may be NULL. Every mistake goes to @problems;
- * unknown keys are told with the nearest known one. Secrets given as {file: …}, {env: …} or {credential: …} are read here.
- * *full*, never NULL, complete only when no problem was added.
+ * Checks @mapping (NULL: nothing is set) against @rows (NULL: none). @what names it in messages: "storage default".
+ * @others are keys that belong to somebody else ("plugin", "name", roles), NULL-terminated, may be NULL. Every mistake
+ * goes to @problems; unknown keys are told with the nearest known one. Secrets given as {file: …}, {env: …} or
+ * {credential: …} are read here. *full*, never NULL, complete only when no problem was added.
  */
 GsiOptions *gsi_options_new (const GsOption *rows, const GsiNode *mapping, const char *what, const char *const *others,
                              GsiProblems *problems);

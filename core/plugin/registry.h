@@ -13,12 +13,17 @@
  *
  * The file:
  *
- *   include: conf.d/\*.yaml                      # optional; see base/config.h
- *   server: {name: node-1, workers: 16, …}       # optional; rows: gsi_server_options
- *   plugin_path: [dir, …]                        # optional; searched before GITSTEAD_PLUGIN_PATH and the built-in folder
- *   metadata: {plugin: NAME, …}                  # these three: a mapping, or a sequence of mappings of which the first is
- *   access: {plugin: NAME, …}                    # what the core uses and the others are there for needs to name
- *   cache: {plugin: NAME, …}                     # optional: without it, the plugin "none"
+ *   # Optional: more files, in sorted order; see base/config.h
+ *   include: conf.d/\*.yaml
+ *   # Optional; rows: gsi_server_options
+ *   server: {name: node-1, workers: 16, …}
+ *   # Optional; searched before GITSTEAD_PLUGIN_PATH and the built-in folder
+ *   plugin_path: [dir, …]
+ *   # Each of these three is a mapping, or a sequence of mappings: the core uses the first, needs may name the others.
+ *   # Without a cache, the plugin "none" stands in.
+ *   metadata: {plugin: NAME, …}
+ *   access: {plugin: NAME, …}
+ *   cache: {plugin: NAME, …}
  *   storages:
  *     - {name: default, plugin: NAME, …}
  *   virtual_storages:
@@ -26,10 +31,10 @@
  *   transports:
  *     - {name: http, plugin: NAME, …}
  *
- * Every plugin mapping holds `plugin` (a name, or an absolute path of a .so), `name` (see below), the plugin's options, and for
- * each of its needs, if wanted, the role as key and an instance's name as value. Names are [a-z][a-z0-9-]*, at most 32 bytes, unique
- * within a kind. Without `name`: "default" for metadata, access and cache; the plugin's name for transports; the
- * virtual storage's name for routing and consistency; storages and virtual storages must have one.
+ * Every plugin mapping holds `plugin` (a name, or an absolute path of a .so), `name` (see below), the plugin's options,
+ * and for each of its needs, if wanted, the role as key and an instance's name as value. Names are [a-z][a-z0-9-]*, at
+ * most 32 bytes, unique within a kind. Without `name`: "default" for metadata, access and cache; the plugin's name for
+ * transports; the virtual storage's name for routing and consistency; storages and virtual storages must have one.
  */
 #ifndef GSI_PLUGIN_REGISTRY_H
 #define GSI_PLUGIN_REGISTRY_H
@@ -78,8 +83,8 @@ char *gsi_registry_print (const GsiRegistry *registry);
 /** Creates all; on failure what was made is destroyed again. Once. @setup is copied; see GsiHostSetup. */
 gboolean gsi_registry_create (GsiRegistry *registry, const GsiHostSetup *setup, GError **error);
 
-/** Starts those of @kinds that are not running. Needs of other kinds must be running. On failure what this call started is stopped
- *  again in reverse. */
+/** Starts those of @kinds that are not running. Needs of other kinds must be running. On failure what this call started
+ * is stopped again in reverse. */
 gboolean gsi_registry_start (GsiRegistry *registry, guint32 kinds, GError **error);
 /** Asks those of @kinds that run to take nothing new, in reverse start order. Never blocks. */
 void gsi_registry_drain (GsiRegistry *registry, guint32 kinds);
@@ -108,7 +113,8 @@ gboolean gsi_instance_running (const GsiInstance *instance);
 #define GSI_SELF(instance_) (gsi_instance (instance_)->self)
 
 /**
- * The turn that a plugin's declared threads ask for: around every call of a slot, enter before and leave after, with the same
+ * The turn that a plugin's declared threads ask for: around every call of a slot, enter before and leave after, with
+ * the same
  * @repository_id (0 for slots that concern none: under PER_REPO these need no turn). Free of charge for PARALLEL.
  * Waits; FALSE, without a turn, when @call (may be NULL) is cancelled or out of time. A turn is not
  * recursive: do not call slots of the same instance from its callbacks.

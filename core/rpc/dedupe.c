@@ -29,7 +29,8 @@ struct GsiDedupe
 GsiEnd *
 gsi_end_new (GsErrorCode code, const char *message, gint64 retry_after_us, GBytes *payload)
 {
-  GsiEnd *end = g_atomic_rc_box_new0 (GsiEnd);
+  GsiEnd *end = g_new0 (GsiEnd, 1);
+  end->refs = 1;
   end->code = code;
   end->retry = gs_error_retry (code);
   end->retry_after_us = retry_after_us;
@@ -42,22 +43,18 @@ gsi_end_new (GsErrorCode code, const char *message, gint64 retry_after_us, GByte
 GsiEnd *
 gsi_end_ref (GsiEnd *end)
 {
-  return g_atomic_rc_box_acquire (end);
-}
-
-static void
-end_clear (gpointer data)
-{
-  GsiEnd *end = data;
-  g_free (end->message);
-  g_clear_pointer (&end->payload, g_bytes_unref);
+  g_atomic_int_inc (&end->refs);
+  return end;
 }
 
 void
 gsi_end_unref (GsiEnd *end)
 {
-  if (end != NULL)
-    g_atomic_rc_box_release_full (end, end_clear);
+  if (end == NULL || !g_atomic_int_dec_and_test (&end->refs))
+    return;
+  g_free (end->message);
+  g_clear_pointer (&end->payload, g_bytes_unref);
+  g_free (end);
 }
 
 /* ----------------------------------------------------------------------------------------------- entries */

@@ -44,16 +44,15 @@ gsi_dispatch_note (GsiRpc *rpc, const Call *call, const GsiEnd *end, gint64 now_
 {
   const GsiMethod *method = call->call.method;
   const GsCall *base = &call->call.base;
-  char id[2 * GS_TXID_SIZE + 1];
   gsi_dispatch_count (rpc, method, end->code);
   gsi_metric_update (rpc->seconds[method->operation][method->bytes_in || method->bytes_out],
                      (double) (now_us - call->begun_us) / G_USEC_PER_SEC);
-  gs_hex (base->id.bytes, GS_TXID_SIZE, id);
-  gsi_log (rpc->log, level_of (method, end->code), "call.done", GS_TEXT ("call", id),
-           GS_TEXT ("method", method->name), GS_TEXT ("caller", base->identity->name),
+  gsi_log_set_call (&base->id); /* the thread is done with whatever call it had */
+  gsi_log (rpc->log, level_of (method, end->code), "call.done", GS_TEXT ("method", method->name), GS_TEXT ("caller", base->identity->name),
            GS_TEXT ("peer", call->peer), GS_TEXT ("storage", call->call.virtual_storage),
            GS_TEXT ("repository", call->path), GS_NUMBER ("duration_us", now_us - call->begun_us),
            GS_TEXT ("code", gs_error_name (end->code)), GS_TEXT ("message", end->message));
+  gsi_log_set_call (NULL);
 }
 
 /* --------------------------------------------------------------------------------------------- the checks */

@@ -3,25 +3,17 @@
 #include "methods.h"
 
 #include "base/text.h"
-#include "gitstead/v1/access.pb-c.h"
-#include "gitstead/v1/git.pb-c.h"
-#include "gitstead/v1/object.pb-c.h"
 #include "gitstead/v1/options.pb-c.h"
-#include "gitstead/v1/ref.pb-c.h"
-#include "gitstead/v1/repository.pb-c.h"
-#include "gitstead/v1/server.pb-c.h"
 #include "google/protobuf/descriptor.pb-c.h"
+
+#include <wire/methods.h>
 
 typedef Google__Protobuf__FileDescriptorSet FileSet;
 typedef Google__Protobuf__FileDescriptorProto FileProto;
 typedef Google__Protobuf__DescriptorProto MessageProto;
 typedef Google__Protobuf__FieldDescriptorProto FieldProto;
-typedef Google__Protobuf__ServiceDescriptorProto ServiceProto;
-typedef Google__Protobuf__MethodDescriptorProto MethodProto;
-typedef Gitstead__V1__MethodRule Rule;
 
 /* Numbers of the extensions in options.proto. */
-#define OPTION_RULE 50001
 #define OPTION_TARGET 50001
 #define OPTION_SENSITIVE 50002
 #define OPTION_HEX 50003
@@ -31,15 +23,9 @@ typedef Gitstead__V1__MethodRule Rule;
 /* Our own schema is a few dozen kilobytes; decoded it takes some hundreds. */
 #define SET_BUDGET (16 * 1024 * 1024)
 
-/* The generated code has no way to find a service by its name. A service missing here fails the start. */
-static const ProtobufCServiceDescriptor *const services[] = {
-  &gitstead__v1__server__descriptor,     &gitstead__v1__repository_service__descriptor,
-  &gitstead__v1__ref_service__descriptor, &gitstead__v1__object_service__descriptor,
-  &gitstead__v1__git_service__descriptor, &gitstead__v1__token_service__descriptor,
-};
-
 struct GsiMethods
 {
+  GsWireMethods *wire;     /* owns the names */
   GPtrArray *rows;         /* GsiMethod, ordered by number */
   GHashTable *by_number;   /* number -> GsiMethod */
   GHashTable *by_name;     /* name -> GsiMethod */
@@ -55,14 +41,6 @@ typedef struct
   GHashTable *protos; /* full name -> MessageProto: our messages as the set describes them */
 } Build;
 
-static void
-method_free (gpointer data)
-{
-  GsiMethod *method = data;
-  g_free (method->name);
-  g_free (method);
-}
-
 void
 gsi_methods_free (GsiMethods *methods)
 {
@@ -74,6 +52,7 @@ gsi_methods_free (GsiMethods *methods)
   g_hash_table_unref (methods->field_flags);
   g_ptr_array_unref (methods->rows);
   g_ptr_array_unref (methods->messages);
+  gs_wire_methods_free (methods->wire);
   g_free (methods);
 }
 
@@ -103,23 +82,6 @@ field_options (const FieldProto *field)
   return (bool_option (options, OPTION_TARGET) ? GSI_FIELD_TARGET : 0)
          | (bool_option (options, OPTION_SENSITIVE) ? GSI_FIELD_SENSITIVE : 0)
          | (bool_option (options, OPTION_HEX) ? GSI_FIELD_HEX : 0);
-}
-
-/* A field of wire type LEN is kept with its length in front. NULL when there is none or it is not a rule. */
-static Rule *
-rule_option (GsArena *arena, const MethodProto *method)
-{
-  const ProtobufCMessageUnknownField *field
-      = unknown_field (method->options ? &method->options->base : NULL, OPTION_RULE);
-  gsize skip = 0;
-  if (field == NULL || field->wire_type != PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED)
-    return NULL;
-  while (skip < field->len && field->data[skip] & 0x80)
-    skip++;
-  if (skip >= field->len)
-    return NULL;
-  skip++;
-  return gitstead__v1__method_rule__unpack (gs_arena_allocator (arena), field->len - skip, field->data + skip);
 }
 
 /* ------------------------------------------------------------------------------------- rules for messages */
@@ -203,42 +165,32 @@ add_message (Build *build, const ProtobufCMessageDescriptor *descriptor)
 
 /* -------------------------------------------------------------------------------------- rules for methods */
 
+/* The wire's table has seen to it that the marks fit the scope. */
 static gboolean
-find_target (Build *build, GsiMethod *method, GError **error)
+find_target (GsiMethod *row, const GsWireMethod *wire, GError **error)
 {
-  for (guint i = 0; i < method->request->n_fields; i++)
-    {
-      const ProtobufCFieldDescriptor *field = &method->request->fields[i];
-      if (!(gsi_methods_field (build->methods, field) & GSI_FIELD_TARGET))
-        continue;
-      if (method->scope != GSI_SCOPE_REPOSITORY)
-        return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s has a target field but not the scope REPOSITORY",
-                        method->name);
-      if (method->target != NULL)
-        return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s has two target fields, %s and %s", method->name,
-                        method->target->name, field->name);
-      if (field->type != PROTOBUF_C_TYPE_MESSAGE || field->label == PROTOBUF_C_LABEL_REPEATED
-          || (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0
-          || strcmp (((const ProtobufCMessageDescriptor *) field->descriptor)->name, REPOSITORY_MESSAGE) != 0)
-        return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s: the target field %s is not a single %s", method->name,
-                        field->name, REPOSITORY_MESSAGE);
-      method->target = field;
-    }
-  if (method->scope == GSI_SCOPE_REPOSITORY && method->target == NULL)
-    return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s has the scope REPOSITORY but no target field",
-                    method->name);
+  const ProtobufCFieldDescriptor *field
+      = wire->target ? protobuf_c_message_descriptor_get_field_by_name (row->request, wire->target) : NULL;
+  if (wire->target == NULL)
+    return TRUE;
+  if (field == NULL || field->type != PROTOBUF_C_TYPE_MESSAGE || field->label == PROTOBUF_C_LABEL_REPEATED
+      || (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0
+      || strcmp (((const ProtobufCMessageDescriptor *) field->descriptor)->name, REPOSITORY_MESSAGE) != 0)
+    return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s: the target field %s is not a single %s", row->name,
+                    wire->target, REPOSITORY_MESSAGE);
+  row->target = field;
   return TRUE;
 }
 
 static gboolean
-needed_scope (const Rule *rule, const char *name, GsScope *ret_needs, GError **error)
+needed_scope (const GsWireMethod *wire, GsScope *ret_needs, GError **error)
 {
-  switch (rule->permission)
+  switch (wire->permission)
     {
     case GITSTEAD__V1__PERMISSION__BY_OPERATION:
-      *ret_needs = rule->operation == GITSTEAD__V1__OPERATION__ACCESSOR  ? GS_SCOPE_READ
-                   : rule->operation == GITSTEAD__V1__OPERATION__MUTATOR ? GS_SCOPE_WRITE
-                                                                         : GS_SCOPE_ADMIN;
+      *ret_needs = wire->operation == GSI_ACCESSOR  ? GS_SCOPE_READ
+                   : wire->operation == GSI_MUTATOR ? GS_SCOPE_WRITE
+                                                    : GS_SCOPE_ADMIN;
       return TRUE;
     case GITSTEAD__V1__PERMISSION__NONE:
       *ret_needs = GS_SCOPE_NONE;
@@ -253,75 +205,38 @@ needed_scope (const Rule *rule, const char *name, GsScope *ret_needs, GError **e
       *ret_needs = GS_SCOPE_ADMIN;
       return TRUE;
     default:
-      return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s has an unknown permission, %d", name,
-                      (int) rule->permission);
+      return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s has an unknown permission, %u", wire->name,
+                      wire->permission);
     }
 }
 
 static gboolean
-fill_row (Build *build, GsiMethod *row, const Rule *rule, const ProtobufCMethodDescriptor *compiled, GError **error)
+add_method (Build *build, const GsWireMethod *wire, GError **error)
 {
-  const GsiMethod *other;
-  if (rule == NULL || rule->number == 0)
-    return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s has no rule with a number", row->name);
-  other = gsi_methods_by_number (build->methods, rule->number);
-  if (other != NULL)
-    return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s and %s both have the number %u", other->name, row->name,
-                    rule->number);
-  if (rule->operation < GITSTEAD__V1__OPERATION__ACCESSOR || rule->operation > GITSTEAD__V1__OPERATION__MAINTENANCE)
-    return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s has no operation", row->name);
-  if (rule->scope < GITSTEAD__V1__SCOPE__REPOSITORY || rule->scope > GITSTEAD__V1__SCOPE__SERVER)
-    return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s has no scope", row->name);
-  if (!needed_scope (rule, row->name, &row->needs, error))
+  GsiMethod *row = g_new0 (GsiMethod, 1);
+  row->name = wire->name;
+  g_ptr_array_add (build->methods->rows, row); /* owned from here, whatever happens */
+  if (strcmp (wire->request->name, wire->input) != 0 || strcmp (wire->reply->name, wire->output) != 0)
+    return gs_fail (error, GS_ERROR_INTERNAL, "schema: the generated code does not match %s", row->name);
+  if (wire->operation > GSI_MAINTENANCE || wire->scope > GSI_SCOPE_SERVER)
+    return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s has an unknown operation or scope", row->name);
+  if (!needed_scope (wire, &row->needs, error))
     return FALSE;
-  row->number = rule->number;
-  row->operation = (GsiOperation) rule->operation;
-  row->scope = (GsiScope) rule->scope;
-  row->bytes_in = rule->bytes_in;
-  row->bytes_out = rule->bytes_out;
-  row->timeout_us = (gint64) rule->timeout_ms * 1000;
-  row->request = compiled->input;
-  row->reply = compiled->output;
+  row->number = wire->number;
+  row->operation = (GsiOperation) wire->operation;
+  row->scope = (GsiScope) wire->scope;
+  row->bytes_in = wire->bytes_in;
+  row->bytes_out = wire->bytes_out;
+  row->timeout_us = (gint64) wire->timeout_ms * 1000;
+  row->request = wire->request;
+  row->reply = wire->reply;
   add_message (build, row->request);
   add_message (build, row->reply);
-  return find_target (build, row, error);
-}
-
-static gboolean
-add_method (Build *build, const ProtobufCServiceDescriptor *compiled, const MethodProto *proto, GError **error)
-{
-  const ProtobufCMethodDescriptor *method = protobuf_c_service_descriptor_get_method_by_name (compiled, proto->name);
-  g_autoptr (GsArena) arena = gs_arena_new (4096);
-  const char *service = compiled->short_name;
-  gsize len = g_str_has_suffix (service, "Service") ? strlen (service) - strlen ("Service") : strlen (service);
-  GsiMethod *row = g_new0 (GsiMethod, 1);
-  row->name = g_strdup_printf ("%.*s/%s", (int) len, service, proto->name);
-  g_ptr_array_add (build->methods->rows, row); /* owned from here, whatever happens */
-
-  if (method == NULL || strcmp (method->input->name, proto->input_type + 1) != 0
-      || strcmp (method->output->name, proto->output_type + 1) != 0)
-    return gs_fail (error, GS_ERROR_INTERNAL, "schema: the generated code does not match %s", row->name);
-  if (!fill_row (build, row, rule_option (arena, proto), method, error))
+  if (!find_target (row, wire, error))
     return FALSE;
-  if (!g_hash_table_insert (build->methods->by_name, row->name, row))
+  if (!g_hash_table_insert (build->methods->by_name, (gpointer) row->name, row))
     return gs_fail (error, GS_ERROR_INTERNAL, "schema: two methods are named %s", row->name);
   g_hash_table_insert (build->methods->by_number, GUINT_TO_POINTER (row->number), row);
-  return TRUE;
-}
-
-static gboolean
-add_service (Build *build, const FileProto *file, const ServiceProto *proto, GError **error)
-{
-  g_autofree char *name = g_strconcat (file->package, ".", proto->name, NULL);
-  const ProtobufCServiceDescriptor *compiled = NULL;
-  for (gsize i = 0; i < G_N_ELEMENTS (services); i++)
-    if (strcmp (services[i]->name, name) == 0)
-      compiled = services[i];
-  if (compiled == NULL)
-    return gs_fail (error, GS_ERROR_INTERNAL, "schema: the service %s is missing in core/rpc/methods.c", name);
-  for (gsize i = 0; i < proto->n_method; i++)
-    if (!add_method (build, compiled, proto->method[i], error))
-      return FALSE;
   return TRUE;
 }
 
@@ -336,6 +251,8 @@ is_ours (const FileProto *file)
 static gboolean
 build_from (Build *build, const FileSet *set, GError **error)
 {
+  const GsWireMethod *rows;
+  gsize n_rows;
   for (gsize i = 0; i < set->n_file; i++)
     if (is_ours (set->file[i])
         && !collect_messages (build, set->file[i]->package, set->file[i]->message_type, set->file[i]->n_message_type,
@@ -343,18 +260,11 @@ build_from (Build *build, const FileSet *set, GError **error)
       return FALSE;
   if (!check_all_recursion (build, error))
     return FALSE;
-  for (gsize i = 0; i < set->n_file; i++)
-    for (gsize k = 0; is_ours (set->file[i]) && k < set->file[i]->n_service; k++)
-      if (!add_service (build, set->file[i], set->file[i]->service[k], error))
-        return FALSE;
+  rows = gs_wire_methods_all (build->methods->wire, &n_rows);
+  for (gsize i = 0; i < n_rows; i++)
+    if (!add_method (build, &rows[i], error))
+      return FALSE;
   return TRUE;
-}
-
-static gint
-by_number (gconstpointer a, gconstpointer b)
-{
-  const GsiMethod *left = *(GsiMethod *const *) a, *right = *(GsiMethod *const *) b;
-  return left->number < right->number ? -1 : left->number > right->number;
 }
 
 GsiMethods *
@@ -366,19 +276,21 @@ gsi_methods_new_from (const guint8 *set_bytes, gsize n_bytes, GError **error)
   FileSet *set;
   gboolean good;
 
-  methods->rows = g_ptr_array_new_with_free_func (method_free);
+  methods->rows = g_ptr_array_new_with_free_func (g_free);
   methods->by_number = g_hash_table_new (NULL, NULL);
   methods->by_name = g_hash_table_new (g_str_hash, g_str_equal);
   methods->messages = g_ptr_array_new ();
   methods->by_message = g_hash_table_new (g_str_hash, g_str_equal);
   methods->field_flags = g_hash_table_new (NULL, NULL);
   set = google__protobuf__file_descriptor_set__unpack (gs_arena_allocator (arena), n_bytes, set_bytes);
-  good = set != NULL ? build_from (&build, set, error)
-                     : gs_fail (error, GS_ERROR_INTERNAL, "schema: the embedded descriptor set cannot be decoded");
+  if (set == NULL)
+    gs_fail (error, GS_ERROR_INTERNAL, "schema: the embedded descriptor set cannot be decoded");
+  else
+    methods->wire = gs_wire_methods_new_from (set_bytes, n_bytes, error);
+  good = methods->wire != NULL && build_from (&build, set, error);
   g_hash_table_unref (build.protos);
   if (!good)
     return NULL;
-  g_ptr_array_sort (methods->rows, by_number);
   return g_steal_pointer (&methods);
 }
 

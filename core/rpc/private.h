@@ -39,6 +39,7 @@ typedef enum
   STOP_NONE,
   STOP_CALLER,   /* the caller went away or asked for it */
   STOP_DEADLINE,
+  STOP_NO_PEER,  /* nobody connected for the stream */
   STOP_SERVER    /* the server stops */
 } StopReason;
 

@@ -164,6 +164,9 @@ gsi_record_stop_error (const Call *call, StopReason reason)
   if (reason == STOP_DEADLINE)
     return g_error_new (GS_ERROR, GS_ERROR_DEADLINE_EXCEEDED, "%s: not done within the %.3g seconds it was given",
                         name, (double) call->timeout_us / G_USEC_PER_SEC);
+  if (reason == STOP_NO_PEER)
+    return g_error_new (GS_ERROR, GS_ERROR_DEADLINE_EXCEEDED, "%s: the client did not connect for the stream within"
+                        " %.3g seconds", name, (double) call->rpc->limits.accept_timeout_us / G_USEC_PER_SEC);
   if (reason == STOP_SERVER)
     return g_error_new (GS_ERROR, GS_ERROR_UNAVAILABLE, "%s: the server is stopping; try again", name);
   return g_error_new (GS_ERROR, GS_ERROR_CANCELLED, "%s: the caller went away or cancelled", name);

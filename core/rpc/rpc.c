@@ -49,13 +49,17 @@ look_locked (GsiRpc *rpc, gint64 now_us)
     {
       Call *call = value;
       gint64 due = call->call.base.deadline_us;
-      if (call->state == CALL_PARKED)
-        due = MIN (due, call->park_until_us);
+      StopReason reason = STOP_DEADLINE;
+      if (call->state == CALL_PARKED && call->park_until_us < due)
+        {
+          due = call->park_until_us;
+          reason = STOP_NO_PEER;
+        }
       if (call->state == CALL_ENDED || call->stop != STOP_NONE)
         continue;
       if (due > now_us)
         rpc->next_watch_us = MIN (rpc->next_watch_us, due);
-      else if (gsi_record_stop_locked (call, STOP_DEADLINE, TRUE))
+      else if (gsi_record_stop_locked (call, reason, TRUE))
         g_ptr_array_add (stopped, call);
     }
   gsi_dedupe_sweep (rpc->dedupe, now_us);

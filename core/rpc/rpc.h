@@ -41,9 +41,10 @@ typedef struct
 void gsi_rpc_limits_default (GsiRpcLimits *ret_limits);
 
 /**
- * @workers carries out unary calls (and all checks), @streams the handlers of streaming methods: it should
- * have limits->max_streams threads. All pointers are borrowed until gsi_rpc_free. *full*. NULL with INTERNAL
- * when the schema is broken or a thread cannot be had.
+ * @workers carries out unary calls (and all checks), @streams the handlers of streaming methods: an elastic pool
+ * of limits->max_streams threads and a queue as long, because a call's end is told just before its thread is
+ * free. All pointers are borrowed until gsi_rpc_free. *full*. NULL with INTERNAL when the schema is broken or a
+ * thread cannot be had.
  */
 GsiRpc *gsi_rpc_new (const GsiRpcLimits *limits, GsiPool *workers, GsiPool *streams, GsiLog *log,
                      GsiMetrics *metrics, GError **error);

@@ -19,7 +19,7 @@ explain (int rc, const char **ret_advice)
     {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-      *ret_advice = "another process holds its write lock; it is tried again";
+      *ret_advice = "another process holds its write lock; try again";
       return GS_ERROR_UNAVAILABLE;
     case SQLITE_FULL:
       *ret_advice = "its disk is full; make room, nothing was changed";
@@ -58,8 +58,9 @@ lite_fail (LiteConn *conn, int rc, GError **error)
 {
   const char *advice;
   GsErrorCode code;
-  /* The progress handler stops statements of calls that should end; the call knows why. */
-  if ((rc & 0xff) == SQLITE_INTERRUPT && conn->call != NULL && !gs_call_check (conn->call, conn->doing, error))
+  /* The progress and busy handlers stop statements of calls that should end; the call knows why. */
+  if (((rc & 0xff) == SQLITE_INTERRUPT || (rc & 0xff) == SQLITE_BUSY) && conn->call != NULL
+      && !gs_call_check (conn->call, conn->doing, error))
     return FALSE;
   code = explain (rc, &advice);
   return gs_fail (error, code, "%s: the metadata store %s failed (%s): %s", conn->doing, conn->self->path,
