@@ -128,7 +128,7 @@ test_download (void **state)
       ssize_t n = recv (fd, block, sizeof block, 0);
       if (n <= 0)
         break;
-      total += (guint64)n;
+      total += (guint64) n;
       ended = n >= 5 && memcmp (block + n - 5, "0\r\n\r\n", 5) == 0;
     }
   assert_true (ended);
@@ -170,7 +170,7 @@ test_idle_connections (void **state)
   limit.rlim_cur = limit.rlim_max;
   assert_int_equal (setrlimit (RLIMIT_NOFILE, &limit), 0);
   /* Both ends of each are ours. */
-  count = (guint)MIN (count, (limit.rlim_cur - 200) / 2);
+  count = (guint) MIN (count, (limit.rlim_cur - 200) / 2);
   if (!MEASURE)
     count = MIN (count, 500);
   fds = g_new0 (int, count);

@@ -29,8 +29,8 @@ write_file (const char *name, const char *suffix, const void *data, gsize length
 {
   g_autofree char *file = g_strconcat (name, suffix, NULL);
   g_autofree char *path = in_folder (file);
-  assert_true (g_file_set_contents (path, data, (gssize)length, NULL));
-  assert_int_equal (chmod (path, (mode_t)mode), 0);
+  assert_true (g_file_set_contents (path, data, (gssize) length, NULL));
+  assert_int_equal (chmod (path, (mode_t) mode), 0);
 }
 
 typedef struct
@@ -46,7 +46,7 @@ make_identity (const char *name, const Identity *authority)
   Identity one;
   unsigned char buffer[8192];
   size_t size = sizeof buffer;
-  guint8 serial = (guint8)name[0];
+  guint8 serial = (guint8) name[0];
   time_t now = time (NULL);
   assert_int_equal (gnutls_x509_privkey_init (&one.key), 0);
   assert_int_equal (
@@ -56,7 +56,7 @@ make_identity (const char *name, const Identity *authority)
   gnutls_x509_crt_set_serial (one.certificate, &serial, 1);
   gnutls_x509_crt_set_activation_time (one.certificate, now - 3600);
   gnutls_x509_crt_set_expiration_time (one.certificate, now + 3600);
-  gnutls_x509_crt_set_dn_by_oid (one.certificate, GNUTLS_OID_X520_COMMON_NAME, 0, name, (unsigned)strlen (name));
+  gnutls_x509_crt_set_dn_by_oid (one.certificate, GNUTLS_OID_X520_COMMON_NAME, 0, name, (unsigned) strlen (name));
   gnutls_x509_crt_set_key (one.certificate, one.key);
   if (authority == NULL)
     gnutls_x509_crt_set_basic_constraints (one.certificate, 1, -1);
@@ -137,7 +137,7 @@ shell (char **ret_out, const char *format, ...)
   va_end (args);
   argv[2] = script;
   assert_true (
-      g_spawn_sync (folder, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, ret_out, &err, &status, NULL));
+      g_spawn_sync (folder, (char **) argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, ret_out, &err, &status, NULL));
   return WIFEXITED (status) ? WEXITSTATUS (status) : -1;
 }
 
@@ -164,17 +164,20 @@ test_client_certificate (void **state)
 {
   Served *served = *state;
   const char *path = "whole/1/info/refs?service=git-upload-pack";
-  assert_int_equal (
-      shell (NULL, "curl -sSf -o /dev/null --cacert ca.crt --cert builder.crt --key builder.key '%s/%s'", served->url, path), 0);
+  assert_int_equal (shell (NULL, "curl -sSf -o /dev/null --cacert ca.crt --cert builder.crt --key builder.key '%s/%s'",
+                           served->url, path),
+                    0);
   assert_int_equal (service_seen ()->credentials, GS_CREDENTIALS_CERTIFICATE);
   assert_string_equal (service_seen ()->certificate, "builder");
   /* A token is more specific than the machine that shows it. */
-  assert_int_equal (
-      shell (NULL, "curl -sSf -o /dev/null --cacert ca.crt --cert builder.crt --key builder.key -u a:b '%s/%s'", served->url, path),
-      0);
+  assert_int_equal (shell (NULL,
+                           "curl -sSf -o /dev/null --cacert ca.crt --cert builder.crt --key builder.key -u a:b '%s/%s'",
+                           served->url, path),
+                    0);
   assert_int_equal (service_seen ()->credentials, GS_CREDENTIALS_BASIC);
   /* Signed by somebody else: as good as none. */
-  shell (NULL, "curl -sSf -o /dev/null --cacert ca.crt --cert stranger.crt --key stranger.key '%s/%s'", served->url, path);
+  shell (NULL, "curl -sSf -o /dev/null --cacert ca.crt --cert stranger.crt --key stranger.key '%s/%s'", served->url,
+         path);
   assert_int_not_equal (service_seen ()->credentials, GS_CREDENTIALS_CERTIFICATE);
 }
 
