@@ -39,7 +39,7 @@ push (HttpRequest *request, const guint8 *data, gsize length, gsize *ret_used)
   while (used < length)
     {
       ssize_t n = -1;
-      gboolean over, full;
+      gboolean over, full, flooded;
       int err = EAGAIN;
       gs_mutex_lock (&request->lock);
       over = request->done || request->expired || request->local_status != 0;
@@ -49,24 +49,28 @@ push (HttpRequest *request, const guint8 *data, gsize length, gsize *ret_used)
           err = errno;
         }
       full = !over && n < 0 && err == EAGAIN;
-      if (full && slurped)
+      flooded = full && slurped && request->early->len >= HTTP_EARLY_MAX;
+      if (full && slurped && !flooded)
         {
           guint watch = 0;
           if (request->input >= 0)
             watch |= 1u << WATCH_INPUT;
-          if (request->output >= 0 && request->early->len < HTTP_EARLY_MAX)
+          if (request->output >= 0)
             watch |= 1u << WATCH_OUTPUT;
           result = http_request_suspend_locked (request, watch) ? FLOW_WAIT : FLOW_CUT;
         }
       gs_mutex_unlock (&request->lock);
-      if (full && slurped)
+      if (full && slurped && !flooded)
         break;
+      /* Half-duplex: while we wait for its input to be read, it waits for its output to be. */
+      if (flooded)
+        http_request_fail (request, 500, "the server answered more than it can keep before it had read the request");
       if (full)
         http_answer_slurp (request, HTTP_EARLY_MAX);
       slurped = full;
       if (n > 0)
         used += (gsize)n;
-      else if (over || (!full && err != EINTR))
+      else if (over || flooded || (!full && err != EINTR))
         {
           /* The call is over, or its reader has enough: nobody wants the rest. */
           request->phase = PHASE_DRAIN;

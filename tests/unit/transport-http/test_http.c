@@ -49,7 +49,7 @@ tear_down (void **state)
 static guint16
 port_of (void **state)
 {
-  return ((Served *)*state)->port;
+  return ((Served *) *state)->port;
 }
 
 static Answer *
@@ -67,7 +67,7 @@ static Answer *
 post (void **state, const char *path, const char *extra, const char *body)
 {
   return ask (state, "POST /%s HTTP/1.1\r\n" HOST UPLOAD "%sContent-Length: %u\r\n\r\n%s", path, extra,
-              (guint)strlen (body), body);
+              (guint) strlen (body), body);
 }
 
 static void
@@ -124,7 +124,7 @@ test_head (void **state)
       ssize_t n = recv (fd, buffer + got, sizeof buffer - 1 - got, 0);
       if (n <= 0)
         break;
-      got += (gsize)n;
+      got += (gsize) n;
     }
   buffer[got] = '\0';
   assert_true (g_str_has_prefix (buffer, "HTTP/1.1 200"));
@@ -312,13 +312,13 @@ gzip (gsize length, guint8 fill)
   z_stream z = { 0 };
   memset (in, fill, length);
   deflateInit2 (&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  g_byte_array_set_size (out, (guint)deflateBound (&z, length) + 64);
+  g_byte_array_set_size (out, (guint) deflateBound (&z, length) + 64);
   z.next_in = in;
-  z.avail_in = (uInt)length;
+  z.avail_in = (uInt) length;
   z.next_out = out->data;
   z.avail_out = out->len;
   deflate (&z, Z_FINISH);
-  g_byte_array_set_size (out, (guint)z.total_out);
+  g_byte_array_set_size (out, (guint) z.total_out);
   deflateEnd (&z);
   return out;
 }
@@ -441,6 +441,17 @@ test_chatty (void **state)
   assert_int_equal (answer->body->len, (1 << 20) + 7);
   assert_memory_equal (answer->body->data + (1 << 20), "3000000", 7);
   answer_free (answer);
+}
+
+/* ... up to a bound, where it fails instead of waiting for ever. */
+static void
+test_flood (void **state)
+{
+  g_autoptr (GByteArray) body = g_byte_array_new ();
+  g_byte_array_set_size (body, 9000000);
+  memset (body->data, 'b', body->len);
+  expect (post_bytes (state, "echo/git-upload-pack", "", body, TRUE), 500, "before it had read");
+  assert_true (service_wait_done (1));
 }
 
 static void
@@ -638,7 +649,7 @@ call_json (void **state, const char *method, const char *extra, const char *body
   return ask (state,
               "POST /api/v1/%s HTTP/1.1\r\n" HOST "Content-Type: application/json; charset=utf-8\r\n%s"
               "Content-Length: %u\r\n\r\n%s",
-              method, extra, (guint)strlen (body), body);
+              method, extra, (guint) strlen (body), body);
 }
 
 static void
@@ -786,7 +797,7 @@ crowd (void *user)
         {
           Answer *answer = client_read (fd);
           if (answer->status != 200 || !answer->whole)
-            __atomic_store_n (&one->failed, (gint)answer->status + 1, __ATOMIC_RELEASE);
+            __atomic_store_n (&one->failed, (gint) answer->status + 1, __ATOMIC_RELEASE);
           answer_free (answer);
         }
       close (fd);
@@ -838,6 +849,7 @@ main (void)
     TEST_SMALL (test_limits),
     TEST (test_reader_stops),
     TEST (test_chatty),
+    TEST (test_flood),
     TEST (test_slow_reader),
     TEST (test_guard),
     TEST (test_garbage),
