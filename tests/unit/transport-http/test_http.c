@@ -111,6 +111,16 @@ test_pages (void **state)
   expect (ask (state, "GET /healthz HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\nx"), 400, "no body");
 }
 
+/* One socket for every address, of both families. */
+static void
+test_every_address (void **state)
+{
+  Served *served = served_new ("http://*:0", NULL);
+  Answer *answer = client_ask (served->port, "GET /healthz HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+  expect (answer, 200, "ok");
+  served_free (served);
+}
+
 static void
 test_head (void **state)
 {
@@ -752,11 +762,15 @@ test_log_and_metrics (void **state)
 {
   Served *served = *state;
   g_autofree char *log = NULL;
+  g_autofree char *huge = g_strnfill (100000, 'a');
   expect (post (state, "echo/git-upload-pack", "Authorization: Basic cm9ib3Q6czNjcmV0\r\n", "four"), 200, "four");
   expect (ask (state, "GET /a%%0ab HTTP/1.1\r\n" HOST "\r\n"), 400, NULL);
+  /* Refused by the library, before our handler saw it. */
+  expect (ask (state, "GET / HTTP/1.1\r\n" HOST "X: %s\r\n\r\n", huge), 431, NULL);
   served_stop (served);
   log = fake_host_log_text (served->fake);
-  assert_int_equal (fake_host_logged (served->fake, "http.request"), 2);
+  assert_int_equal (fake_host_logged (served->fake, "http.request"), 3);
+  assert_non_null (strstr (log, "status=431"));
   assert_non_null (strstr (log, "method=POST"));
   assert_non_null (strstr (log, "path=/echo/git-upload-pack"));
   assert_non_null (strstr (log, "status=200"));
@@ -831,37 +845,22 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    TEST (test_pages),
-    TEST (test_head),
-    TEST (test_keep_alive),
-    TEST (test_advertise),
-    TEST (test_refusals),
-    TEST (test_statuses),
-    TEST (test_fail_output),
-    TEST (test_grandchild),
-    TEST (test_head_bytes),
-    TEST (test_chunked),
-    TEST (test_expect_continue),
-    TEST (test_early_refusal),
-    TEST (test_gzip),
-    TEST (test_bad_gzip),
-    TEST_SMALL (test_bomb),
-    TEST_SMALL (test_limits),
-    TEST (test_reader_stops),
-    TEST (test_chatty),
-    TEST (test_flood),
-    TEST (test_slow_reader),
-    TEST (test_guard),
-    TEST (test_garbage),
-    TEST (test_vanish),
-    TEST (test_half_requests),
-    TEST_SMALL (test_silence),
-    TEST_SMALL (test_drip),
-    TEST (test_json),
-    TEST (test_timeout),
-    TEST (test_drain),
-    TEST (test_stop_busy),
-    TEST (test_log_and_metrics),
+    TEST (test_pages),         cmocka_unit_test (test_every_address),
+    TEST (test_head),          TEST (test_keep_alive),
+    TEST (test_advertise),     TEST (test_refusals),
+    TEST (test_statuses),      TEST (test_fail_output),
+    TEST (test_grandchild),    TEST (test_head_bytes),
+    TEST (test_chunked),       TEST (test_expect_continue),
+    TEST (test_early_refusal), TEST (test_gzip),
+    TEST (test_bad_gzip),      TEST_SMALL (test_bomb),
+    TEST_SMALL (test_limits),  TEST (test_reader_stops),
+    TEST (test_chatty),        TEST (test_flood),
+    TEST (test_slow_reader),   TEST (test_guard),
+    TEST (test_garbage),       TEST (test_vanish),
+    TEST (test_half_requests), TEST_SMALL (test_silence),
+    TEST_SMALL (test_drip),    TEST (test_json),
+    TEST (test_timeout),       TEST (test_drain),
+    TEST (test_stop_busy),     TEST (test_log_and_metrics),
     TEST (test_crowd),
   };
   return cmocka_run_group_tests_name ("http", tests, NULL, NULL);
