@@ -283,10 +283,10 @@ class WithServer(ServerTestCase):
         self.assertEqual(int(json.loads(result.stdout)["object"]["size"]), len(content))
         with open(path, "rb") as out:
             self.assertEqual(out.read(), content)
-        # Too large for one reply: the answer says what to do instead.
+        # Too large for one reply.
         result = server.cli("call", "Object/Read", request, check=False)
         self.assertEqual(result.returncode, 1)
-        self.assertMentions(result.stderr, "cannot call Object/Read", "stream")
+        self.assertMentions(result.stderr, "cannot call Object/Read", "limit")
         # Both ways: git's own client speaks through the program.
         request = json.dumps({"repository": {"path": "stream"}, "service": "GIT_UPLOAD_PACK", "protocol": "version=2"})
         self.assertIn(b"version 2", server.cli("call", "Git/Advertise", request, text=False).stdout)
