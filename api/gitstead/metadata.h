@@ -11,6 +11,8 @@
  *   [M5] Any number of threads (and, where the store is shared, processes) at once.
  *   [M6] Out parameters are untouched on failure.
  *   [M7] A store that cannot be reached gives UNAVAILABLE and did nothing, or UNKNOWN when it may have.
+ *   [M8] Paths of one virtual storage that differ only in upper and lower case, or in how their letters
+ *        are composed, collide: ALREADY_EXISTS, naming the repository that has the name.
  */
 #ifndef GITSTEAD_METADATA_H
 #define GITSTEAD_METADATA_H
@@ -114,7 +116,11 @@ typedef struct
   /** Reserves a repository id. ALREADY_EXISTS when @path is recorded. Nothing else is written. */
   gboolean (*repo_reserve) (gpointer self, GsCall *call, const char *virtual_storage,
                             const char *path, guint64 *ret_id, GError **error);
-  /** Records a created repository with its replicas. ALREADY_EXISTS when the path was taken meanwhile. */
+  /**
+   * Records a created repository with its replicas. ALREADY_EXISTS when the path was taken meanwhile, the id
+   * was recorded before (deleted or not), or @call_id created another; FAILED_PRECONDITION when the id was
+   * never reserved.
+   */
   gboolean (*repo_record) (gpointer self, GsCall *call, const GsRepoRow *row,
                            const GsTxId *call_id, GError **error);
   /** Calls @visit once with the row; NOT_FOUND when absent. */
@@ -129,7 +135,10 @@ typedef struct
   /** NOT_FOUND or ALREADY_EXISTS; replica paths do not change. */
   gboolean (*repo_rename) (gpointer self, GsCall *call, const char *virtual_storage,
                            const char *path, const char *new_path, GError **error);
-  /** Removes the record (replicas and all); @visit gets the row as it was. NOT_FOUND when absent. */
+  /**
+   * Removes the record (replicas and all); @visit gets the row as it was. NOT_FOUND when absent. Its changes
+   * and abort marks stay.
+   */
   gboolean (*repo_delete) (gpointer self, GsCall *call, const char *virtual_storage,
                            const char *path, GsRepoRowVisit visit, gpointer user, GError **error);
   /** The id of the repository that @call_id created; 0 when it created none. */
@@ -157,10 +166,14 @@ typedef struct
   /** Changes with generation > @after, in order, at most @limit. */
   gboolean (*change_list) (gpointer self, GsCall *call, guint64 repository_id, guint64 after,
                            gsize limit, GsChangeVisit visit, gpointer user, GError **error);
-  /** Says how far a replica is; never lowers what is recorded unless @force. */
+  /**
+   * Says how far a replica is, adding it when it is new; never lowers what is recorded unless @force.
+   * NOT_FOUND when the repository is gone; FAILED_PRECONDITION when it is not so far itself.
+   */
   gboolean (*replica_set) (gpointer self, GsCall *call, guint64 repository_id, const char *storage,
                            guint64 generation, gboolean force, GError **error);
 
+  /** ALREADY_EXISTS when there is one of this id. */
   gboolean (*token_put) (gpointer self, GsCall *call, const GsTokenRow *row, GError **error);
   /** NOT_FOUND when absent. */
   gboolean (*token_get) (gpointer self, GsCall *call, const char *id, GsTokenRowVisit visit,

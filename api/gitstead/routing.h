@@ -5,6 +5,7 @@
  * No I/O, clock, threads or blocking; the same input gives the same output, on every router. What it
  * needs to know is in the views, dice come in as an argument. Any thread, any number at once.
  *   [R1] place returns exactly min (@n_copies, number of eligible nodes) different nodes, best first.
+ *        Eligible is who is healthy and has a weight above 0; UNAVAILABLE when nobody is.
  *   [R2] place is a function of its arguments alone; with one node gone, repositories not on it stay.
  *   [R3] pick_reader returns a candidate that is healthy, whenever there is one.
  *   [R4] Neither returns a node that is draining while another would do.

@@ -313,8 +313,28 @@ typedef struct
   gint64 number;
 } GsField;
 
-#define GS_TEXT(key_, text_) ((GsField) { (key_), (text_) ? (text_) : "", 0 })
-#define GS_NUMBER(key_, number_) ((GsField) { (key_), NULL, (gint64) (number_) })
+static inline GsField
+gs_field_text (const char *key, const char *text)
+{
+  GsField field;
+  field.key = key;
+  field.text = text != NULL ? text : "";
+  field.number = 0;
+  return field;
+}
+
+static inline GsField
+gs_field_number (const char *key, gint64 number)
+{
+  GsField field;
+  field.key = key;
+  field.text = NULL;
+  field.number = number;
+  return field;
+}
+
+#define GS_TEXT(key_, text_) gs_field_text ((key_), (text_))
+#define GS_NUMBER(key_, number_) gs_field_number ((key_), (gint64) (number_))
 
 /* --------------------------------------------------------------------------------- growing structs */
 

@@ -185,10 +185,15 @@ add_all (GsWireMethods *methods, const FileSet *set, GError **error)
 GsWireMethods *
 gs_wire_methods_new (GError **error)
 {
+  return gs_wire_methods_new_from (gs_wire_descriptor_set, gs_wire_descriptor_set_size, error);
+}
+
+GsWireMethods *
+gs_wire_methods_new_from (const guint8 *bytes, gsize n_bytes, GError **error)
+{
   GsWireMethods *methods;
   gboolean good;
-  FileSet *set = google__protobuf__file_descriptor_set__unpack (NULL, gs_wire_descriptor_set_size,
-                                                                gs_wire_descriptor_set);
+  FileSet *set = google__protobuf__file_descriptor_set__unpack (NULL, n_bytes, bytes);
   if (set == NULL)
     {
       gs_fail (error, GS_ERROR_INTERNAL, "the embedded descriptor set cannot be read");

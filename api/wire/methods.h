@@ -40,6 +40,8 @@ typedef struct GsWireMethods GsWireMethods;
  * contract breaks its own rules (a method without a number or twice the same, no or two target fields).
  */
 GsWireMethods *gs_wire_methods_new (GError **error);
+/** The same from another descriptor set, for tests of the rules; messages are those that are compiled in. */
+GsWireMethods *gs_wire_methods_new_from (const guint8 *set, gsize n_bytes, GError **error);
 void gs_wire_methods_free (GsWireMethods *methods);
 
 /** By number, or by name when @number is 0 (letters' case counts). NULL when there is none. */

@@ -31,7 +31,7 @@ typedef enum
 typedef struct
 {
   guint32 number;
-  char *name;       /* "Repository/Create": the service's name without "Service" */
+  const char *name; /* "Repository/Create": the service's name without "Service" */
   GsiOperation operation;
   GsiScope scope;
   GsScope needs;    /* what the caller must be allowed; GS_SCOPE_NONE = anybody */

@@ -3,7 +3,8 @@
  * refs.h - the ref store of one repository: git-compatible files and locks, our own semantics.
  *
  * Readers get immutable snapshots; a snapshot is rebuilt only when our own commit or a stat check on the
- * files says that something changed, so a foreign git process beside us is seen too. Writers go through a
+ * files says that something changed, so a foreign git process beside us is seen too (at once; within 100 ms while
+ * a commit of our own is being published). Writers go through a
  * transaction: prepare (locks with new values, intent in the journal, all durable), then commit or abort.
  *
  * On disk: HEAD, refs/, packed-refs exactly as git has them; `<ref>.lock`, `packed-refs.lock` and `HEAD.lock`
@@ -38,6 +39,8 @@ typedef struct
   gsize pack_threshold;      /* ref_store_pack does its work from so many loose refs on */
   const char *const *hidden; /* ref name prefixes never shown to git clients ("refs/gitstead/"), NULL-terminated */
   const char *crash_at;      /* tests: SIGKILL ourselves at this named step ("refs.intent", "refs.committed", …); NULL = never */
+  /** Something in the files is odd but harmless (a symbolic or broken ref, a temporary file): for the log. May be NULL. */
+  void (*note) (gpointer user, GsLogLevel level, const char *event, const char *name);
 } RefStoreOptions;
 
 /** Opens the store of the repository directory @dir (bare). Cheap: reads nothing yet. *full*. */
@@ -56,6 +59,7 @@ typedef struct
   gsize name_len;
   GsOid oid;
   GsOid peeled; /* len 0 unless an annotated tag */
+  gboolean missing; /* a loose ref whose object was not there when it was read: git does not list such refs */
 } RefEntry;
 
 gsize ref_snapshot_count (const RefSnapshot *snapshot);
@@ -65,7 +69,9 @@ void ref_snapshot_get (const RefSnapshot *snapshot, gsize index, RefEntry *ret_e
 gsize ref_snapshot_seek (const RefSnapshot *snapshot, const char *name);
 /** FALSE when there is no such ref. */
 gboolean ref_snapshot_find (const RefSnapshot *snapshot, const char *name, RefEntry *ret_entry);
-/** HEAD's target ("refs/heads/main"), never NULL; borrowed until the snapshot is given back. */
+/** TRUE when there is a file of that name which holds no object id: git calls it broken (or it is symbolic). */
+gboolean ref_snapshot_broken (const RefSnapshot *snapshot, const char *name);
+/** HEAD's target ("refs/heads/main"), never NULL ("" when a foreign hand detached it); borrowed until the snapshot is given back. */
 const char *ref_snapshot_head (const RefSnapshot *snapshot);
 void ref_snapshot_digest (const RefSnapshot *snapshot, GsDigest *ret_digest);
 gboolean ref_name_hidden (const RefStore *store, const char *name);
@@ -91,6 +97,10 @@ void ref_digest_term (const char *name, const GsOid *oid, const char *symref, Gs
 gboolean ref_store_prepare (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
                             gboolean atomic, const char *quarantine, GsRefVerdict *verdicts, RefTxn **ret_txn,
                             GError **error);
+/** As ref_store_prepare, but new values are looked up with @peel, which sees the quarantine; NULL = the store's own. */
+gboolean ref_store_prepare_with (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates,
+                                 gsize n, gboolean atomic, const char *quarantine, RefPeel peel, gpointer user,
+                                 GsRefVerdict *verdicts, RefTxn **ret_txn, GError **error);
 /** The accepted updates with true old values, sorted by name, and what they add to and take from the digest. Borrowed. */
 const GsRefUpdate *ref_txn_updates (const RefTxn *txn, gsize *ret_n, GsDigest *ret_plus, GsDigest *ret_minus);
 /** Appends the vote to the intent record, durably: from now on recovery knows this transaction. */
@@ -99,12 +109,13 @@ gboolean ref_txn_voted (RefTxn *txn, const guint8 vote[32], GError **error);
  * Writes the commit record (the local point of no return), then publishes: packed-refs first, then loose refs, then
  * removals; fsyncs every touched directory; then the new snapshot is visible to readers in this process at once.
  * The caller has moved the objects into place before. Keeps the journal record: ref_txn_finish drops it.
- * FALSE leaves the journal record for ref_store_recover.
+ * FALSE leaves the journal record for ref_store_resolve: free the transaction with ref_txn_abort, which then drops
+ * nothing (so it does between commit and finish); its refs stay refused to writers until it is resolved.
  */
 gboolean ref_txn_commit (RefTxn *txn, guint64 generation, GError **error);
 /** Drops the journal record and frees. After the replica's state record was stamped. */
 gboolean ref_txn_finish (RefTxn *txn, GError **error);
-/** Unlocks, drops the journal record and frees: nothing became visible. NULL is fine. */
+/** Unlocks, drops the journal record (unless commit was begun) and frees: nothing became visible. NULL is fine. */
 void ref_txn_abort (RefTxn *txn);
 
 /** A transaction found in the journal. Strings borrowed until the callback returns. */
@@ -122,7 +133,10 @@ typedef gboolean (*RefPendingVisit) (const RefPending *pending, gpointer user);
 
 /** Visits the journal of a store that no process writes to (start-up). */
 gboolean ref_store_pending (RefStore *store, RefPendingVisit visit, gpointer user, GError **error);
-/** Redoes (@generation > 0: publish its updates, idempotently) or undoes (0) one journalled transaction, locks and all. */
+/**
+ * Redoes (@generation > 0: publish its updates, idempotently) or undoes (0) one journalled transaction, locks and
+ * all, and drops its record. Values that are neither the old nor the new one are left alone. Unknown ids are fine.
+ */
 gboolean ref_store_resolve (RefStore *store, const GsTxId *txid, guint64 generation, GError **error);
 /** Removes locks and temporary files that no journalled transaction owns. Only at start-up. */
 gboolean ref_store_sweep (RefStore *store, GError **error);

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli.c - common options, messages and printing of the client subcommands. */
+#include "cli.h"
+#include "base/text.h"
+#include "cli_private.h"
+#include "command.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static struct
+{
+  char *server, *token_file;
+  gint64 timeout_us;
+  gboolean json, quiet;
+} settings;
+
+static gboolean
+take_timeout (const char *option, const char *value, gpointer user, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  gint64 us = 0;
+  if (gsi_text_parse_duration (value, &us, &why) && us > 0)
+    {
+      settings.timeout_us = us;
+      return TRUE;
+    }
+  g_set_error (error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "--timeout %s",
+               why != NULL ? why->message : "must be longer than nothing");
+  return FALSE;
+}
+
+#define LOCAL_OPTIONS                                                                                                  \
+  { "json", 0, 0, G_OPTION_ARG_NONE, &settings.json, "Print JSON", NULL },                                             \
+    { "quiet", 'q', 0, G_OPTION_ARG_NONE, &settings.quiet, "Print only what a script needs", NULL }
+
+const GOptionEntry *
+gsi_cli_local_options (void)
+{
+  static const GOptionEntry entries[] = { LOCAL_OPTIONS, G_OPTION_ENTRY_NULL };
+  return entries;
+}
+
+const GOptionEntry *
+gsi_cli_server_options (void)
+{
+  static const GOptionEntry entries[]
+      = { { "server", 's', 0, G_OPTION_ARG_STRING, &settings.server,
+            "The server to speak to (GITSTEAD_SERVER; default: its socket on this machine)", "URL" },
+          { "token-file", 0, 0, G_OPTION_ARG_FILENAME, &settings.token_file,
+            "Read the access token from FILE (otherwise GITSTEAD_TOKEN)", "FILE" },
+          { "timeout", 0, 0, G_OPTION_ARG_CALLBACK, take_timeout, "Give up after TIME: 500ms, 30s, 5m", "TIME" },
+          LOCAL_OPTIONS,
+          G_OPTION_ENTRY_NULL };
+  return entries;
+}
+
+gboolean
+gsi_cli_json (void)
+{
+  return settings.json;
+}
+
+gboolean
+gsi_cli_quiet (void)
+{
+  return settings.quiet;
+}
+
+const char *
+gsi_cli_token_file (void)
+{
+  return settings.token_file;
+}
+
+gint64
+gsi_cli_timeout_us (void)
+{
+  return settings.timeout_us;
+}
+
+const char *
+gsi_cli_server (void)
+{
+  static char *usual;
+  const char *env = g_getenv ("GITSTEAD_SERVER");
+  const char *runtime = g_getenv ("XDG_RUNTIME_DIR");
+  if (settings.server != NULL)
+    return settings.server;
+  if (env != NULL && env[0] != '\0')
+    return env;
+  if (usual == NULL && runtime != NULL && runtime[0] == '/')
+    {
+      g_autofree char *path = g_build_filename (runtime, "gitstead.sock", NULL);
+      if (access (path, F_OK) == 0)
+        usual = g_strconcat ("ipc://", path, NULL);
+    }
+  if (usual == NULL)
+    usual = g_strdup ("ipc:///run/gitstead/gitstead.sock");
+  return usual;
+}
+
+/* ------------------------------------------------------------------------------------- messages */
+
+int
+gsi_cli_usage (const char *command, const char *format, ...)
+{
+  g_autofree char *message = NULL;
+  va_list args;
+  va_start (args, format);
+  message = g_strdup_vprintf (format, args);
+  va_end (args);
+  if (command == NULL)
+    g_printerr ("gitstead: %s\nSee 'gitstead --help'.\n", message);
+  else
+    g_printerr ("gitstead: %s\nSee 'gitstead %s --help'.\n", message, command);
+  return GSI_EXIT_USAGE;
+}
+
+/* What a person can do about it. NULL when the message says it all. */
+static char *
+hint_for (const GError *error)
+{
+  g_autofree char *wait = NULL;
+  gint64 advice = gsi_cli_retry_after_us ();
+  if (advice > 0)
+    wait = gsi_text_duration (advice);
+  switch (gs_error_code (error))
+    {
+    case GS_ERROR_UNAVAILABLE:
+      if (gsi_cli_server_answered ())
+        return g_strdup_printf ("nothing was done; repeat it in %s", wait != NULL ? wait : "a moment");
+      return g_strdup_printf ("is a server running at %s? 'gitstead serve --config FILE' starts one; --server or "
+                              "GITSTEAD_SERVER name another",
+                              gsi_cli_server ());
+    case GS_ERROR_BUSY:
+      return g_strdup_printf ("the server is at one of its limits and did nothing; repeat it in %s",
+                              wait != NULL ? wait : "a moment");
+    case GS_ERROR_UNAUTHENTICATED:
+      return g_strdup ("set GITSTEAD_TOKEN or use --token-file; an administrator makes tokens with 'gitstead token create'");
+    case GS_ERROR_PERMISSION_DENIED:
+      return g_strdup ("'gitstead token list' shows what each token may do");
+    case GS_ERROR_ABORTED:
+      return g_strdup ("somebody else was faster; look at the state again, then repeat it");
+    case GS_ERROR_DEADLINE_EXCEEDED:
+      return g_strdup ("it may have been done all the same: look before you repeat it; --timeout gives it longer");
+    case GS_ERROR_UNKNOWN:
+      return g_strdup ("the connection was lost: it may have been done or not; look before you repeat it");
+    case GS_ERROR_UNIMPLEMENTED:
+      return g_strdup ("'gitstead call Server/Methods' lists what this server can do");
+    case GS_ERROR_DATA_LOSS:
+      return g_strdup ("the stored data is damaged: see docs/operations.md before you change anything");
+    case GS_ERROR_INTERNAL:
+      return g_strdup ("this is a fault of the server; its log has the record of this call");
+    default:
+      return NULL;
+    }
+}
+
+int
+gsi_cli_fail (const GError *error, const char *format, ...)
+{
+  g_autofree char *what = NULL;
+  g_autofree char *hint = hint_for (error);
+  g_autoptr (GString) line = g_string_new ("gitstead: ");
+  va_list args;
+  va_start (args, format);
+  what = g_strdup_vprintf (format, args);
+  va_end (args);
+  gsi_text_append_escaped (line, what, -1, FALSE);
+  g_string_append (line, ": ");
+  gsi_text_append_escaped (line, error->message, -1, FALSE);
+  g_printerr ("%s\n", line->str);
+  if (hint != NULL && !settings.quiet)
+    g_printerr ("hint: %s\n", hint);
+  return GSI_EXIT_FAILED;
+}
+
+void
+gsi_cli_say (const char *format, ...)
+{
+  g_autofree char *text = NULL;
+  g_autoptr (GString) line = g_string_new (NULL);
+  va_list args;
+  if (settings.quiet)
+    return;
+  va_start (args, format);
+  text = g_strdup_vprintf (format, args);
+  va_end (args);
+  gsi_text_append_escaped (line, text, -1, FALSE);
+  g_print ("%s\n", line->str);
+}
+
+gboolean
+gsi_cli_can_ask (void)
+{
+  return isatty (STDIN_FILENO) && isatty (STDERR_FILENO);
+}
+
+gboolean
+gsi_cli_ask (const char *question)
+{
+  char answer[16];
+  g_printerr ("%s [y/N] ", question);
+  if (fgets (answer, sizeof answer, stdin) == NULL)
+    {
+      g_printerr ("\n");
+      return FALSE;
+    }
+  g_strstrip (answer);
+  return g_ascii_strcasecmp (answer, "y") == 0 || g_ascii_strcasecmp (answer, "yes") == 0;
+}
+
+/* --------------------------------------------------------------------------------------- output */
+
+char *
+gsi_cli_time (gint64 wall_us)
+{
+  g_autoptr (GDateTime) when = NULL;
+  if (wall_us == 0)
+    return g_strdup ("never");
+  when = g_date_time_new_from_unix_utc (wall_us / G_USEC_PER_SEC);
+  return when != NULL ? g_date_time_format (when, "%Y-%m-%d %H:%M:%SZ")
+                      : g_strdup_printf ("%" G_GINT64_FORMAT " us", wall_us);
+}
+
+void
+gsi_cli_print_pairs (const char *const *pairs)
+{
+  gsize width = 0;
+  for (gsize i = 0; pairs[i] != NULL; i += 2)
+    if (pairs[i + 1] != NULL)
+      width = MAX (width, strlen (pairs[i]));
+  for (gsize i = 0; pairs[i] != NULL; i += 2)
+    if (pairs[i + 1] != NULL)
+      {
+        g_autoptr (GString) value = g_string_new (NULL);
+        gsi_text_append_escaped (value, pairs[i + 1], -1, FALSE);
+        g_print ("%s:%*s %s\n", pairs[i], (int) (width - strlen (pairs[i])), "", value->str);
+      }
+}
+
+gboolean
+gsi_cli_print_json (const ProtobufCMessage *message, GError **error)
+{
+  const GsiMethods *methods = gsi_cli_methods (error);
+  g_autofree char *text = NULL;
+  if (methods == NULL)
+    return FALSE;
+  text = gsi_json_write (methods, message, GSI_JSON_PRETTY | GSI_JSON_DEFAULTS, NULL);
+  if (text == NULL)
+    return FALSE;
+  g_print ("%s\n", text);
+  return TRUE;
+}
+
+int
+gsi_cli_finish_json (const ProtobufCMessage *message, const char *what)
+{
+  g_autoptr (GError) error = NULL;
+  if (!gsi_cli_print_json (message, &error))
+    return gsi_cli_fail (error, "cannot print %s", what);
+  return GSI_EXIT_OK;
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli_client.c - the client subcommands' calls: who we are, one client, bulk bytes from and to descriptors. */
+#include "cli.h"
+#include "cli_private.h"
+
+#include <client/gitstead-client.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <gitstead/thread.h>
+#include <gitstead/v1/server.pb-c.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TOKEN_MAX 4096
+#define CHUNK 65536
+#define ASK_FROM ((gsize) 60 * 1024) /* no server's limit is below 64 KiB */
+#define HEADER_ROOM 1024u            /* prefix and header travel with the request */
+
+static struct
+{
+  GsiMethods *methods;
+  GsArena *arena;
+  GsClient *client;
+  GsClientCall last;
+} state;
+
+const GsiMethods *
+gsi_cli_methods (GError **error)
+{
+  if (state.methods == NULL)
+    state.methods = gsi_methods_new (error);
+  return state.methods;
+}
+
+GsArena *
+gsi_cli_arena (void)
+{
+  /* Lists are read page by page and kept whole until they are printed. */
+  if (state.arena == NULL)
+    state.arena = gs_arena_new ((gsize) 64 * GS_CLIENT_ARENA);
+  return state.arena;
+}
+
+gboolean
+gsi_cli_server_answered (void)
+{
+  return state.last.ret_server_epoch != 0;
+}
+
+gint64
+gsi_cli_retry_after_us (void)
+{
+  return state.last.ret_retry_after_us;
+}
+
+/* ---------------------------------------------------------------------------------------- tokens */
+
+/* Somebody else's eyes on a token file make the token worthless; a pipe (/dev/stdin, <(…)) has no such mode. */
+static gboolean
+check_token_file (int fd, const char *path, GError **error)
+{
+  struct stat st;
+  if (fstat (fd, &st) != 0)
+    {
+      int err = errno;
+      return gs_fail (error, gs_error_from_errno (err), "cannot look at the token file '%s': %s", path,
+                      g_strerror (err));
+    }
+  if (S_ISREG (st.st_mode) && (st.st_mode & 077) != 0)
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                    "the token file '%s' can be read by others (mode %04o); take that away with: chmod 600 %s", path,
+                    (guint) st.st_mode & 07777, path);
+  return TRUE;
+}
+
+static char *
+read_token_file (const char *path, GError **error)
+{
+  char buffer[TOKEN_MAX + 1];
+  gsize n = 0;
+  int fd = open (path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    {
+      int err = errno;
+      gs_fail (error, gs_error_from_errno (err), "cannot open the token file '%s': %s", path, g_strerror (err));
+      return NULL;
+    }
+  if (!check_token_file (fd, path, error))
+    {
+      close (fd);
+      return NULL;
+    }
+  while (n < sizeof buffer)
+    {
+      gssize got = read (fd, buffer + n, sizeof buffer - n);
+      if (got < 0 && errno == EINTR)
+        continue;
+      if (got <= 0)
+        break;
+      n += (gsize) got;
+    }
+  close (fd);
+  if (n == sizeof buffer)
+    {
+      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "'%s' holds no token: it is too long", path);
+      return NULL;
+    }
+  buffer[n] = '\0';
+  g_strstrip (buffer);
+  if (buffer[0] == '\0' || strpbrk (buffer, " \t\r\n") != NULL)
+    {
+      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "'%s' holds no token: one line \"gs_<id>_<secret>\" is wanted", path);
+      return NULL;
+    }
+  return g_strdup (buffer);
+}
+
+static GsClient *
+get_client (GError **error)
+{
+  GsClientOptions options;
+  g_autofree char *token = NULL;
+  const char *env = g_getenv ("GITSTEAD_TOKEN");
+
+  if (state.client != NULL)
+    return state.client;
+  if (gsi_cli_token_file () != NULL)
+    {
+      token = read_token_file (gsi_cli_token_file (), error);
+      if (token == NULL)
+        return NULL;
+    }
+  else if (env != NULL && env[0] != '\0')
+    token = g_strdup (env);
+
+  memset (&options, 0, sizeof options);
+  options.size = sizeof options;
+  options.url = gsi_cli_server ();
+  options.token = token;
+  options.timeout_us = gsi_cli_timeout_us ();
+  options.agent = "gitstead-cli/" GSI_VERSION;
+  state.client = gs_client_new (&options, error);
+  return state.client;
+}
+
+/* ----------------------------------------------------------------------------------------- calls */
+
+static void
+begin_call (const GsiMethod *method)
+{
+  memset (&state.last, 0, sizeof state.last);
+  state.last.size = sizeof state.last;
+  /* Methods that say they take long get their time, unless the user said otherwise. */
+  if (gsi_cli_timeout_us () == 0 && method != NULL)
+    state.last.timeout_us = method->timeout_us;
+}
+
+/* A server hangs up on a request beyond its limit: asking first gives a better answer than "the connection broke". */
+static gboolean
+check_size (GsClient *client, const char *name, const ProtobufCMessage *request, GError **error)
+{
+  gsize size = protobuf_c_message_get_packed_size (request);
+  Gitstead__V1__HelloRequest hello = GITSTEAD__V1__HELLO_REQUEST__INIT;
+  ProtobufCMessage *reply = NULL;
+  const Gitstead__V1__HelloReply *limits;
+  if (size < ASK_FROM)
+    return TRUE;
+  begin_call (NULL);
+  if (!gs_client_call (client, "Server/Hello", &hello.base, &state.last, gsi_cli_arena (), &reply, error))
+    return FALSE;
+  limits = (const Gitstead__V1__HelloReply *) reply;
+  if (size <= limits->max_message_bytes - MIN (limits->max_message_bytes, HEADER_ROOM))
+    return TRUE;
+  return gs_fail (error, GS_ERROR_OUT_OF_RANGE,
+                  "the request for %s has %" G_GSIZE_FORMAT " bytes, and the server takes at most %u: split it", name, size,
+                  limits->max_message_bytes);
+}
+
+const ProtobufCMessage *
+gsi_cli_call (const char *name, const ProtobufCMessage *request, GError **error)
+{
+  const GsiMethods *methods = gsi_cli_methods (error);
+  GsClient *client = methods != NULL ? get_client (error) : NULL;
+  ProtobufCMessage *reply = NULL;
+  if (client == NULL || !check_size (client, name, request, error))
+    return NULL;
+  begin_call (gsi_methods_by_name (methods, name));
+  if (!gs_client_call (client, name, request, &state.last, gsi_cli_arena (), &reply, error))
+    return NULL;
+  return reply;
+}
+
+/* --------------------------------------------------------------------------------------- streams */
+
+typedef struct
+{
+  GsClientStream *stream;
+  int input;
+  int stop; /* eventfd: readable when the sender is to give up waiting for input */
+} Sender;
+
+/* Waits for input, but not longer than the call lasts. */
+static gboolean
+wait_for_input (const Sender *sender)
+{
+  struct pollfd fds[] = { { .fd = sender->input, .events = POLLIN }, { .fd = sender->stop, .events = POLLIN } };
+  while (poll (fds, G_N_ELEMENTS (fds), -1) < 0)
+    if (errno != EINTR)
+      return FALSE;
+  return fds[1].revents == 0;
+}
+
+static void *
+send_input (void *user)
+{
+  Sender *sender = user;
+  g_autofree char *buffer = g_malloc (CHUNK);
+  while (wait_for_input (sender))
+    {
+      gssize n = read (sender->input, buffer, CHUNK);
+      if (n < 0 && errno == EINTR)
+        continue;
+      if (n <= 0)
+        {
+          /* A failure shows in the call's outcome, where it is told. */
+          gs_client_stream_end (sender->stream, NULL);
+          break;
+        }
+      if (!gs_client_stream_write (sender->stream, buffer, (gsize) n, NULL))
+        break;
+    }
+  return NULL;
+}
+
+static gboolean
+write_all (int fd, const char *bytes, gsize n, GError **error)
+{
+  while (n > 0)
+    {
+      gssize written = write (fd, bytes, n);
+      if (written < 0 && errno == EINTR)
+        continue;
+      if (written < 0)
+        {
+          int err = errno;
+          return gs_fail (error, gs_error_from_errno (err), "cannot write the output: %s", g_strerror (err));
+        }
+      bytes += written;
+      n -= (gsize) written;
+    }
+  return TRUE;
+}
+
+static gboolean
+receive_output (GsClientStream *stream, int output, GError **error)
+{
+  g_autofree char *buffer = g_malloc (CHUNK);
+  for (;;)
+    {
+      gssize n = gs_client_stream_read (stream, buffer, CHUNK, error);
+      if (n <= 0)
+        return n == 0;
+      if (output >= 0 && !write_all (output, buffer, (gsize) n, error))
+        return FALSE;
+    }
+}
+
+static gboolean
+pump (GsClientStream *stream, int input, int output, GError **error)
+{
+  Sender sender = { stream, input, -1 };
+  GsThread thread;
+  gboolean ok;
+  int failed;
+  if (input < 0)
+    return gs_client_stream_end (stream, error) && receive_output (stream, output, error);
+
+  sender.stop = eventfd (0, EFD_CLOEXEC);
+  if (sender.stop < 0)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "cannot make an eventfd: %s", g_strerror (errno));
+  failed = gs_thread_start (&thread, "send", send_input, &sender);
+  if (failed != 0)
+    {
+      close (sender.stop);
+      return gs_fail (error, GS_ERROR_UNAVAILABLE, "cannot start a thread: %s", g_strerror (failed));
+    }
+  ok = receive_output (stream, output, error);
+  (void) !write (sender.stop, &(guint64){ 1 }, sizeof (guint64));
+  gs_thread_join (thread);
+  close (sender.stop);
+  return ok;
+}
+
+gboolean
+gsi_cli_call_stream (const GsiMethod *method, const ProtobufCMessage *request, int input, int output,
+                     const ProtobufCMessage **ret_reply, GError **error)
+{
+  GsClient *client = get_client (error);
+  g_autoptr (GsClientStream) stream = NULL;
+  g_autoptr (GError) broken = NULL;
+  ProtobufCMessage *reply = NULL;
+  gboolean moved;
+  if (client == NULL)
+    return FALSE;
+  begin_call (method);
+  stream = gs_client_stream_open (client, method->name, request, &state.last, error);
+  if (stream == NULL)
+    return FALSE;
+  moved = pump (stream, input, output, &broken);
+  /* The server's own words about the failure are better than "the stream broke". */
+  if (!gs_client_stream_finish (stream, gsi_cli_arena (), &reply, error))
+    return FALSE;
+  if (!moved)
+    {
+      g_propagate_error (error, g_steal_pointer (&broken));
+      return FALSE;
+    }
+  *ret_reply = reply;
+  return TRUE;
+}

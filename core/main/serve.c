@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `gitstead serve` and `gitstead check`: signals, exit codes, and nothing else. */
+#include "main/command.h"
+#include "main/server.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* Tells the service manager, when there is one, that the server is up (sd_notify's protocol, in ten lines). */
+static void
+notify_manager (const char *state)
+{
+  const char *path = g_getenv ("NOTIFY_SOCKET");
+  struct sockaddr_un address = { .sun_family = AF_UNIX };
+  gsize len = path == NULL ? 0 : strlen (path);
+  int fd;
+  if (len == 0 || len >= sizeof address.sun_path || (path[0] != '/' && path[0] != '@'))
+    return;
+  memcpy (address.sun_path, path, len);
+  if (path[0] == '@')
+    address.sun_path[0] = '\0';
+  fd = socket (AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    return;
+  if (sendto (fd, state, strlen (state), MSG_NOSIGNAL, (struct sockaddr *) &address,
+              (socklen_t) (G_STRUCT_OFFSET (struct sockaddr_un, sun_path) + len))
+      < 0)
+    g_printerr ("gitstead: cannot tell the service manager: %s\n", g_strerror (errno));
+  close (fd);
+}
+
+/* Signals stay blocked in every thread that libraries start; only the main thread takes them, here. */
+static void
+wait_for_end (GsiServer *server, const sigset_t *signals)
+{
+  const struct timespec second = { 1, 0 };
+  for (;;)
+    {
+      int sig = sigtimedwait (signals, NULL, &second);
+      if (sig == SIGTERM || sig == SIGINT)
+        return;
+      if (sig == SIGHUP)
+        {
+          g_autoptr (GError) why = NULL;
+          if (gsi_server_reload (server, &why))
+            gsi_log (gsi_server_log (server), GS_LOG_INFO, "server.reloaded", GS_TEXT ("config", server->config_path));
+          else
+            gsi_log (gsi_server_log (server), GS_LOG_ERROR, "server.reload.refused", GSI_LOG_ERROR_FIELDS (why));
+        }
+      gsi_log_sweep (gsi_server_log (server));
+    }
+}
+
+static gboolean
+parse_config_option (int argc, char **argv, const char *summary, char **ret_config, gboolean *ret_print)
+{
+  g_autoptr (GOptionContext) context = g_option_context_new (NULL);
+  g_autoptr (GError) error = NULL;
+  g_autofree char *config = NULL;
+  GOptionEntry entries[]
+      = { { "config", 'c', 0, G_OPTION_ARG_FILENAME, &config, "The configuration file", "FILE" },
+          { ret_print != NULL ? "print" : NULL, 'p', 0, G_OPTION_ARG_NONE, ret_print,
+            "Print the effective configuration, secrets masked", NULL },
+          { NULL } };
+  g_option_context_add_main_entries (context, entries, NULL);
+  g_option_context_set_summary (context, summary);
+  if (!g_option_context_parse (context, &argc, &argv, &error))
+    {
+      g_printerr ("gitstead: %s\n", error->message);
+      return FALSE;
+    }
+  if (config == NULL || argc > 1)
+    {
+      g_printerr ("gitstead: %s (see `gitstead %s --help`)\n",
+                  config == NULL ? "--config FILE is missing" : "too many arguments", argv[0]);
+      return FALSE;
+    }
+  *ret_config = g_steal_pointer (&config);
+  return TRUE;
+}
+
+int
+gsi_command_serve (int argc, char **argv)
+{
+  g_autofree char *config = NULL;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GsiServer) server = NULL;
+  sigset_t signals;
+
+  if (!parse_config_option (argc, argv,
+                            "Runs a server until SIGTERM or SIGINT, which let calls under way finish. SIGHUP reopens the log "
+                            "file and takes over log levels.\n\nExample:\n  gitstead serve --config /etc/gitstead.yaml",
+                            &config, NULL))
+    return GSI_EXIT_USAGE;
+  signal (SIGPIPE, SIG_IGN);
+  sigemptyset (&signals);
+  sigaddset (&signals, SIGTERM);
+  sigaddset (&signals, SIGINT);
+  sigaddset (&signals, SIGHUP);
+  pthread_sigmask (SIG_BLOCK, &signals, NULL);
+
+  server = gsi_server_new (config, &error);
+  if (server == NULL || !gsi_server_start (server, &error))
+    {
+      g_printerr ("gitstead: cannot serve: %s\n", error->message);
+      return GSI_EXIT_FAILED;
+    }
+  notify_manager ("READY=1");
+  wait_for_end (server, &signals);
+  notify_manager ("STOPPING=1");
+  gsi_server_stop (server);
+  return GSI_EXIT_OK;
+}
+
+int
+gsi_command_check (int argc, char **argv)
+{
+  g_autofree char *config = NULL;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GsiServer) server = NULL;
+  gboolean print = FALSE;
+
+  if (!parse_config_option (argc, argv,
+                            "Reads a configuration file and says everything that is wrong with it, without starting "
+                            "anything.\n\nExample:\n  gitstead check --config /etc/gitstead.yaml",
+                            &config, &print))
+    return GSI_EXIT_USAGE;
+  server = gsi_server_new (config, &error);
+  if (server == NULL)
+    {
+      g_printerr ("%s\n", error->message);
+      return GSI_EXIT_FAILED;
+    }
+  if (print)
+    {
+      g_autofree char *text = gsi_registry_print (server->registry);
+      fputs (text, stdout);
+    }
+  else
+    g_print ("%s: ok\n", config);
+  return GSI_EXIT_OK;
+}

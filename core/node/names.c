@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Bytes and ids in messages. See names.h. */
+#include "node/names.h"
+
+/* First byte of a page token: tells ours from others', and may change with the token's meaning. */
+#define TOKEN_VERSION 0x01
+
+char *
+gsi_name_text (const ProtobufCBinaryData *bytes, const char *field, GError **error)
+{
+  if (bytes->len == 0)
+    gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: must not be empty", field);
+  else if (bytes->len > GSI_NAME_MAX)
+    gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %" G_GSIZE_FORMAT " bytes, at most %d are taken", field,
+             bytes->len, GSI_NAME_MAX);
+  else if (memchr (bytes->data, 0, bytes->len) != NULL)
+    gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: contains a NUL byte", field);
+  else
+    return g_strndup ((const char *) bytes->data, bytes->len);
+  return NULL;
+}
+
+gboolean
+gsi_name_oid (const char *hex, gboolean may_be_empty, const char *field, GsOid *ret_oid, GError **error)
+{
+  if (hex[0] == '\0' && may_be_empty)
+    {
+      memset (ret_oid, 0, sizeof *ret_oid);
+      return TRUE;
+    }
+  if (gs_oid_parse (hex, strlen (hex), ret_oid))
+    return TRUE;
+  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: \"%.80s\" is not an object id (40 hex digits)", field, hex);
+}
+
+char *
+gsi_name_oid_hex (const GsOid *oid)
+{
+  char *hex = g_malloc (GS_OID_HEX_MAX + 1);
+  gs_oid_hex (oid, hex);
+  return hex;
+}
+
+ProtobufCBinaryData
+gsi_name_bytes (const char *text)
+{
+  ProtobufCBinaryData bytes = { text == NULL ? 0 : strlen (text), (guint8 *) text };
+  return bytes;
+}
+
+gsize
+gsi_page_limit (const Gitstead__V1__Page *page)
+{
+  return page == NULL || page->limit == 0 || page->limit > 1000 ? 1000 : page->limit;
+}
+
+gboolean
+gsi_page_after (const Gitstead__V1__Page *page, char **ret_after, GError **error)
+{
+  const ProtobufCBinaryData *token = page == NULL ? NULL : &page->token;
+  if (token == NULL || token->len == 0)
+    {
+      *ret_after = NULL;
+      return TRUE;
+    }
+  if (token->len < 2 || token->len > GSI_NAME_MAX || token->data[0] != TOKEN_VERSION
+      || memchr (token->data, 0, token->len) != NULL)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "page.token: not a token that this server gave out; begin again without one");
+  *ret_after = g_strndup ((const char *) token->data + 1, token->len - 1);
+  return TRUE;
+}
+
+ProtobufCBinaryData
+gsi_page_token (const char *last)
+{
+  gsize len = strlen (last);
+  ProtobufCBinaryData token = { len + 1, g_malloc (len + 1) };
+  token.data[0] = TOKEN_VERSION;
+  memcpy (token.data + 1, last, len);
+  return token;
+}
+
+void
+gsi_receipt_message (const GsiReceipt *receipt, Gitstead__V1__Receipt *ret_message)
+{
+  gitstead__v1__receipt__init (ret_message);
+  ret_message->transaction_id.data = (guint8 *) receipt->txid.bytes;
+  ret_message->transaction_id.len = sizeof receipt->txid.bytes;
+  ret_message->generation = receipt->generation;
+  ret_message->refs_digest.data = (guint8 *) receipt->refs_digest.bytes;
+  ret_message->refs_digest.len = sizeof receipt->refs_digest.bytes;
+  ret_message->replicas = (char **) receipt->replicas;
+  ret_message->n_replicas = receipt->n_replicas;
+}

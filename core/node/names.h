@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * names.h - bytes and ids in messages, to and from what storages take.
+ */
+#ifndef GSI_NODE_NAMES_H
+#define GSI_NODE_NAMES_H
+
+#include "gitstead/v1/types.pb-c.h"
+#include "node/node.h"
+
+/** Longest ref name, revision or path that is taken from a client, in bytes. */
+#define GSI_NAME_MAX 4096
+
+/** A C string of @bytes: *full*, or NULL with INVALID_ARGUMENT naming @field when empty, too long or with a NUL. */
+char *gsi_name_text (const ProtobufCBinaryData *bytes, const char *field, GError **error);
+
+/** An object id in hex; "" gives len 0 when @may_be_empty. FALSE with INVALID_ARGUMENT naming @field. */
+gboolean gsi_name_oid (const char *hex, gboolean may_be_empty, const char *field, GsOid *ret_oid, GError **error);
+
+/** The hex of @oid, "" for none. *full*. */
+char *gsi_name_oid_hex (const GsOid *oid);
+
+/** Borrows @text. */
+ProtobufCBinaryData gsi_name_bytes (const char *text);
+
+/** The number of entries a page may have: @page's limit within 1..1000. */
+gsize gsi_page_limit (const Gitstead__V1__Page *page);
+
+/** The name after which a page begins: *full*, NULL from the start, or with INVALID_ARGUMENT for a token that is not ours. */
+gboolean gsi_page_after (const Gitstead__V1__Page *page, char **ret_after, GError **error);
+
+/** The token for the page after @last. *full* (g_free ret.data). */
+ProtobufCBinaryData gsi_page_token (const char *last);
+
+/** Most bytes that a page's entries may take together: well under the smallest message limit of known clients. */
+#define GSI_PAGE_BYTES (512 * 1024)
+
+/** Fills a Receipt message that borrows from @receipt. */
+void gsi_receipt_message (const GsiReceipt *receipt, Gitstead__V1__Receipt *ret_message);
+
+#endif

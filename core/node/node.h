@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * node.h - carrying out a call on one replica of a local storage.
+ *
+ * The node knows nothing of virtual storages, placement or decisions: the router located the replica
+ * and says what became of a write. Handlers run on worker or stream threads.
+ */
+#ifndef GSI_NODE_NODE_H
+#define GSI_NODE_NODE_H
+
+#include <gitstead/cache.h>
+#include <gitstead/storage.h>
+
+#include "rpc/call.h"
+
+/** A storage of this process. Lives as long as the server. */
+typedef struct
+{
+  const char *name;
+  const GsStorageOps *ops;
+  gpointer self;
+} GsiStorage;
+
+/** One copy of a repository, located. Borrowed until the handler returns. */
+typedef struct
+{
+  const GsiStorage *storage;
+  GsRepo repo;
+  const char *path;           /* what the client calls it, for messages */
+  const GsCacheOps *cache;    /* never NULL */
+  gpointer cache_self;
+} GsiReplica;
+
+/** Answers an accessor from one replica: replies or sends on the stream. */
+typedef gboolean (*GsiReadHandler) (const GsiReplica *replica, GsiCall *call, GError **error);
+
+/**
+ * Stages a mutator on one replica under @txid. On TRUE *@ret_txn and *@ret_vote are as in storage.h;
+ * the transaction is consumed by the storage's commit or abort.
+ */
+typedef gboolean (*GsiStageHandler) (const GsiReplica *replica, GsiCall *call, const GsTxId *txid,
+                                     gpointer *ret_txn, const GsVote **ret_vote, GError **error);
+
+/** How an acknowledged write is answered. Borrowed until return. */
+typedef struct
+{
+  GsTxId txid;
+  guint64 generation;
+  GsDigest refs_digest;
+  const char *const *replicas;
+  gsize n_replicas;
+} GsiReceipt;
+
+/** Replies to a mutator. @receipt is NULL when nothing was changed (a push whose commands were all refused). */
+typedef void (*GsiReceiptReply) (GsiCall *call, const GsiReceipt *receipt);
+
+/** What the node can do, by method number. Each list ends with number 0. */
+typedef struct
+{
+  guint32 number;
+  GsiReadHandler read;
+} GsiReadBinding;
+
+typedef struct
+{
+  guint32 number;
+  GsiStageHandler stage;
+  GsiReceiptReply reply;
+} GsiWriteBinding;
+
+const GsiReadBinding *gsi_node_reads (void);
+const GsiWriteBinding *gsi_node_writes (void);
+
+/* The files behind the two lists. */
+gboolean gsi_node_ref_list (const GsiReplica *replica, GsiCall *call, GError **error);
+gboolean gsi_node_ref_find (const GsiReplica *replica, GsiCall *call, GError **error);
+gboolean gsi_node_ref_stage (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, gpointer *ret_txn,
+                             const GsVote **ret_vote, GError **error);
+void gsi_node_ref_reply (GsiCall *call, const GsiReceipt *receipt);
+gboolean gsi_node_head_stage (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, gpointer *ret_txn,
+                              const GsVote **ret_vote, GError **error);
+void gsi_node_head_reply (GsiCall *call, const GsiReceipt *receipt);
+gboolean gsi_node_object_resolve (const GsiReplica *replica, GsiCall *call, GError **error);
+gboolean gsi_node_object_read (const GsiReplica *replica, GsiCall *call, GError **error);
+gboolean gsi_node_object_stream (const GsiReplica *replica, GsiCall *call, GError **error);
+gboolean gsi_node_object_list_tree (const GsiReplica *replica, GsiCall *call, GError **error);
+gboolean gsi_node_git_advertise (const GsiReplica *replica, GsiCall *call, GError **error);
+gboolean gsi_node_git_upload_pack (const GsiReplica *replica, GsiCall *call, GError **error);
+gboolean gsi_node_git_stage_push (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, gpointer *ret_txn,
+                                  const GsVote **ret_vote, GError **error);
+void gsi_node_git_push_reply (GsiCall *call, const GsiReceipt *receipt);
+gboolean gsi_node_repository_size (const GsiReplica *replica, GsiCall *call, GError **error);
+
+#endif

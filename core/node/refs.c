@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls of the Ref service on one replica. */
+#include "gitstead/v1/ref.pb-c.h"
+#include "node/names.h"
+
+/* A ref as a message that owns its texts. */
+static Gitstead__V1__Ref *
+ref_message (const GsRef *ref)
+{
+  Gitstead__V1__Ref *message = g_new (Gitstead__V1__Ref, 1);
+  gitstead__v1__ref__init (message);
+  message->name = gsi_name_bytes (g_strdup (ref->name));
+  message->oid = gsi_name_oid_hex (&ref->oid);
+  message->peeled = gsi_name_oid_hex (&ref->peeled);
+  message->symref_target = gsi_name_bytes (g_strdup (ref->symref_target));
+  return message;
+}
+
+static void
+ref_message_free (gpointer data)
+{
+  Gitstead__V1__Ref *message = data;
+  g_free (message->name.data);
+  g_free (message->oid);
+  g_free (message->peeled);
+  g_free (message->symref_target.data);
+  g_free (message);
+}
+
+typedef struct
+{
+  GPtrArray *refs; /* of Ref messages */
+  gsize limit, bytes;
+  gboolean more;
+} Listing;
+
+static gboolean
+listing_visit (const GsRef *ref, gpointer user)
+{
+  Listing *listing = user;
+  if (listing->refs->len >= listing->limit || listing->bytes >= GSI_PAGE_BYTES)
+    {
+      listing->more = TRUE;
+      return FALSE;
+    }
+  listing->bytes += strlen (ref->name) + 120;
+  g_ptr_array_add (listing->refs, ref_message (ref));
+  return TRUE;
+}
+
+/* Prefixes as the storage takes them: *full*, NULL-terminated. */
+static char **
+ref_prefixes (const Gitstead__V1__RefListRequest *request, GError **error)
+{
+  g_auto (GStrv) prefixes = g_new0 (char *, request->n_prefixes + 1);
+  for (gsize i = 0; i < request->n_prefixes; i++)
+    {
+      prefixes[i] = gsi_name_text (&request->prefixes[i], "prefixes", error);
+      if (prefixes[i] == NULL)
+        return NULL;
+    }
+  return g_steal_pointer (&prefixes);
+}
+
+gboolean
+gsi_node_ref_list (const GsiReplica *replica, GsiCall *call, GError **error)
+{
+  const Gitstead__V1__RefListRequest *request = (const void *) call->request;
+  const GsStorageOps *ops = replica->storage->ops;
+  g_autoptr (GPtrArray) refs = g_ptr_array_new_with_free_func (ref_message_free);
+  Listing listing = { refs, gsi_page_limit (request->page), 0, FALSE };
+  GsReplicaState before = { sizeof before }, after_state = { sizeof after_state };
+  Gitstead__V1__RefListReply reply = GITSTEAD__V1__REF_LIST_REPLY__INIT;
+  GsRefQuery query = { sizeof query };
+  g_autofree char *after = NULL;
+  g_auto (GStrv) prefixes = ref_prefixes (request, error);
+
+  if (prefixes == NULL || !gsi_page_after (request->page, &after, error))
+    return FALSE;
+  query.prefixes = (const char *const *) prefixes;
+  query.after = after;
+  query.limit = listing.limit + 1; /* one more tells whether there is another page */
+  query.include_head = request->head;
+  if (!ops->state (replica->storage->self, &call->base, &replica->repo, &before, error)
+      || !ops->list_refs (replica->storage->self, &call->base, &replica->repo, &query, listing_visit, &listing, error)
+      || !ops->state (replica->storage->self, &call->base, &replica->repo, &after_state, error))
+    return FALSE;
+
+  reply.refs = (Gitstead__V1__Ref **) refs->pdata;
+  reply.n_refs = refs->len;
+  if (memcmp (&before.refs_digest, &after_state.refs_digest, sizeof before.refs_digest) == 0)
+    {
+      reply.refs_digest.data = before.refs_digest.bytes;
+      reply.refs_digest.len = sizeof before.refs_digest.bytes;
+    }
+  if (listing.more)
+    reply.next_page_token = gsi_page_token ((const char *) reply.refs[refs->len - 1]->name.data);
+  gsi_call_reply (call, &reply.base);
+  g_free (reply.next_page_token.data);
+  return TRUE;
+}
+
+static gboolean
+find_visit (const GsRef *ref, gpointer user)
+{
+  *(Gitstead__V1__Ref **) user = ref_message (ref);
+  return FALSE;
+}
+
+gboolean
+gsi_node_ref_find (const GsiReplica *replica, GsiCall *call, GError **error)
+{
+  const Gitstead__V1__RefFindRequest *request = (const void *) call->request;
+  Gitstead__V1__RefFindReply reply = GITSTEAD__V1__REF_FIND_REPLY__INIT;
+  g_autofree char *name = gsi_name_text (&request->name, "name", error);
+  if (name == NULL)
+    return FALSE;
+  if (!replica->storage->ops->find_ref (replica->storage->self, &call->base, &replica->repo, name, find_visit,
+                                        &reply.ref, error))
+    return FALSE;
+  gsi_call_reply (call, &reply.base);
+  ref_message_free (reply.ref);
+  return TRUE;
+}
+
+/* ---------------------------------------------------------------------------------------- writing */
+
+/* Stages @updates, all or none. A refused one becomes the error, with its name and reason. */
+static gboolean
+stage_updates (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
+               gpointer *ret_txn, const GsVote **ret_vote, GError **error)
+{
+  const GsStorageOps *ops = replica->storage->ops;
+  GsChangeSet change = { sizeof change, *txid, updates, n, TRUE, NULL };
+  const GsVote *vote;
+  gpointer txn;
+
+  if (!ops->stage (replica->storage->self, &call->base, &replica->repo, &change, &txn, &vote, error))
+    return FALSE;
+  for (gsize i = 0; i < vote->n_verdicts; i++)
+    if (vote->verdicts[i].code != GS_OK)
+      {
+        gs_fail (error, vote->verdicts[i].code, "cannot update '%s' of repository '%s': %s", updates[i].name,
+                 replica->path, vote->verdicts[i].reason);
+        ops->abort (replica->storage->self, &call->base, txn, NULL);
+        return FALSE;
+      }
+  *ret_txn = txn;
+  *ret_vote = vote;
+  return TRUE;
+}
+
+static void
+update_clear (gpointer data)
+{
+  g_free ((char *) ((GsRefUpdate *) data)->name);
+}
+
+gboolean
+gsi_node_ref_stage (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, gpointer *ret_txn,
+                    const GsVote **ret_vote, GError **error)
+{
+  const Gitstead__V1__RefUpdateRequest *request = (const void *) call->request;
+  g_autoptr (GArray) updates = g_array_new (FALSE, TRUE, sizeof (GsRefUpdate));
+  g_array_set_clear_func (updates, update_clear);
+
+  if (request->n_updates == 0)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "updates: must name at least one ref");
+  for (gsize i = 0; i < request->n_updates; i++)
+    {
+      const Gitstead__V1__RefUpdate *wanted = request->updates[i];
+      GsRefUpdate update = { 0 };
+      update.name = gsi_name_text (&wanted->name, "updates.name", error);
+      if (update.name == NULL)
+        return FALSE;
+      g_array_append_val (updates, update);
+      if (!gsi_name_oid (wanted->old_oid, TRUE, "updates.old_oid", &g_array_index (updates, GsRefUpdate, i).old_oid,
+                         error)
+          || !gsi_name_oid (wanted->new_oid, FALSE, "updates.new_oid",
+                            &g_array_index (updates, GsRefUpdate, i).new_oid, error))
+        return FALSE;
+      if (!g_str_has_prefix (update.name, "refs/"))
+        return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                        "updates.name: '%s' is not below refs/; HEAD is changed by SetDefaultBranch", update.name);
+    }
+  return stage_updates (replica, call, txid, (const GsRefUpdate *) updates->data, updates->len, ret_txn, ret_vote,
+                        error);
+}
+
+void
+gsi_node_ref_reply (GsiCall *call, const GsiReceipt *receipt)
+{
+  Gitstead__V1__RefUpdateReply reply = GITSTEAD__V1__REF_UPDATE_REPLY__INIT;
+  Gitstead__V1__Receipt message;
+  if (receipt != NULL)
+    {
+      gsi_receipt_message (receipt, &message);
+      reply.receipt = &message;
+    }
+  gsi_call_reply (call, &reply.base);
+}
+
+gboolean
+gsi_node_head_stage (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, gpointer *ret_txn,
+                     const GsVote **ret_vote, GError **error)
+{
+  const Gitstead__V1__RefSetDefaultBranchRequest *request = (const void *) call->request;
+  g_autofree char *branch = gsi_name_text (&request->branch, "branch", error);
+  g_autofree char *target = NULL;
+  GsRefUpdate update = { .name = "HEAD" };
+  if (branch == NULL)
+    return FALSE;
+  target = g_str_has_prefix (branch, "refs/heads/") ? g_strdup (branch) : g_strconcat ("refs/heads/", branch, NULL);
+  update.new_symref = target;
+  return stage_updates (replica, call, txid, &update, 1, ret_txn, ret_vote, error);
+}
+
+void
+gsi_node_head_reply (GsiCall *call, const GsiReceipt *receipt)
+{
+  Gitstead__V1__RefSetDefaultBranchReply reply = GITSTEAD__V1__REF_SET_DEFAULT_BRANCH_REPLY__INIT;
+  Gitstead__V1__Receipt message;
+  if (receipt != NULL)
+    {
+      gsi_receipt_message (receipt, &message);
+      reply.receipt = &message;
+    }
+  gsi_call_reply (call, &reply.base);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* registry-private.h - shared by settings.c (file to instances), order.c (needs), instance.c and registry.c (life). */
+#ifndef GSI_PLUGIN_REGISTRY_PRIVATE_H
+#define GSI_PLUGIN_REGISTRY_PRIVATE_H
+
+#include "plugin/loader-private.h"
+#include "plugin/registry.h"
+#include <gitstead/thread.h>
+
+struct GsiInstance
+{
+  GsInstance pub;
+  char *name, *label;      /* "default", "storage default" */
+  const GsiPlugin *plugin; /* NULL when it could not be loaded: there is a problem about it already */
+  GsiOptions *options;
+  const GsiNode *node; /* its mapping; NULL for one that nobody wrote */
+  GsiInstance **needs; /* one per row of the plugin's needs; NULL for an optional one that is absent */
+  gsize n_needs;
+  GsiHost *host;
+  gboolean created, running, stopped;
+  guint mark; /* for order.c */
+
+  GsMutex lock; /* of turns */
+  GsCond turn;
+  GHashTable *turns; /* repository ids (&guint64) whose turn is taken; 0 for SERIAL */
+};
+
+typedef struct
+{
+  GsiVirtualStorage pub;
+  const GsiNode *node;
+  char *name;
+  char **storages;
+  GPtrArray *instances; /* GsiInstance, NULL-terminated */
+} GsiVirtual;
+
+struct GsiRegistry
+{
+  GsiConfigFile *config;
+  GsiLoader *loader;
+  GsiOptions *server;
+  GPtrArray *instances;                /* all, in the order of the file; owns them */
+  GPtrArray *by_kind[GS_KIND_MAX + 1]; /* NULL-terminated */
+  GPtrArray *virtuals;                 /* GsiVirtual, owned */
+  GPtrArray *virtual_list;             /* &GsiVirtual.pub, NULL-terminated */
+  GPtrArray *order;                    /* instances, needs first */
+  GPtrArray *started;                  /* as they were started */
+};
+
+/** @node may be NULL. Registered with the registry. */
+GsiInstance *gsi_instance_new (GsiRegistry *registry, guint32 kind, const char *name, const GsiNode *node);
+void gsi_instance_free (GsiInstance *instance);
+
+/** Reads every section into instances and virtual storages. */
+void gsi_settings_read (GsiRegistry *registry, GsiProblems *problems);
+/** Fills in every instance's needs and registry->order. */
+void gsi_order_resolve (GsiRegistry *registry, GsiProblems *problems);
+
+/** "found: a, b" or "none was found in DIR, DIR". *full*. */
+char *gsi_settings_found (GsiRegistry *registry, guint32 kind);
+/** The line that adds an instance of @kind to a config file. *full*. */
+char *gsi_settings_line (guint32 kind);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * registry.h - from a config file to running plugin instances.
+ *
+ *   gsi_registry_load    reads the file, loads the plugins it names, checks everything: `gitstead check` ends here
+ *   gsi_registry_create  makes every instance (memory only)
+ *   gsi_registry_start   starts those of the given kinds whose turn it is, needs first
+ *   (serving)
+ *   gsi_registry_drain   nothing new
+ *   gsi_registry_stop    stops those of the given kinds, in the exact reverse
+ *   gsi_registry_free    destroys all, after all have stopped
+ * Load to free are called from one thread.
+ *
+ * The file:
+ *
+ *   # Optional: more files, in sorted order; see base/config.h
+ *   include: conf.d/\*.yaml
+ *   # Optional; rows: gsi_server_options
+ *   server: {name: node-1, workers: 16, …}
+ *   # Optional; searched before GITSTEAD_PLUGIN_PATH and the built-in folder
+ *   plugin_path: [dir, …]
+ *   # Each of these three is a mapping, or a sequence of mappings: the core uses the first, needs may name the others.
+ *   # Without a cache, the plugin "none" stands in.
+ *   metadata: {plugin: NAME, …}
+ *   access: {plugin: NAME, …}
+ *   cache: {plugin: NAME, …}
+ *   storages:
+ *     - {name: default, plugin: NAME, …}
+ *   virtual_storages:
+ *     - {name: default, storages: [default], routing: {plugin: NAME, …}, consistency: {plugin: NAME, …}, min_copies: 1}
+ *   transports:
+ *     - {name: http, plugin: NAME, …}
+ *
+ * Every plugin mapping holds `plugin` (a name, or an absolute path of a .so), `name` (see below), the plugin's options,
+ * and for each of its needs, if wanted, the role as key and an instance's name as value. Names are [a-z][a-z0-9-]*, at
+ * most 32 bytes, unique within a kind. Without `name`: "default" for metadata, access and cache; the plugin's name for
+ * transports; the virtual storage's name for routing and consistency; storages and virtual storages must have one.
+ */
+#ifndef GSI_PLUGIN_REGISTRY_H
+#define GSI_PLUGIN_REGISTRY_H
+
+#include "plugin/host.h"
+#include "plugin/loader.h"
+#include "plugin/options.h"
+
+typedef struct GsiRegistry GsiRegistry;
+typedef struct GsiInstance GsiInstance;
+
+/** Sets of kinds. */
+#define GSI_KIND_BIT(kind_) (1u << (kind_))
+#define GSI_KINDS_ALL (~0u)
+#define GSI_KINDS_INNER (GSI_KINDS_ALL & ~GSI_KIND_BIT (GS_KIND_TRANSPORT))
+
+/** Rows of the `server:` section (server-options.c). */
+extern const GsOption gsi_server_options[];
+
+/** A named group of storages as clients see it. Borrowed from the registry. */
+typedef struct
+{
+  const char *name;
+  const char *const *storages; /* names, NULL-terminated */
+  gsize n_storages;
+  GsiInstance *routing, *consistency;
+  GsiInstance *const *instances; /* the storages themselves, n_storages */
+  gsize min_copies;
+} GsiVirtualStorage;
+
+/** NULL with INVALID_ARGUMENT and every problem, one "FILE:LINE:COL: message" a line. *full*. */
+GsiRegistry *gsi_registry_load (const char *path, GError **error);
+/** From memory; relative paths are taken from the folder of @name. */
+GsiRegistry *gsi_registry_parse (const char *name, const char *text, GError **error);
+/** Stops what runs first. NULL is fine. */
+void gsi_registry_free (GsiRegistry *registry);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsiRegistry, gsi_registry_free)
+
+/** The checked `server:` section. */
+const GsiOptions *gsi_registry_server (const GsiRegistry *registry);
+GsiLoader *gsi_registry_loader (const GsiRegistry *registry);
+
+/** Effective configuration as YAML, secrets masked. *full*. */
+char *gsi_registry_print (const GsiRegistry *registry);
+
+/** Creates all; on failure what was made is destroyed again. Once. @setup is copied; see GsiHostSetup. */
+gboolean gsi_registry_create (GsiRegistry *registry, const GsiHostSetup *setup, GError **error);
+
+/** Starts those of @kinds that are not running. Needs of other kinds must be running. On failure what this call started
+ * is stopped again in reverse. */
+gboolean gsi_registry_start (GsiRegistry *registry, guint32 kinds, GError **error);
+/** Asks those of @kinds that run to take nothing new, in reverse start order. Never blocks. */
+void gsi_registry_drain (GsiRegistry *registry, guint32 kinds);
+/** Stops those of @kinds that run, in the exact reverse of their start order. */
+void gsi_registry_stop (GsiRegistry *registry, guint32 kinds);
+
+/** The instance of that kind and name; NULL when there is none. @name NULL: the first of the kind. */
+GsiInstance *gsi_registry_get (const GsiRegistry *registry, guint32 kind, const char *name);
+/** All of a kind in the order of the file. NULL-terminated, borrowed. */
+GsiInstance *const *gsi_registry_all (const GsiRegistry *registry, guint32 kind);
+/** NULL-terminated, borrowed; the first is the default one. */
+const GsiVirtualStorage *const *gsi_registry_virtual_storages (const GsiRegistry *registry);
+/** @name NULL or "": the first. NULL when there is none of that name. */
+const GsiVirtualStorage *gsi_registry_virtual_storage (const GsiRegistry *registry, const char *name);
+
+/* ------------------------------------------------------------------------------------- instances */
+
+/** Kind, self, table and name. Constant from create to free. */
+const GsInstance *gsi_instance (const GsiInstance *instance);
+const GsiPlugin *gsi_instance_plugin (const GsiInstance *instance);
+const GsiOptions *gsi_instance_options (const GsiInstance *instance);
+gboolean gsi_instance_running (const GsiInstance *instance);
+
+/** `GSI_OPS (instance, GsStorageOps)->create (GSI_SELF (instance), …)` */
+#define GSI_OPS(instance_, Type_) ((const Type_ *) gsi_instance (instance_)->ops)
+#define GSI_SELF(instance_) (gsi_instance (instance_)->self)
+
+/**
+ * The turn that a plugin's declared threads ask for: around every call of a slot, enter before and leave after, with
+ * the same
+ * @repository_id (0 for slots that concern none: under PER_REPO these need no turn). Free of charge for PARALLEL.
+ * Waits; FALSE, without a turn, when @call (may be NULL) is cancelled or out of time. A turn is not
+ * recursive: do not call slots of the same instance from its callbacks.
+ */
+gboolean gsi_instance_enter (GsiInstance *instance, guint64 repository_id, GsCall *call, GError **error);
+void gsi_instance_leave (GsiInstance *instance, guint64 repository_id);
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Configuration, location, and the list of handlers. See router.h. */
+#include "router/router.h"
+
+#include <string.h>
+
+#include "router/settle.h"
+
+struct GsiRouter
+{
+  GsiRouterConfig config;
+  GsiSettler *settler;
+};
+
+GsiRouter *
+gsi_router_new (const GsiRouterConfig *config)
+{
+  GsiRouter *router = g_new0 (GsiRouter, 1);
+  router->config = *config;
+  router->settler = gsi_settler_new (router);
+  return router;
+}
+
+void
+gsi_router_stop (GsiRouter *router)
+{
+  gsi_settler_stop (router->settler);
+}
+
+void
+gsi_router_free (GsiRouter *router)
+{
+  if (router == NULL)
+    return;
+  gsi_settler_free (router->settler);
+  g_free (router);
+}
+
+const GsiRouterConfig *
+gsi_router_config (GsiRouter *router)
+{
+  return &router->config;
+}
+
+GsiSettler *
+gsi_router_settler (GsiRouter *router)
+{
+  return router->settler;
+}
+
+const GsiStorageGroup *
+gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error)
+{
+  g_autoptr (GString) known = g_string_new (NULL);
+  if (name == NULL || name[0] == '\0')
+    return router->config.virtual_storages[0];
+  for (gsize i = 0; i < router->config.n_virtual_storages; i++)
+    {
+      const GsiStorageGroup *vs = router->config.virtual_storages[i];
+      if (strcmp (vs->name, name) == 0)
+        return vs;
+      g_string_append_printf (known, "%s'%s'", i > 0 ? ", " : "", vs->name);
+    }
+  gs_fail (error, GS_ERROR_NOT_FOUND, "there is no virtual storage '%.100s' (there is: %s)", name, known->str);
+  return NULL;
+}
+
+const GsiStorage *
+gsi_router_storage (GsiRouter *router, const char *name)
+{
+  for (gsize i = 0; i < router->config.n_storages; i++)
+    if (strcmp (router->config.storages[i]->name, name) == 0)
+      return router->config.storages[i];
+  return NULL;
+}
+
+GsiRow *
+gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error)
+{
+  const GsiStorageGroup *vs = gsi_router_virtual_storage (router, call->virtual_storage, error);
+  g_autoptr (GError) why = NULL;
+  GsiRow *row = NULL;
+
+  if (vs == NULL)
+    return NULL;
+  if (!router->config.metadata->repo_find (router->config.metadata_self, &call->base, vs->name, call->path,
+                                           gsi_row_visit, &row, &why))
+    {
+      gsi_row_free (row);
+      if (gs_error_code (why) == GS_ERROR_NOT_FOUND)
+        gs_fail (error, GS_ERROR_NOT_FOUND, "there is no repository '%s' in virtual storage '%s'", call->path,
+                 vs->name);
+      else
+        g_propagate_prefixed_error (error, g_steal_pointer (&why), "cannot locate repository '%s': ", call->path);
+      return NULL;
+    }
+  if (ret_vs != NULL)
+    *ret_vs = vs;
+  return row;
+}
+
+GsiReplica
+gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row)
+{
+  GsiReplica replica = { storage,
+                         { sizeof (GsRepo), row->id, row->replica_path },
+                         row->path,
+                         router->config.cache,
+                         router->config.cache_self };
+  return replica;
+}
+
+char *
+gsi_router_replica_path (guint64 id)
+{
+  /* Spread by a checksum of the decimal id, so that neighbours in time do not share a folder. */
+  g_autofree char *decimal = g_strdup_printf ("%" G_GUINT64_FORMAT, id);
+  g_autofree char *sum = g_compute_checksum_for_string (G_CHECKSUM_SHA256, decimal, -1);
+  return g_strdup_printf ("@r/%.2s/%.2s/%s.git", sum, sum + 2, decimal);
+}
+
+void
+gsi_router_settle_later (GsiRouter *router, const GsiStorage *storage)
+{
+  gsi_settler_later (router->settler, storage);
+}
+
+GsiBinding *
+gsi_router_bindings (void)
+{
+  static const GsiBinding own[] = {
+    { 100, gsi_router_repository_create },  { 101, gsi_router_repository_get },
+    { 102, gsi_router_repository_exists },  { 103, gsi_router_repository_list },
+    { 104, gsi_router_repository_delete },  { 105, gsi_router_repository_rename },
+    { 107, gsi_router_repository_changes }, { 500, gsi_router_token_create },
+    { 501, gsi_router_token_list },         { 502, gsi_router_token_revoke },
+  };
+  const GsiBinding end = { 0, NULL };
+  GArray *bindings = g_array_new (FALSE, FALSE, sizeof (GsiBinding));
+  g_array_append_vals (bindings, own, G_N_ELEMENTS (own));
+  for (const GsiReadBinding *read = gsi_node_reads (); read->number != 0; read++)
+    {
+      GsiBinding binding = { read->number, gsi_router_read };
+      g_array_append_val (bindings, binding);
+    }
+  for (const GsiWriteBinding *write = gsi_node_writes (); write->number != 0; write++)
+    {
+      GsiBinding binding = { write->number, gsi_router_write };
+      g_array_append_val (bindings, binding);
+    }
+  g_array_append_val (bindings, end);
+  return (GsiBinding *) g_array_free (bindings, FALSE);
+}

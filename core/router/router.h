@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * router.h - routing a call: locate the repository, choose replicas, carry writes through the one write
+ * path (stage, decide, apply, acknowledge), recover what a crash left undecided.
+ *
+ * Stateless but for its configuration: everything it knows of repositories it asks the metadata store.
+ * Handlers run on worker and stream threads, any number at once.
+ */
+#ifndef GSI_ROUTER_ROUTER_H
+#define GSI_ROUTER_ROUTER_H
+
+#include <gitstead/access.h>
+#include <gitstead/consistency.h>
+#include <gitstead/metadata.h>
+#include <gitstead/routing.h>
+
+#include "node/node.h"
+#include "router/row.h"
+
+/** A named group of storages that clients see as one. */
+typedef struct
+{
+  const char *name;
+  const GsiStorage *const *storages;
+  gsize n_storages;
+  const GsRoutingOps *routing;
+  gpointer routing_self;
+  const GsConsistencyOps *consistency;
+  gpointer consistency_self;
+  gsize n_copies;   /* replicas that a new repository gets */
+  gsize min_copies; /* never acknowledge with fewer durable copies */
+} GsiStorageGroup;
+
+/** Everything the router stands on. All borrowed for the router's life; filled in by core/main. */
+typedef struct
+{
+  const GsHost *host; /* log, clock, random, timers */
+  const GsMetadataOps *metadata;
+  gpointer metadata_self;
+  const GsAccessOps *access;
+  gpointer access_self;
+  const GsCacheOps *cache;
+  gpointer cache_self;
+  const GsiStorageGroup *const *virtual_storages; /* the first is the default */
+  gsize n_virtual_storages;
+  const GsiStorage *const *storages; /* all of this process */
+  gsize n_storages;
+} GsiRouterConfig;
+
+typedef struct GsiRouter GsiRouter;
+
+/** *full*. Copies @config. */
+GsiRouter *gsi_router_new (const GsiRouterConfig *config);
+/** No new round of settling begins, and none is running when it returns. The timers have been stopped. */
+void gsi_router_stop (GsiRouter *router);
+/** After every call has ended. NULL is fine. */
+void gsi_router_free (GsiRouter *router);
+
+/** The handlers of the Repository, Ref, Object, Git and Token services, for gsi_rpc_handle_all; user data is the
+ *  router. The list ends with number 0. *full* (g_free). */
+GsiBinding *gsi_router_bindings (void);
+
+/**
+ * Settles every write that an earlier process left staged: decided ones are applied, others get an abort
+ * mark and are dropped. To be called before the first call is taken; blocks. FALSE when a storage or the
+ * metadata store cannot be read.
+ */
+gboolean gsi_router_recover (GsiRouter *router, GError **error);
+
+/**
+ * One round of housekeeping: the storages' own care, and replicas without a record go into the trash once an earlier round
+ * saw them too. @suspects (consumed) is what the last round returned, an empty set at first. *full*. To be called every
+ * few minutes from a worker thread, one round at a time.
+ */
+GHashTable *gsi_router_maintain (GsiRouter *router, GHashTable *suspects);
+
+/* ---- shared by the router's files ---- */
+
+const GsiRouterConfig *gsi_router_config (GsiRouter *router);
+/** @name "" = the default one. NULL with NOT_FOUND naming those there are. */
+const GsiStorageGroup *gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error);
+/** The row of the call's target. NULL with NOT_FOUND naming it. *full*. */
+GsiRow *gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error);
+/** A storage of this process by name, NULL when there is none. */
+const GsiStorage *gsi_router_storage (GsiRouter *router, const char *name);
+/** A located replica. Borrows from its arguments. */
+GsiReplica gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row);
+/** The path of a repository's replicas below their storages' roots: "@r/ab/cd/ID.git". *full*. */
+char *gsi_router_replica_path (guint64 id);
+
+/* read.c, write.c, repository.c, token.c */
+gboolean gsi_router_read (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_write (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_repository_create (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_repository_get (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_repository_exists (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_repository_list (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_repository_delete (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_repository_rename (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_repository_changes (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_token_create (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_token_list (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_token_revoke (gpointer router, GsiCall *call, GError **error);
+
+/** Settles one storage's staged writes (recover.c). */
+gboolean gsi_router_settle (GsiRouter *router, const GsiStorage *storage, GsCall *call, GError **error);
+/** Asks for a settle of @storage soon: an apply failed or an outcome is not known. */
+void gsi_router_settle_later (GsiRouter *router, const GsiStorage *storage);
+
+#endif

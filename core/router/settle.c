@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Settling staged writes whose end is open. See settle.h. */
+#include "router/settle.h"
+
+#include <gitstead/thread.h>
+
+#define SETTLE_DELAY_US (1 * G_USEC_PER_SEC)
+
+struct GsiSettler
+{
+  GsiRouter *router;
+  GsMutex lock;
+  GsCond idle;
+  GHashTable *claimed; /* of GsTxId *: writes under way in this process */
+  GHashTable *wanted;  /* of GsiStorage *: rounds asked for */
+  gboolean armed;   /* a timer is set, or a round is under way */
+  gboolean working; /* a round is under way */
+  gboolean stopping;
+};
+
+static guint
+txid_hash (gconstpointer key)
+{
+  guint hash;
+  memcpy (&hash, key, sizeof hash); /* random bytes already */
+  return hash;
+}
+
+static gboolean
+txid_equal (gconstpointer a, gconstpointer b)
+{
+  return memcmp (a, b, GS_TXID_SIZE) == 0;
+}
+
+GsiSettler *
+gsi_settler_new (GsiRouter *router)
+{
+  GsiSettler *settler = g_new0 (GsiSettler, 1);
+  settler->router = router;
+  gs_mutex_init (&settler->lock);
+  gs_cond_init (&settler->idle);
+  settler->claimed = g_hash_table_new_full (txid_hash, txid_equal, g_free, NULL);
+  settler->wanted = g_hash_table_new (NULL, NULL);
+  return settler;
+}
+
+void
+gsi_settler_stop (GsiSettler *settler)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&settler->lock);
+  settler->stopping = TRUE;
+  while (settler->working)
+    gs_cond_wait (&settler->idle, &settler->lock);
+}
+
+void
+gsi_settler_free (GsiSettler *settler)
+{
+  if (settler == NULL)
+    return;
+  g_hash_table_destroy (settler->claimed);
+  g_hash_table_destroy (settler->wanted);
+  gs_cond_clear (&settler->idle);
+  gs_mutex_clear (&settler->lock);
+  g_free (settler);
+}
+
+void
+gsi_settler_claim (GsiSettler *settler, const GsTxId *txid)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&settler->lock);
+  g_hash_table_add (settler->claimed, g_memdup2 (txid->bytes, sizeof txid->bytes));
+}
+
+void
+gsi_settler_release (GsiSettler *settler, const GsTxId *txid)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&settler->lock);
+  g_hash_table_remove (settler->claimed, txid->bytes);
+}
+
+static gboolean
+settler_claims (GsiSettler *settler, const GsTxId *txid)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&settler->lock);
+  return g_hash_table_contains (settler->claimed, txid->bytes);
+}
+
+static int
+no_cancel_fd (GsCall *call)
+{
+  return -1;
+}
+
+void
+gsi_own_call_init (GsCall *ret_call, GsIdentity *ret_identity, const char *doing)
+{
+  memset (ret_call, 0, sizeof *ret_call);
+  memset (ret_identity, 0, sizeof *ret_identity);
+  ret_identity->size = sizeof *ret_identity;
+  ret_identity->name = "server";
+  ret_identity->scope = GS_SCOPE_ADMIN;
+  ret_identity->prefix = "";
+  ret_call->size = sizeof *ret_call;
+  ret_call->deadline_us = G_MAXINT64;
+  ret_call->identity = ret_identity;
+  ret_call->peer = doing;
+  ret_call->cancel_fd = no_cancel_fd;
+}
+
+/* ------------------------------------------------------------------------------------- one storage */
+
+typedef struct
+{
+  guint64 repository_id;
+  char *replica_path;
+  GsTxId txid;
+} Open;
+
+static void
+open_clear (gpointer data)
+{
+  g_free (((Open *) data)->replica_path);
+}
+
+static gboolean
+collect_pending (const GsPending *pending, gpointer user)
+{
+  Open open = { pending->repo.id, g_strdup (pending->repo.replica_path), pending->txid };
+  g_array_append_val ((GArray *) user, open);
+  return TRUE;
+}
+
+static gboolean
+take_decision (const GsChange *change, gpointer user)
+{
+  GsDecision *decision = user;
+  decision->generation = change->generation;
+  decision->refs_digest = change->refs_digest;
+  return FALSE;
+}
+
+static gboolean
+settle_one (GsiRouter *router, const GsiStorage *storage, GsCall *call, const Open *open, GError **error)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  GsDecision decision = { sizeof decision, open->txid, 0, { { 0 } } };
+  GsRepo repo = { sizeof repo, open->repository_id, open->replica_path };
+  GsTxState state = GS_TX_UNKNOWN;
+  g_autoptr (GError) why = NULL;
+  char hex[2 * GS_TXID_SIZE + 1];
+
+  if (!config->metadata->tx_abort (config->metadata_self, call, open->repository_id, &open->txid, &state, &why))
+    {
+      if (gs_error_code (why) != GS_ERROR_NOT_FOUND)
+        {
+          g_propagate_prefixed_error (error, g_steal_pointer (&why), "cannot settle a staged write of '%s': ",
+                                      open->replica_path);
+          return FALSE;
+        }
+      state = GS_TX_ABORTED; /* the repository is no longer recorded */
+    }
+  if (state == GS_TX_DECIDED
+      && !config->metadata->tx_find (config->metadata_self, call, open->repository_id, &open->txid, &state,
+                                     take_decision, &decision, error))
+    return FALSE;
+  if (!storage->ops->resolve (storage->self, call, &repo, &open->txid, state == GS_TX_DECIDED ? &decision : NULL,
+                              error))
+    return FALSE;
+  if (state == GS_TX_DECIDED
+      && !config->metadata->replica_set (config->metadata_self, call, open->repository_id, storage->name,
+                                         decision.generation, FALSE, error))
+    return FALSE;
+  gs_hex (open->txid.bytes, sizeof open->txid.bytes, hex);
+  config->host->log (config->host, GS_LOG_INFO, "write.settled",
+                     (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("replica", open->replica_path),
+                                   GS_TEXT ("transaction", hex),
+                                   GS_TEXT ("outcome", state == GS_TX_DECIDED ? "applied" : "dropped") },
+                     4);
+  return TRUE;
+}
+
+gboolean
+gsi_router_settle (GsiRouter *router, const GsiStorage *storage, GsCall *call, GError **error)
+{
+  g_autoptr (GArray) open = g_array_new (FALSE, TRUE, sizeof (Open));
+  g_array_set_clear_func (open, open_clear);
+  if (!storage->ops->pending (storage->self, call, collect_pending, open, error))
+    return FALSE;
+  for (guint i = 0; i < open->len; i++)
+    {
+      const Open *one = &g_array_index (open, Open, i);
+      if (!settler_claims (gsi_router_settler (router), &one->txid)
+          && !settle_one (router, storage, call, one, error))
+        return FALSE;
+    }
+  return TRUE;
+}
+
+gboolean
+gsi_router_recover (GsiRouter *router, GError **error)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  GsIdentity identity;
+  GsCall call;
+  gsi_own_call_init (&call, &identity, "recovery");
+  for (gsize i = 0; i < config->n_storages; i++)
+    if (!gsi_router_settle (router, config->storages[i], &call, error))
+      {
+        g_prefix_error (error, "storage '%s': ", config->storages[i]->name);
+        return FALSE;
+      }
+  return TRUE;
+}
+
+/* ------------------------------------------------------------------------------------------- later */
+
+static void settler_arm (GsiSettler *settler);
+
+/* Takes what is wanted, unless the end has come. *full*. */
+static GPtrArray *
+settler_take (GsiSettler *settler)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&settler->lock);
+  GPtrArray *storages = g_ptr_array_new ();
+  GHashTableIter iter;
+  gpointer storage;
+  settler->working = !settler->stopping;
+  g_hash_table_iter_init (&iter, settler->wanted);
+  while (settler->working && g_hash_table_iter_next (&iter, &storage, NULL))
+    g_ptr_array_add (storages, storage);
+  g_hash_table_remove_all (settler->wanted);
+  return storages;
+}
+
+static void
+settler_work (gpointer user)
+{
+  GsiSettler *settler = user;
+  const GsHost *host = gsi_router_config (settler->router)->host;
+  g_autoptr (GPtrArray) storages = settler_take (settler);
+  gboolean again;
+  GsIdentity identity;
+  GsCall call;
+
+  gsi_own_call_init (&call, &identity, "settle");
+  for (guint i = 0; i < storages->len; i++)
+    {
+      const GsiStorage *one = storages->pdata[i];
+      g_autoptr (GError) why = NULL;
+      if (gsi_router_settle (settler->router, one, &call, &why))
+        continue;
+      host->log (host, GS_LOG_WARNING, "settle.failed",
+                 (GsField[]) { GS_TEXT ("storage", one->name), GS_TEXT ("error", why->message) }, 2);
+      gs_mutex_lock (&settler->lock);
+      g_hash_table_add (settler->wanted, (gpointer) one);
+      gs_mutex_unlock (&settler->lock);
+    }
+
+  gs_mutex_lock (&settler->lock);
+  settler->armed = settler->working = FALSE;
+  again = !settler->stopping && g_hash_table_size (settler->wanted) > 0;
+  gs_cond_broadcast (&settler->idle);
+  gs_mutex_unlock (&settler->lock);
+  if (again)
+    settler_arm (settler);
+}
+
+static void
+settler_arm (GsiSettler *settler)
+{
+  const GsHost *host = gsi_router_config (settler->router)->host;
+  gs_mutex_lock (&settler->lock);
+  if (settler->armed || settler->stopping)
+    {
+      gs_mutex_unlock (&settler->lock);
+      return;
+    }
+  settler->armed = TRUE;
+  gs_mutex_unlock (&settler->lock);
+  if (host->timer (host, SETTLE_DELAY_US, settler_work, settler) != 0)
+    return;
+  gs_mutex_lock (&settler->lock);
+  settler->armed = FALSE; /* too many timers: the next failure asks again */
+  gs_mutex_unlock (&settler->lock);
+}
+
+void
+gsi_settler_later (GsiSettler *settler, const GsiStorage *storage)
+{
+  gs_mutex_lock (&settler->lock);
+  g_hash_table_add (settler->wanted, (gpointer) storage);
+  gs_mutex_unlock (&settler->lock);
+  settler_arm (settler);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * settle.h - writes that were staged and whose end is open, because a process died or a store did not answer.
+ *
+ * The metadata store knows: decided ones are applied, the others get an abort mark there (so that no slow
+ * coordinator can decide them any more) and are dropped.
+ */
+#ifndef GSI_ROUTER_SETTLE_H
+#define GSI_ROUTER_SETTLE_H
+
+#include "router/router.h"
+
+typedef struct GsiSettler GsiSettler;
+
+GsiSettler *gsi_settler_new (GsiRouter *router);
+/** Waits for a round under way; no further one begins. Rounds whose timer was dropped are forgotten. */
+void gsi_settler_stop (GsiSettler *settler);
+/** After stop, or before anything was asked of it. NULL is fine. */
+void gsi_settler_free (GsiSettler *settler);
+/** Asks for a round on @storage, once, about a second from now; again until it succeeds. */
+void gsi_settler_later (GsiSettler *settler, const GsiStorage *storage);
+/** A write of this process is between stage and commit: it is not the settler's. */
+void gsi_settler_claim (GsiSettler *settler, const GsTxId *txid);
+void gsi_settler_release (GsiSettler *settler, const GsTxId *txid);
+
+GsiSettler *gsi_router_settler (GsiRouter *router);
+
+/** A call of the server's own, for slots that want one: no deadline, never cancelled. */
+void gsi_own_call_init (GsCall *ret_call, GsIdentity *ret_identity, const char *doing);
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * child.h - running git: clean environment, forced configuration, own process group, limits, and an end in bounded time.
+ */
+#ifndef STORAGE_GIT_CHILD_H
+#define STORAGE_GIT_CHILD_H
+
+#include "git.h"
+
+#include <poll.h>
+#include <sys/types.h>
+
+/** What a child may do: chooses the forced configuration. */
+typedef enum
+{
+  CHILD_PLAIN,
+  CHILD_UPLOAD,
+  CHILD_RECEIVE /* the only one with hooks: ours */
+} ChildRole;
+
+typedef struct
+{
+  ChildRole role;
+  const char *git_dir;         /* absolute; NULL for commands that need none */
+  const char *const *argv;     /* after "git", NULL-terminated */
+  const char *quarantine;      /* objects folder to write to, with the repository's as alternate; NULL = the repository's */
+  const char *alternate;
+  const char *protocol;        /* GIT_PROTOCOL; NULL or "" = none */
+  guint64 max_input;           /* receive.maxInputSize; 0 = none */
+  int input, output;           /* -1 = /dev/null; stay the caller's */
+  int extra;                   /* becomes descriptor 3; -1 = none */
+} ChildSpec;
+
+#define CHILD_STDERR_MAX 4096
+
+typedef struct
+{
+  Storage *storage;
+  pid_t pid;
+  int pidfd;
+  int err_fd; /* read end, non-blocking; -1 after end of file */
+  GString *err;
+  const char *name; /* "receive-pack", for messages */
+  gint64 started_us;
+} Child;
+
+gboolean child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError **error);
+/** Reads what is there of its standard error; keeps the first CHILD_STDERR_MAX bytes. */
+void child_read_stderr (Child *child);
+/** What child_wait passes on: @head, then what @from gives, into @to, a non-blocking pipe. */
+typedef struct
+{
+  GBytes *head; /* may be NULL */
+  int from;     /* blocking; -1 = no more after @head */
+  int to;
+} ChildInput;
+
+/**
+ * Waits for its end within the call's time, passing @input (may be NULL; its descriptors are closed) meanwhile.
+ * *@ret_status as waitpid has it. FALSE: the call is over, and so is the child.
+ */
+gboolean child_wait (Child *child, GsCall *call, const ChildInput *input, int *ret_status, GError **error);
+/** SIGTERM to the group, SIGKILL after two seconds, reaped. Harmless on one that has ended. */
+void child_end (Child *child);
+/** Reaps one that has exited (pidfd readable), and kills what is left of its group. */
+int child_reap (Child *child);
+/** FALSE, with @error made of the status and its standard error, unless it exited with 0. */
+gboolean child_check (Child *child, int status, GError **error);
+void child_clear (Child *child);
+/** Runs to the end with @input (may be NULL); its output, at most @max bytes, *full* in *@ret_output (may be NULL). */
+gboolean child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input, gsize max,
+                    GBytes **ret_output, int *ret_status, GError **error);
+
+/** poll, but never past the call's deadline; @fds[n_fds] has room for one more (the cancel descriptor). FALSE: stop. */
+gboolean call_poll (GsCall *call, struct pollfd *fds, nfds_t n_fds, const char *doing, GError **error);
+/** Writes all to a blocking descriptor, but never past the call's deadline. */
+gboolean call_write (GsCall *call, int fd, const char *data, gsize len, const char *doing, GError **error);
+/** A descriptor with @bytes in it, at its start. */
+int memory_fd (const void *bytes, gsize len, GError **error);
+
+#endif

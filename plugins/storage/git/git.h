@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * git.h - what the files of storage/git share: the instance, an open repository, its parts.
+ *
+ * A Repo is an open replica: its ref store, its object handles, its stamp lock. It stays open while somebody
+ * uses it and, up to max_repos_open, afterwards. Who works on a replica holds it through repo_open/repo_close;
+ * who stages a write holds it as a writer too, so that it is not removed under the write.
+ */
+#ifndef STORAGE_GIT_GIT_H
+#define STORAGE_GIT_GIT_H
+
+#include "refs.h"
+
+#include <gitstead/storage.h>
+#include <gitstead/thread.h>
+
+#define GIT_REPLICA_DIR "gitstead"              /* our folder in a replica */
+#define GIT_RECORD "gitstead/replica"           /* the identity record */
+#define GIT_QUARANTINES "gitstead/quarantine"   /* one folder per write under way */
+#define GIT_ROOT_MARKER "gitstead-storage"      /* these are in the storage's root */
+#define GIT_ROOT_CLEAN "gitstead-clean"
+#define GIT_ROOT_TMP "gitstead-tmp"
+#define GIT_ROOT_TRASH "gitstead-trash"
+#define GIT_HIDDEN_REFS "refs/gitstead/"
+
+#define GIT_TXID_HEX (2 * GS_TXID_SIZE)
+#define GIT_STREAM_BYTES (16u << 20) /* objects larger than this are streamed by a child */
+#define GIT_PUSH_COMMANDS_MAX 1000000u
+#define GIT_REQUEST_MAX (16u << 20) /* one protocol v2 request */
+
+typedef struct Repo Repo;
+
+/** The instance. Everything but the table of repositories is constant after start. */
+typedef struct
+{
+  const GsHost *host;
+
+  /* options */
+  char *root;
+  char *git;      /* absolute after start */
+  char *hook_dir; /* absolute after start */
+  char *crash_at;
+  gint64 trash_grace_us;
+  gint64 lock_wait_us;
+  guint64 max_push_bytes;
+  gint64 max_repos_open;
+  gint64 child_cpu_seconds;
+  guint64 child_memory;
+  gboolean sync;
+  gboolean fsck_strict;
+  gboolean deny_deletes;
+  gboolean deny_non_fast_forwards;
+
+  /* from start on */
+  char *git_path;         /* PATH of children */
+  char *upload_caps;      /* capability lists as the installed git speaks them: see advertise.c */
+  char *receive_caps;
+  char *v2_advertisement; /* whole, packet lines */
+  char uuid[33];          /* of the root */
+  int marker_fd;          /* locked while we run */
+  gboolean git2;          /* libgit2 is initialised */
+
+  GsMutex lock;           /* the table and the counts in its Repos */
+  GHashTable *repos;      /* replica path -> Repo */
+  GHashTable *removing;   /* replica paths that are on their way to the trash */
+  GHashTable *stranded;   /* "<replica path> <txid>" -> Txn that commit could not apply */
+  guint64 ticks;          /* for least recently used */
+
+  struct
+  {
+    GsMetric *pushes, *fetches, *native_lists, *children, *killed;
+  } metric;
+} Storage;
+
+/** The identity record of a replica (replica.c). */
+typedef struct
+{
+  guint64 from, to;
+} GenerationRange;
+
+typedef struct
+{
+  guint64 id;
+  char storage[33];
+  GsObjectFormat format;
+  guint64 generation;
+  GArray *ahead; /* GenerationRange: later decisions that are applied already, ascending, apart */
+  GsDigest digest;
+} ReplicaRecord;
+
+/** Where objects_peel looks. */
+typedef struct
+{
+  Repo *repo;
+  struct ObjectHandle *handle; /* NULL = an idle one of the repository */
+} PeelIn;
+
+struct Repo
+{
+  Storage *storage;
+  char *path;    /* relative */
+  char *dir;     /* absolute */
+  char *objects; /* absolute */
+  guint64 id;
+  GsObjectFormat format;
+  RefStore *refs;
+  PeelIn peel_in; /* the ref store's */
+
+  /* under storage->lock */
+  guint users;
+  guint writers;
+  gboolean removed; /* not in the table any more */
+  guint64 last_used;
+
+  GsMutex stamp_lock; /* the record on the medium: read-change-write */
+
+  GsMutex lock;         /* what follows */
+  GPtrArray *handles;   /* idle ObjectHandle (objects.c) */
+  GHashTable *quarantines; /* names of those of this process */
+};
+
+/* ----------------------------------------------------------------------------------------- git.c */
+
+/** Opens (or finds) the replica and checks its identity. NULL with NOT_FOUND, DATA_LOSS, FAILED_PRECONDITION. *full*. */
+Repo *repo_open (Storage *storage, const GsRepo *repo, gboolean writer, GError **error);
+void repo_close (Repo *repo, gboolean writer);
+/** Nobody can open the replica until repo_removed; BUSY while somebody writes. */
+gboolean repo_take_out (Storage *storage, const char *path, GError **error);
+void repo_removed (Storage *storage, const char *path);
+/** FALSE with INVALID_ARGUMENT unless @path is relative, plain and ours to use. */
+gboolean replica_path_check (const char *path, GError **error);
+/** Ends the process with SIGKILL when the tests asked for it at @point. */
+void storage_crash_point (const Storage *storage, const char *point);
+void storage_random_hex (const Storage *storage, char ret_hex[33]);
+
+/* ------------------------------------------------------------------------------------- replica.c */
+
+gboolean replica_record_read (const char *dir, ReplicaRecord *ret_record, GError **error);
+gboolean replica_record_write (const Storage *storage, const char *dir, const ReplicaRecord *record, GError **error);
+void replica_record_clear (ReplicaRecord *record);
+/** Notes that the decision with @generation is applied. */
+void replica_record_applied (ReplicaRecord *record, guint64 generation);
+/** Changes the record on the medium: @generation applied; digest + @plus - @minus, or @digest when both are NULL. */
+gboolean replica_stamp (Repo *repo, guint64 generation, const GsDigest *plus, const GsDigest *minus,
+                        const GsDigest *digest, GError **error);
+/** Refuses replicas that only git could read (extensions, alternates). */
+gboolean replica_config_check (const char *dir, GError **error);
+
+gboolean storage_root_open (Storage *storage, GError **error);
+void storage_root_close (Storage *storage, gboolean clean);
+/** Was the root closed cleanly the last time? Forgets it. */
+gboolean storage_root_was_clean (Storage *storage, GError **error);
+
+/** Visits each replica folder with its path relative to the root. */
+typedef gboolean (*ReplicaVisit) (Storage *storage, const char *path, gpointer user, GError **error);
+gboolean storage_walk (Storage *storage, GsCall *call, ReplicaVisit visit, gpointer user, GError **error);
+
+gboolean storage_create (gpointer self, GsCall *call, const GsRepo *repo, const GsRepoSpec *spec, GError **error);
+gboolean storage_remove (gpointer self, GsCall *call, const GsRepo *repo, GError **error);
+gboolean storage_exists (gpointer self, GsCall *call, const GsRepo *repo, gboolean *ret_exists, GError **error);
+gboolean storage_list (gpointer self, GsCall *call, GsRepoVisit visit, gpointer user, GError **error);
+gboolean storage_measure (gpointer self, GsCall *call, const GsRepo *repo, GsRepoSize *ret_size, GError **error);
+gboolean storage_state (gpointer self, GsCall *call, const GsRepo *repo, GsReplicaState *ret_state, GError **error);
+
+/* ------------------------------------------------------------------------------------- recover.c */
+
+/** After a start that was not clean: redoes what was committed, undoes what nobody voted for, sweeps leftovers. */
+gboolean storage_recover (Storage *storage, GError **error);
+gboolean storage_pending (gpointer self, GsCall *call, GsPendingVisit visit, gpointer user, GError **error);
+gboolean storage_resolve (gpointer self, GsCall *call, const GsRepo *repo, const GsTxId *txid,
+                          const GsDecision *decision, GError **error);
+gboolean storage_maintain (gpointer self, GsCall *call, GError **error);
+
+/* -------------------------------------------------------------------------------------- change.c */
+
+/** A staged write: what stage and stage_push make. push.c adds the child that waits for the outcome. */
+typedef struct PushSession PushSession;
+typedef struct
+{
+  Repo *repo; /* held as a writer */
+  GsTxId txid;
+  char *quarantine; /* name below GIT_QUARANTINES; NULL when there is none */
+  RefTxn *refs;     /* NULL when nothing was accepted */
+  gboolean refs_committed;
+  GsVote vote;
+  GsRefVerdict *verdicts;
+  gsize n_verdicts;
+  PushSession *push; /* NULL for a change set */
+} Txn;
+
+/** A new quarantine with an empty objects folder. */
+gboolean quarantine_make (Repo *repo, const GsTxId *txid, char **ret_name, GError **error);
+char *quarantine_objects_dir (Repo *repo, const char *name);
+void quarantine_drop (Repo *repo, const char *name);
+/** fsyncs what is in it; FALSE also when there is anything but packs. */
+gboolean quarantine_sync (Repo *repo, const char *name, GError **error);
+/** Moves its packs into the repository: pack, rev, then idx; durable; may be repeated. */
+gboolean quarantine_publish (Repo *repo, const char *name, GError **error);
+
+/** Prepares the updates and makes the vote durable. @txn->verdicts has room for @n. Frees nothing on failure. */
+gboolean txn_prepare (Txn *txn, GsCall *call, const GsRefUpdate *updates, gsize n, gboolean atomic,
+                      const guint8 *trailer, gsize trailer_len, GError **error);
+void txn_free (Txn *txn);
+/** Keeps a decided write that could not be applied, until resolve (recover.c). Takes @txn. */
+void txn_strand (Txn *txn);
+/** Applies a decided write: objects, refs, record, journal. May be repeated after it failed. */
+gboolean txn_apply (Txn *txn, guint64 generation, GError **error);
+gboolean storage_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change, gpointer *ret_txn,
+                        const GsVote **ret_vote, GError **error);
+gboolean storage_commit (gpointer self, GsCall *call, gpointer txn, const GsDecision *decision, GError **error);
+void storage_abort (gpointer self, GsCall *call, gpointer txn, const GError *why);
+
+/* ---------------------------------------------------------------------------------------- push.c */
+
+gboolean storage_stage_push (gpointer self, GsCall *call, const GsRepo *repo, const GsPush *push, GsStream *stream,
+                             gpointer *ret_txn, const GsVote **ret_vote, GError **error);
+/** Tells git what became of each command (@why NULL: as the verdicts say) and sees it out. */
+void push_finish (Txn *txn, GsCall *call, const GError *why);
+/** Ends the child at once. */
+void push_kill (Txn *txn);
+
+/* ---------------------------------------------------------------------------------- serve.c etc. */
+
+gboolean storage_upload_pack (gpointer self, GsCall *call, const GsRepo *repo, const char *protocol, gboolean stateless,
+                              GsStream *stream, GError **error);
+gboolean storage_advertise (gpointer self, GsCall *call, const GsRepo *repo, guint32 service, const char *protocol,
+                            GBytes **ret_bytes, GError **error);
+gboolean storage_list_refs (gpointer self, GsCall *call, const GsRepo *repo, const GsRefQuery *query, GsRefVisit visit,
+                            gpointer user, GError **error);
+gboolean storage_find_ref (gpointer self, GsCall *call, const GsRepo *repo, const char *name, GsRefVisit visit,
+                           gpointer user, GError **error);
+
+/** Learns from the installed git what it can do. */
+gboolean advertise_probe (Storage *storage, GError **error);
+GBytes *advertise_refs (Repo *repo, guint32 service, int version, GError **error);
+/** Answers one ls-refs request (the packets after "command=ls-refs", arguments and flush). An "ERR" answer is an answer. */
+GBytes *advertise_ls_refs (Repo *repo, const char *request, gsize len, GError **error);
+
+/* ------------------------------------------------------------------------------------- objects.c */
+
+/** For RefStoreOptions.peel; @user is a PeelIn. */
+gboolean objects_peel (gpointer user, const GsOid *oid, GsOid *ret_peeled, gboolean *ret_is_commit, GError **error);
+/** A PeelIn that also sees the quarantine's objects; until objects_peel_done, on this thread. */
+gboolean objects_peel_in_quarantine (Repo *repo, const char *quarantine, PeelIn *ret_in, GError **error);
+void objects_peel_done (PeelIn *in);
+void objects_drop_handles (Repo *repo);
+gboolean objects_library_start (Storage *storage, GError **error);
+void objects_library_stop (Storage *storage);
+
+gboolean storage_resolve_revision (gpointer self, GsCall *call, const GsRepo *repo, const char *revision,
+                                   gsize revision_len, GsObject *ret_object, GError **error);
+gboolean storage_read_object (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *oid, guint64 max_bytes,
+                              GsObject *ret_object, GBytes **ret_bytes, GError **error);
+gboolean storage_stream_object (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *oid, GsStream *stream,
+                                GError **error);
+gboolean storage_list_tree (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *tree, GsTreeVisit visit,
+                            gpointer user, GError **error);
+
+#endif

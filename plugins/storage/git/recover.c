@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* After a crash: redo what was committed, undo what nobody voted for, keep what others must decide; and the periodic care. */
+#include "disk.h"
+#include "git.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TMP_AGE_SECONDS 3600 /* a folder being made is younger than this */
+
+/* --------------------------------------------------------------------------------------- the journal */
+
+typedef struct
+{
+  GsTxId txid;
+  gboolean voted, committed;
+  guint64 generation;
+  guint8 vote[32];
+  char *quarantine;
+} Found;
+
+static void
+found_free (gpointer data)
+{
+  Found *found = data;
+  g_free (found->quarantine);
+  g_free (found);
+}
+
+static gboolean
+collect_one (const RefPending *pending, gpointer user)
+{
+  Found *found = g_new0 (Found, 1);
+  found->txid = pending->txid;
+  found->voted = pending->voted;
+  found->committed = pending->committed;
+  found->generation = pending->generation;
+  memcpy (found->vote, pending->vote, sizeof found->vote);
+  found->quarantine = g_strdup (pending->quarantine);
+  g_ptr_array_add (user, found);
+  return TRUE;
+}
+
+static GPtrArray *
+collect_journal (Repo *repo, GError **error)
+{
+  g_autoptr (GPtrArray) all = g_ptr_array_new_with_free_func (found_free);
+  return ref_store_pending (repo->refs, collect_one, all, error) ? g_steal_pointer (&all) : NULL;
+}
+
+/* The record goes first: while the journal still has the write, a crash only makes us do all of this again. */
+static gboolean
+redo (Repo *repo, const Found *found, guint64 generation, GError **error)
+{
+  GsDigest none = { { 0 } }, digest;
+  RefSnapshot *snapshot;
+  if ((found->quarantine != NULL && !quarantine_publish (repo, found->quarantine, error))
+      || !replica_stamp (repo, generation, &none, &none, NULL, error)
+      || !ref_store_resolve (repo->refs, &found->txid, generation, error)
+      || (snapshot = ref_store_snapshot (repo->refs, error)) == NULL)
+    return FALSE;
+  ref_snapshot_digest (snapshot, &digest);
+  ref_snapshot_unref (snapshot);
+  if (!replica_stamp (repo, generation, NULL, NULL, &digest, error))
+    return FALSE;
+  if (found->quarantine != NULL)
+    quarantine_drop (repo, found->quarantine);
+  return TRUE;
+}
+
+static gboolean
+undo (Repo *repo, const Found *found, GError **error)
+{
+  if (!ref_store_resolve (repo->refs, &found->txid, 0, error))
+    return FALSE;
+  if (found->quarantine != NULL)
+    quarantine_drop (repo, found->quarantine);
+  return TRUE;
+}
+
+static void
+log_recovered (Repo *repo, const Found *found, const char *fate)
+{
+  Storage *storage = repo->storage;
+  char txid[GIT_TXID_HEX + 1];
+  gs_hex (found->txid.bytes, GS_TXID_SIZE, txid);
+  const GsField fields[] = { GS_TEXT ("replica", repo->path), GS_TEXT ("txid", &txid[0]), GS_TEXT ("fate", fate) };
+  storage->host->log (storage->host, GS_LOG_INFO, "storage.journal.resolved", fields, G_N_ELEMENTS (fields));
+}
+
+/* -------------------------------------------------------------------------------------------- sweep */
+
+static gboolean
+is_kept (const GPtrArray *journal, const char *name)
+{
+  for (guint i = 0; i < journal->len; i++)
+    if (g_strcmp0 (((Found *) journal->pdata[i])->quarantine, name) == 0)
+      return TRUE;
+  return FALSE;
+}
+
+static gboolean
+sweep_replica (Repo *repo, const GPtrArray *journal, GError **error)
+{
+  g_autofree char *dir = g_strconcat (repo->dir, "/" GIT_QUARANTINES, NULL);
+  g_autoptr (GPtrArray) names = disk_names (dir, error), top = disk_names (repo->dir, error);
+  if (names == NULL || top == NULL)
+    return FALSE;
+  for (guint i = 0; i < names->len; i++)
+    if (!is_kept (journal, names->pdata[i]))
+      quarantine_drop (repo, names->pdata[i]);
+  /* What a killed git leaves beside its locks. */
+  for (guint i = 0; i < top->len; i++)
+    if (g_str_has_prefix (top->pdata[i], "shallow_") || strcmp (top->pdata[i], "shallow.lock") == 0)
+      {
+        g_autofree char *path = g_build_filename (repo->dir, top->pdata[i], NULL);
+        unlink (path);
+      }
+  return ref_store_sweep (repo->refs, error);
+}
+
+static gboolean
+recover_replica (Repo *repo, GError **error)
+{
+  g_autoptr (GPtrArray) journal = collect_journal (repo, error);
+  if (journal == NULL)
+    return FALSE;
+  for (guint i = 0; i < journal->len;)
+    {
+      const Found *found = journal->pdata[i];
+      if (found->voted && !found->committed)
+        {
+          i++;
+          continue;
+        }
+      if (!(found->committed ? redo (repo, found, found->generation, error) : undo (repo, found, error)))
+        return FALSE;
+      log_recovered (repo, found, found->committed ? "applied" : "dropped");
+      g_ptr_array_remove_index (journal, i);
+    }
+  return sweep_replica (repo, journal, error);
+}
+
+/* One damaged replica must not keep the others from being served: it is logged, and every call on it fails by itself. */
+static void
+log_failed (Storage *storage, const char *path, const GError *failed)
+{
+  const GsField fields[] = { GS_TEXT ("replica", path), GS_TEXT ("error", failed->message) };
+  storage->host->log (storage->host, GS_LOG_ERROR, "storage.replica.recovery-failed", fields, G_N_ELEMENTS (fields));
+}
+
+static Repo *
+open_by_path (Storage *storage, const char *path, GError **error)
+{
+  g_autofree char *dir = g_build_filename (storage->root, path, NULL);
+  ReplicaRecord record;
+  if (!replica_record_read (dir, &record, error))
+    return NULL;
+  replica_record_clear (&record);
+  const GsRepo repo = { .size = sizeof repo, .id = record.id, .replica_path = path };
+  return repo_open (storage, &repo, TRUE, error);
+}
+
+static gboolean
+recover_one (Storage *storage, const char *path, gpointer user, GError **error)
+{
+  g_autoptr (GError) failed = NULL;
+  Repo *repo = open_by_path (storage, path, &failed);
+  if (repo != NULL)
+    {
+      recover_replica (repo, &failed);
+      repo_close (repo, TRUE);
+    }
+  if (failed != NULL)
+    log_failed (storage, path, failed);
+  return TRUE;
+}
+
+static gboolean
+sweep_tmp (Storage *storage, gint64 older_than_seconds, GError **error)
+{
+  g_autofree char *dir = g_build_filename (storage->root, GIT_ROOT_TMP, NULL);
+  g_autoptr (GPtrArray) names = disk_names (dir, error);
+  gint64 now = storage->host->wall_us (storage->host) / G_USEC_PER_SEC;
+  if (names == NULL)
+    return FALSE;
+  for (guint i = 0; i < names->len; i++)
+    {
+      g_autofree char *path = g_build_filename (dir, names->pdata[i], NULL);
+      struct stat st;
+      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= older_than_seconds && !disk_remove (path, error))
+        return FALSE;
+    }
+  return TRUE;
+}
+
+gboolean
+storage_recover (Storage *storage, GError **error)
+{
+  return sweep_tmp (storage, G_MININT32, error) && storage_walk (storage, NULL, recover_one, NULL, error);
+}
+
+/* --------------------------------------------------------------------------------- pending, resolve */
+
+typedef struct
+{
+  GsPendingVisit visit;
+  gpointer user;
+  gboolean stopped;
+} PendingVisit;
+
+static gboolean
+journal_is_empty (Storage *storage, const char *path)
+{
+  g_autofree char *dir = g_build_filename (storage->root, path, "gitstead", "journal", NULL);
+  g_autoptr (GPtrArray) names = disk_names (dir, NULL);
+  return names != NULL && names->len == 0;
+}
+
+static gboolean
+pending_one (Storage *storage, const char *path, gpointer user, GError **error)
+{
+  PendingVisit *pending = user;
+  g_autoptr (GError) failed = NULL;
+  if (pending->stopped || journal_is_empty (storage, path))
+    return TRUE;
+  Repo *repo = open_by_path (storage, path, &failed);
+  g_autoptr (GPtrArray) journal = repo != NULL ? collect_journal (repo, &failed) : NULL;
+  for (guint i = 0; journal != NULL && i < journal->len && !pending->stopped; i++)
+    {
+      const Found *found = journal->pdata[i];
+      GsPending one = { .size = sizeof one,
+                        .repo = { .size = sizeof one.repo, .id = repo->id, .replica_path = repo->path },
+                        .txid = found->txid };
+      if (!found->voted || found->committed)
+        continue;
+      memcpy (one.vote, found->vote, sizeof one.vote);
+      pending->stopped = !pending->visit (&one, pending->user);
+    }
+  if (repo != NULL)
+    repo_close (repo, TRUE);
+  if (failed != NULL)
+    log_failed (storage, path, failed);
+  return TRUE;
+}
+
+gboolean
+storage_pending (gpointer self, GsCall *call, GsPendingVisit visit, gpointer user, GError **error)
+{
+  PendingVisit pending = { visit, user, FALSE };
+  return storage_walk (self, call, pending_one, &pending, error);
+}
+
+static char *
+stranded_key (const char *path, const GsTxId *txid)
+{
+  char hex[GIT_TXID_HEX + 1];
+  gs_hex (txid->bytes, GS_TXID_SIZE, hex);
+  return g_strconcat (path, " ", hex, NULL);
+}
+
+void
+txn_strand (Txn *txn)
+{
+  Storage *storage = txn->repo->storage;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&storage->lock);
+  g_hash_table_insert (storage->stranded, stranded_key (txn->repo->path, &txn->txid), txn);
+}
+
+static gboolean
+resolve_stranded (Txn *txn, const GsDecision *decision, GError **error)
+{
+  if (decision != NULL && !txn_apply (txn, decision->generation, error))
+    {
+      txn_strand (txn);
+      return FALSE;
+    }
+  txn_free (txn);
+  return TRUE;
+}
+
+static gboolean
+resolve_journalled (Repo *repo, const GsTxId *txid, const GsDecision *decision, GError **error)
+{
+  g_autoptr (GPtrArray) journal = collect_journal (repo, error);
+  if (journal == NULL)
+    return FALSE;
+  for (guint i = 0; i < journal->len; i++)
+    {
+      const Found *found = journal->pdata[i];
+      if (memcmp (found->txid.bytes, txid->bytes, GS_TXID_SIZE) != 0)
+        continue;
+      if (found->committed && decision == NULL)
+        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                        "a write to replica %s cannot be dropped: it was committed at generation %" G_GUINT64_FORMAT,
+                        repo->path, found->generation);
+      if (!(decision != NULL ? redo (repo, found, decision->generation, error) : undo (repo, found, error)))
+        return FALSE;
+      log_recovered (repo, found, decision != NULL ? "applied" : "dropped");
+    }
+  return TRUE;
+}
+
+gboolean
+storage_resolve (gpointer self, GsCall *call, const GsRepo *repo, const GsTxId *txid, const GsDecision *decision,
+                 GError **error)
+{
+  Storage *storage = self;
+  g_autofree char *key = stranded_key (repo->replica_path, txid);
+  gpointer stolen_key = NULL, txn = NULL;
+  gs_mutex_lock (&storage->lock);
+  g_hash_table_steal_extended (storage->stranded, key, &stolen_key, &txn);
+  gs_mutex_unlock (&storage->lock);
+  g_free (stolen_key);
+  if (txn != NULL)
+    return resolve_stranded (txn, decision, error);
+  Repo *open = repo_open (storage, repo, TRUE, error);
+  if (open == NULL)
+    return FALSE;
+  gboolean done = resolve_journalled (open, txid, decision, error);
+  repo_close (open, TRUE);
+  return done;
+}
+
+/* -------------------------------------------------------------------------------------------- care */
+
+static gboolean
+empty_trash (Storage *storage, GsCall *call, GError **error)
+{
+  g_autofree char *dir = g_build_filename (storage->root, GIT_ROOT_TRASH, NULL);
+  g_autoptr (GPtrArray) names = disk_names (dir, error);
+  gint64 now = storage->host->wall_us (storage->host) / G_USEC_PER_SEC;
+  if (names == NULL)
+    return FALSE;
+  for (guint i = 0; i < names->len; i++)
+    {
+      g_autofree char *path = g_build_filename (dir, names->pdata[i], NULL);
+      gint64 removed = g_ascii_strtoll (names->pdata[i], NULL, 10);
+      if (!gs_call_check (call, "empty the trash", error))
+        return FALSE;
+      if (removed > 0 && now - removed >= storage->trash_grace_us / G_USEC_PER_SEC && !disk_remove (path, error))
+        return FALSE;
+    }
+  return TRUE;
+}
+
+/* Those in use lately; the others were packed when they were. */
+static gboolean
+pack_refs (Storage *storage, GsCall *call, GError **error)
+{
+  g_autoptr (GPtrArray) open = g_ptr_array_new ();
+  GHashTableIter iter;
+  gpointer value;
+  gboolean done = TRUE;
+  gs_mutex_lock (&storage->lock);
+  g_hash_table_iter_init (&iter, storage->repos);
+  while (g_hash_table_iter_next (&iter, NULL, &value))
+    {
+      ((Repo *) value)->users++;
+      ((Repo *) value)->writers++;
+      g_ptr_array_add (open, value);
+    }
+  gs_mutex_unlock (&storage->lock);
+  for (guint i = 0; i < open->len; i++)
+    {
+      Repo *repo = open->pdata[i];
+      done = done && gs_call_check (call, "pack refs", error) && ref_store_pack (repo->refs, FALSE, error);
+      repo_close (repo, TRUE);
+    }
+  return done;
+}
+
+gboolean
+storage_maintain (gpointer self, GsCall *call, GError **error)
+{
+  return empty_trash (self, call, error) && sweep_tmp (self, TMP_AGE_SECONDS, error) && pack_refs (self, call, error);
+}

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* listen.c - sockets, TLS files and the library's daemons. */
+#include "http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BACKLOG 1024
+#define PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE"
+
+typedef struct
+{
+  gboolean tls;
+  char *host; /* NULL = every address */
+  int port;
+} Address;
+
+static void
+address_clear (Address *address)
+{
+  g_clear_pointer (&address->host, g_free);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Address, address_clear)
+
+static gboolean
+parse_url (HttpServer *server, const char *url, Address *ret_address, GError **error)
+{
+  g_autofree char *scheme = NULL, *host = NULL, *path = NULL, *query = NULL, *fragment = NULL, *user = NULL;
+  int port = -1;
+  gboolean tls;
+  if (!g_uri_split (url, G_URI_FLAGS_NONE, &scheme, &user, &host, &port, &path, &query, &fragment, NULL)
+      || scheme == NULL || (strcmp (scheme, "http") != 0 && strcmp (scheme, "https") != 0) || host == NULL
+      || host[0] == '\0' || (path != NULL && path[0] != '\0' && strcmp (path, "/") != 0) || query != NULL
+      || fragment != NULL || user != NULL)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "%s: listen address '%s' is not of the form http://host:port or https://host:port",
+                    server->host->instance, url);
+  tls = strcmp (scheme, "https") == 0;
+  if (port < 0)
+    port = tls ? 443 : 80;
+  ret_address->tls = tls;
+  ret_address->host = g_steal_pointer (&host);
+  ret_address->port = port;
+  return TRUE;
+}
+
+static int
+bind_one (const struct addrinfo *info, const char **ret_doing)
+{
+  int one = 1, err;
+  int fd = socket (info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  *ret_doing = "make a socket for";
+  if (fd < 0)
+    return -1;
+  *ret_doing = "bind to";
+  setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind (fd, info->ai_addr, info->ai_addrlen) == 0)
+    {
+      *ret_doing = "listen on";
+      if (listen (fd, BACKLOG) == 0)
+        return fd;
+    }
+  err = errno;
+  close (fd);
+  errno = err;
+  return -1;
+}
+
+static int
+open_socket (HttpServer *server, const char *url, const Address *address, GError **error)
+{
+  struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
+  struct addrinfo *list = NULL;
+  gboolean any = strcmp (address->host, "*") == 0;
+  const char *doing = "";
+  char port[16];
+  int fd = -1, failed, err = 0;
+
+  g_snprintf (port, sizeof port, "%d", address->port);
+  failed = getaddrinfo (any ? NULL : address->host, port, &hints, &list);
+  if (failed != 0)
+    {
+      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: can't find the host of listen address '%s': %s",
+               server->host->instance, url, gai_strerror (failed));
+      return -1;
+    }
+  for (const struct addrinfo *one = list; one != NULL && fd < 0; one = one->ai_next)
+    if ((fd = bind_one (one, &doing)) < 0)
+      err = errno;
+  freeaddrinfo (list);
+  if (fd < 0)
+    gs_fail (error, GS_ERROR_UNAVAILABLE, "%s: can't %s %s: %s; is another server running there?",
+             server->host->instance, doing, url, g_strerror (err));
+  return fd;
+}
+
+/* The URL with the address and port that were really bound. */
+static char *
+bound_url (int fd, const Address *address)
+{
+  struct sockaddr_storage storage;
+  socklen_t length = sizeof storage;
+  char host[INET6_ADDRSTRLEN] = "";
+  guint port = 0;
+  gboolean six = FALSE;
+  if (getsockname (fd, (struct sockaddr *)&storage, &length) == 0)
+    {
+      if (storage.ss_family == AF_INET)
+        {
+          const struct sockaddr_in *in = (const struct sockaddr_in *)&storage;
+          inet_ntop (AF_INET, &in->sin_addr, host, sizeof host);
+          port = ntohs (in->sin_port);
+        }
+      else
+        {
+          const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&storage;
+          inet_ntop (AF_INET6, &in6->sin6_addr, host, sizeof host);
+          port = ntohs (in6->sin6_port);
+          six = TRUE;
+        }
+    }
+  return g_strdup_printf (six ? "%s://[%s]:%u" : "%s://%s:%u", address->tls ? "https" : "http", host, port);
+}
+
+/* --------------------------------------------------------------------------- the library's callbacks */
+
+static void *
+note_uri (void *user, const char *uri, struct MHD_Connection *connection)
+{
+  HttpListener *listener = user;
+  __atomic_add_fetch (&listener->server->in_flight, 1, __ATOMIC_RELAXED);
+  return http_request_new (listener, connection, uri);
+}
+
+/* The path is decoded by us, from the URI as it came: afterwards "%2F" can't be told from "/". */
+static size_t
+keep_escapes (void *user, struct MHD_Connection *connection, char *text)
+{
+  return strlen (text);
+}
+
+static void
+note_completed (void *user, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode why)
+{
+  HttpRequest *request = *context;
+  *context = NULL;
+  if (request != NULL)
+    http_request_finish (request, why);
+}
+
+static HttpConnection *
+connection_new (HttpServer *server, int fd)
+{
+  HttpConnection *tcp = g_new0 (HttpConnection, 1);
+  int one = 1;
+  setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  setsockopt (fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+  tcp->fd = fd;
+  tcp->deadline_us = server->host->now_us (server->host) + server->options.idle_timeout_us;
+  gs_mutex_lock (&server->lock);
+  tcp->id = ++server->next_id;
+  g_hash_table_insert (server->connections, &tcp->id, tcp);
+  gs_mutex_unlock (&server->lock);
+  http_pump_watch_client (server->pump, tcp);
+  return tcp;
+}
+
+static void
+connection_free (HttpServer *server, HttpConnection *tcp)
+{
+  http_pump_forget_client (server->pump, tcp);
+  gs_mutex_lock (&server->lock);
+  g_hash_table_remove (server->connections, &tcp->id);
+  gs_mutex_unlock (&server->lock);
+  g_free (tcp);
+}
+
+static void
+note_connection (void *user, struct MHD_Connection *connection, void **socket_context,
+                 enum MHD_ConnectionNotificationCode code)
+{
+  HttpServer *server = ((HttpListener *)user)->server;
+  if (code == MHD_CONNECTION_NOTIFY_STARTED)
+    {
+      const union MHD_ConnectionInfo *info = MHD_get_connection_info (connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+      *socket_context = info != NULL ? connection_new (server, info->connect_fd) : NULL;
+    }
+  else if (*socket_context != NULL)
+    {
+      connection_free (server, *socket_context);
+      *socket_context = NULL;
+    }
+}
+
+static void G_GNUC_PRINTF (2, 0) note_message (void *user, const char *format, va_list args)
+{
+  HttpListener *listener = user;
+  const GsHost *host = listener->server->host;
+  g_autofree char *text = NULL;
+  if (!host->log_enabled (host, GS_LOG_DEBUG))
+    return;
+  text = g_strdup_vprintf (format, args);
+  {
+    const GsField field = GS_TEXT ("text", g_strchomp (text));
+    host->log (host, GS_LOG_DEBUG, "http.library", &field, 1);
+  }
+}
+
+/* ---------------------------------------------------------------------------------------------- TLS */
+
+static char *
+read_file (HttpServer *server, const char *option, const char *path, gboolean secret, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+  struct stat st;
+  char *text = NULL;
+  if (path == NULL)
+    {
+      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: an https address needs the option '%s'", server->host->instance,
+               option);
+      return NULL;
+    }
+  if (secret && stat (path, &st) == 0 && st.st_mode & (S_IROTH | S_IWOTH))
+    {
+      gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+               "%s: everybody can read the private key '%s' (option '%s'); run: chmod o= '%s'", server->host->instance,
+               path, option, path);
+      return NULL;
+    }
+  if (!g_file_get_contents (path, &text, NULL, &failure))
+    gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s: can't read '%s' (option '%s'): %s", server->host->instance, path,
+             option, failure->message);
+  return text;
+}
+
+/* ------------------------------------------------------------------------------------------ starting */
+
+static gboolean
+start_daemon (HttpListener *listener, const char *certificate, const char *key, const char *ca, GError **error)
+{
+  HttpServer *server = listener->server;
+  const HttpOptions *options = &server->options;
+  unsigned int flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+  struct MHD_OptionItem items[8];
+  guint n = 0;
+  sigset_t all, before;
+
+  if (options->threads > 1)
+    items[n++] = (struct MHD_OptionItem){ MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)options->threads, NULL };
+  if (listener->tls)
+    {
+      flags |= MHD_USE_TLS;
+      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)key };
+      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)certificate };
+      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)PRIORITIES };
+      if (ca != NULL)
+        items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_TRUST, 0, (void *)ca };
+    }
+  items[n] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
+
+  /* The library's threads inherit our mask: signals are the main loop's, and SIGPIPE from a pipe is nobody's. */
+  sigfillset (&all);
+  pthread_sigmask (SIG_SETMASK, &all, &before);
+  listener->daemon = MHD_start_daemon (
+      flags, 0, NULL, NULL, http_handle, listener, MHD_OPTION_EXTERNAL_LOGGER, note_message, listener,
+      MHD_OPTION_LISTEN_SOCKET, listener->fd, MHD_OPTION_CONNECTION_LIMIT, options->max_connections,
+      MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)((options->idle_timeout_us + G_USEC_PER_SEC - 1) / G_USEC_PER_SEC),
+      MHD_OPTION_CONNECTION_MEMORY_LIMIT, options->max_header, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+      MHD_OPTION_URI_LOG_CALLBACK, note_uri, listener, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+      MHD_OPTION_NOTIFY_COMPLETED, note_completed, listener, MHD_OPTION_NOTIFY_CONNECTION, note_connection, listener,
+      MHD_OPTION_ARRAY, items, MHD_OPTION_END);
+  pthread_sigmask (SIG_SETMASK, &before, NULL);
+  if (listener->daemon == NULL)
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                    listener->tls
+                        ? "%s: can't serve %s: are tls_certificate, tls_key and tls_client_ca valid PEM files "
+                          "that belong together?"
+                        : "%s: can't serve %s: the HTTP library refused to start",
+                    server->host->instance, listener->url);
+  return TRUE;
+}
+
+gboolean
+http_listen (HttpServer *server, const char *url, GError **error)
+{
+  g_auto (Address) address = { 0 };
+  g_autofree char *certificate = NULL, *ca = NULL;
+  char *key = NULL;
+  HttpListener *listener;
+  gboolean started;
+  int fd;
+
+  if (!parse_url (server, url, &address, error))
+    return FALSE;
+  if (address.tls)
+    {
+      const HttpOptions *options = &server->options;
+      certificate = read_file (server, "tls_certificate", options->tls_certificate, FALSE, error);
+      if (certificate == NULL)
+        return FALSE;
+      if (options->tls_client_ca != NULL
+          && (ca = read_file (server, "tls_client_ca", options->tls_client_ca, FALSE, error)) == NULL)
+        return FALSE;
+      key = read_file (server, "tls_key", options->tls_key, TRUE, error);
+      if (key == NULL)
+        return FALSE;
+    }
+  fd = open_socket (server, url, &address, error);
+  started = fd >= 0;
+  if (started)
+    {
+      listener = g_new0 (HttpListener, 1);
+      listener->server = server;
+      listener->tls = address.tls;
+      listener->fd = fd;
+      listener->url = bound_url (fd, &address);
+      g_ptr_array_add (server->listeners, listener);
+      started = start_daemon (listener, certificate, key, ca, error);
+    }
+  if (key != NULL)
+    explicit_bzero (key, strlen (key));
+  g_free (key);
+  return started;
+}
+
+void
+http_listener_free (HttpListener *listener)
+{
+  if (listener->daemon != NULL)
+    MHD_stop_daemon (listener->daemon);
+  if (listener->fd >= 0)
+    close (listener->fd);
+  g_free (listener->url);
+  g_free (listener);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * engine.h - runs the numbered contract cases of a kind on any plugin of that kind, ours or a third party's.
+ *
+ * A library: it prints nothing and ends no process, so that a test runner and `gitstead plugin check` share it.
+ * Cases use the plugin's slots alone, names of their own, and no more than the header of the kind promises;
+ * optional slots that are missing are skipped with a reason.
+ */
+#ifndef CONFORMANCE_ENGINE_H
+#define CONFORMANCE_ENGINE_H
+
+#include <gitstead/access.h>
+#include <gitstead/cache.h>
+#include <gitstead/consistency.h>
+#include <gitstead/metadata.h>
+#include <gitstead/routing.h>
+#include <gitstead/storage.h>
+#include <gitstead/thread.h>
+
+G_BEGIN_DECLS
+
+/* ------------------------------------------------------------------------------------ for runners */
+
+typedef enum
+{
+  CONFORMANCE_PASSED,
+  CONFORMANCE_FAILED,
+  CONFORMANCE_SKIPPED
+} ConformanceResult;
+
+/** What a case found. Borrowed until the report returns. */
+typedef struct
+{
+  const char *kind;    /* "metadata" */
+  guint number;        /* of the case within its kind, from 1 */
+  const char *promise; /* what it checks, as the kind's header numbers it: "M2" */
+  const char *title;
+  ConformanceResult result;
+  const char *expected; /* FAILED */
+  const char *happened; /* FAILED; SKIPPED: why */
+} ConformanceOutcome;
+
+typedef void (*ConformanceReport) (const ConformanceOutcome *outcome, gpointer user);
+
+/** What is tested. @host and @config are lent for the whole run; needs are resolved by @host. */
+typedef struct
+{
+  const GsPlugin *plugin;
+  const GsHost *host;
+  const GsConfig *config;
+} ConformanceTarget;
+
+/**
+ * Runs every case (or case number @only, when not 0) and reports each. FALSE with @error when there is no
+ * suite for the kind, or the plugin could not be created, started or started again.
+ */
+gboolean conformance_run (const ConformanceTarget *target, guint only, ConformanceReport report, gpointer user,
+                          GError **error);
+/** How many cases a kind has; 0 when there is no suite for it. */
+guint conformance_n_cases (guint32 kind);
+typedef struct ConformanceCase ConformanceCase;
+/** They; NULL when there is no suite. */
+const ConformanceCase *conformance_cases (guint32 kind);
+
+/* ---------------------------------------------------------------------------------------- for cases */
+
+typedef struct
+{
+  GsHost host; /* the target's, with the clocks moved by skew_us */
+  const ConformanceTarget *target;
+  gint64 skew_us; /* atomic */
+  gpointer self;
+  gboolean started;
+  const void *ops; /* the plugin's table, completed with NULL */
+  char tag[17];    /* differs in every run: part of all names */
+  GsMutex lock;    /* of what follows */
+  gboolean failed;
+  char *expected;
+  char *happened;
+  char *skipped;
+  GString *logged; /* all that the plugin logged, a line each */
+} Conformance;
+
+/** The row after the last has run NULL. */
+struct ConformanceCase
+{
+  const char *promise;
+  const char *title;
+  void (*run) (Conformance *c);
+};
+
+/** A call without deadline unless @timeout_us is not 0. Cleared by nothing: it holds nothing. */
+GsCall conformance_call (Conformance *c, gint64 timeout_us);
+/** Random bytes that differ in every call. */
+GsTxId conformance_txid (Conformance *c);
+/** A repository path of this run: "conformance-TAG/NAME.git". *full*. */
+char *conformance_path (Conformance *c, const char *name);
+/** Stops and destroys the instance and makes a new one with the same options. */
+gboolean conformance_restart (Conformance *c, GError **error);
+/** Moves both clocks that the plugin sees forward. */
+void conformance_advance (Conformance *c, gint64 by_us);
+/** What the plugin has logged so far. *full*. */
+char *conformance_log (Conformance *c);
+/** Does the plugin declare this option? */
+gboolean conformance_has_option (Conformance *c, const char *key);
+
+/** Keeps the first failure. From any thread. */
+void conformance_fail (Conformance *c, const char *expected, const char *happened_format, ...) G_GNUC_PRINTF (3, 4);
+/** TRUE when @error has @code; otherwise fails and is FALSE. @ok is what the slot returned. */
+gboolean conformance_code (Conformance *c, gboolean ok, const GError *error, int code, const char *what);
+gboolean conformance_has_failed (Conformance *c);
+void conformance_skip (Conformance *c, const char *why);
+
+/** Runs @body (c, index, user) in @n threads at once and joins them; skips when the plugin takes one call at a time. */
+typedef void (*ConformanceBody) (Conformance *c, guint index, gpointer user);
+void conformance_parallel (Conformance *c, guint n, ConformanceBody body, gpointer user);
+
+/** Leaves the case unless @condition. What happened is printf-like. */
+#define CHECK(c, condition, expected, ...)                                                                             \
+  do                                                                                                                   \
+    if (!(condition))                                                                                                  \
+      {                                                                                                                \
+        conformance_fail ((c), expected, __VA_ARGS__);                                                                 \
+        return;                                                                                                        \
+      }                                                                                                                \
+  while (0)
+
+/** Leaves the case unless @call (which uses `&error`) returns TRUE. */
+#define CHECK_OK(c, call)                                                                                              \
+  do                                                                                                                   \
+    {                                                                                                                  \
+      g_autoptr (GError) error = NULL;                                                                                 \
+      gboolean ok_ = (call);                                                                                           \
+      if (!conformance_code ((c), ok_, error, GS_OK, #call))                                                           \
+        return;                                                                                                        \
+    }                                                                                                                  \
+  while (0)
+
+/** Leaves the case unless @call (which uses `&error`) fails with @code. */
+#define CHECK_CODE(c, code, call)                                                                                      \
+  do                                                                                                                   \
+    {                                                                                                                  \
+      g_autoptr (GError) error = NULL;                                                                                 \
+      gboolean ok_ = (call);                                                                                           \
+      if (!conformance_code ((c), ok_, error, (code), #call))                                                          \
+        return;                                                                                                        \
+    }                                                                                                                  \
+  while (0)
+
+extern const ConformanceCase conformance_metadata[];
+extern const ConformanceCase conformance_routing[];
+extern const ConformanceCase conformance_consistency[];
+extern const ConformanceCase conformance_cache[];
+extern const ConformanceCase conformance_access[];
+extern const ConformanceCase conformance_storage[];
+
+G_END_DECLS
+
+#endif

@@ -1,0 +1,506 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the integration tests share: a real server on free ports in a temporary folder, stock git, and TAP.
+
+A test file defines unittest.TestCase classes and ends with `gitstead_test.main()`. The program under test is named by
+GITSTEAD_PROGRAM, its plugins by GITSTEAD_TEST_PLUGIN_PATH, its helper for pushes by GITSTEAD_TEST_HOOK_DIR. Nothing waits
+for a fixed time: `eventually` looks at a condition until it holds or its deadline is over.
+"""
+import hashlib
+import http.client
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import unittest
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PROGRAM = os.environ.get("GITSTEAD_PROGRAM", os.path.join(SOURCE, "build/core/main/gitstead"))
+PLUGINS = os.environ.get("GITSTEAD_TEST_PLUGIN_PATH", os.path.join(SOURCE, "build/plugins"))
+MAKE_HISTORY = os.path.join(SOURCE, "scripts/make-history")
+ZERO = "0" * 40
+# Sanitizers make everything slower by a small factor.
+SLOW = 4 if os.environ.get("GITSTEAD_TEST_SANITIZED") else 1
+
+
+def eventually(condition, seconds=10, what="the condition"):
+    """Returns condition()'s first true value; fails when there is none in time."""
+    deadline = time.monotonic() + seconds * SLOW
+    while True:
+        value = condition()
+        if value:
+            return value
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise AssertionError("%s did not come true within %s s" % (what, seconds * SLOW))
+        select.select([], [], [], min(left, 0.02))
+
+
+def free_ports(count):
+    """Free right now, all different; the kernel hands them out again last of all."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def yaml(value, indent=0):
+    """Enough YAML for a configuration: mappings, sequences, texts."""
+    pad = "  " * indent
+    if isinstance(value, dict):
+        lines = []
+        for key, item in value.items():
+            if isinstance(item, (dict, list)) and item:
+                lines.append("%s%s:\n%s" % (pad, key, yaml(item, indent + 1)))
+            else:
+                lines.append("%s%s: %s" % (pad, key, json.dumps(str(item)) if not isinstance(item, list) else "[]"))
+        return "\n".join(lines)
+    lines = []
+    for item in value:
+        if isinstance(item, dict):
+            body = yaml(item, indent + 1)
+            lines.append(pad + "- " + body[len(pad) + 2:])
+        else:
+            lines.append(pad + "- " + json.dumps(str(item)))
+    return "\n".join(lines)
+
+
+class Server:
+    """One `gitstead serve`, with its configuration, data and log in a folder of its own."""
+
+    def __init__(self, **options):
+        self.folder = tempfile.mkdtemp(prefix="gitstead-test-")
+        self.root = os.path.join(self.folder, "repositories")
+        self.socket = os.path.join(self.folder, "s")
+        self.log = os.path.join(self.folder, "server.log")
+        self.config = os.path.join(self.folder, "gitstead.yaml")
+        os.mkdir(self.root)
+        self.http_port, self.nng_port = free_ports(2)
+        self.process = None
+        self.token = None
+        self.storage_options = {}
+        self.access_options = {"anonymous": "none"}
+        self.http_options = {}
+        self.nng_options = {}
+        self.server_options = {}
+        for name, value in options.items():
+            getattr(self, name + "_options").update(value)
+
+    # ------------------------------------------------------------------------------------- life
+
+    @property
+    def url(self):
+        return "http://127.0.0.1:%d" % self.http_port
+
+    def write_config(self):
+        storage = {"name": "default", "plugin": "git", "path": self.root}
+        hook_dir = os.environ.get("GITSTEAD_TEST_HOOK_DIR")
+        if hook_dir:
+            storage["hook_dir"] = hook_dir
+        storage.update(self.storage_options)
+        config = {
+            "server": dict({"name": "test"}, **self.server_options),
+            "plugin_path": [PLUGINS],
+            "metadata": {"plugin": "sqlite", "path": os.path.join(self.folder, "metadata.db")},
+            "access": dict({"plugin": "token"}, **self.access_options),
+            "cache": {"plugin": "memory"},
+            "storages": [storage],
+            "virtual_storages": [{"name": "default", "storages": ["default"], "routing": {"plugin": "rendezvous"},
+                                  "consistency": {"plugin": "direct"}}],
+            "transports": [
+                dict({"plugin": "http", "listen": [self.url]}, **self.http_options),
+                dict({"plugin": "nng", "listen": ["ipc://" + self.socket, "tcp://127.0.0.1:%d" % self.nng_port]},
+                     **self.nng_options),
+            ],
+        }
+        with open(self.config, "w") as out:
+            out.write(yaml(config) + "\n")
+
+    def start(self, **storage_options):
+        """Starts and waits until it is ready. Options given here hold for this start only."""
+        kept = dict(self.storage_options)
+        self.storage_options.update(storage_options)
+        self.write_config()
+        self.storage_options = kept
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([PROGRAM, "serve", "--config", self.config], stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, cwd=self.folder)
+        deadline = time.monotonic() + 20 * SLOW
+        while not self.is_ready():
+            try:
+                # Ends early when the server does.
+                status = self.process.wait(0.03)
+                raise AssertionError("the server ended with %s:\n%s" % (status, self.log_tail()))
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > deadline:
+                    raise AssertionError("the server did not become ready:\n" + self.log_tail())
+        return self
+
+    def is_ready(self):
+        try:
+            return self.http("GET", "/readyz").status == 200
+        except OSError:
+            return False
+
+    def stop(self):
+        """Asks it to end, as an operator would, and says how it ended."""
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(30 * SLOW)
+        self.process = None
+        return status
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def clean(self):
+        status = self.stop()
+        if os.environ.get("GITSTEAD_TEST_KEEP"):
+            print("# kept: %s" % self.folder)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return status
+
+    def log_tail(self, lines=30):
+        with open(self.log, errors="replace") as log:
+            return "".join(log.readlines()[-lines:])
+
+    def log_text(self):
+        with open(self.log, errors="replace") as log:
+            return log.read()
+
+    # --------------------------------------------------------------------------------- speaking to it
+
+    def cli(self, *arguments, check=True, env=None, **rest):
+        """Runs the program against this server; the peer's user id makes us an administrator."""
+        result = run_program(*arguments, env=dict({"GITSTEAD_SERVER": "ipc://" + self.socket}, **(env or {})), **rest)
+        if check and result.returncode != 0:
+            raise AssertionError("gitstead %s: exit %d\n%s%s" % (" ".join(arguments), result.returncode, result.stdout,
+                                                                result.stderr))
+        return result
+
+    def call(self, method, request=None):
+        """One call, its reply as Python objects."""
+        text = json.dumps(request if request is not None else {})
+        return json.loads(self.cli("call", method, "-", input=text).stdout)
+
+    def create(self, path):
+        self.cli("repo", "create", path)
+        return "%s/%s.git" % (self.url, path)
+
+    def info(self, path):
+        return json.loads(self.cli("repo", "show", path, "--json").stdout)["info"]
+
+    def replica(self, path):
+        """The folder of the repository's one replica."""
+        return os.path.join(self.root, self.info(path)["replica_path"])
+
+    def new_token(self, scope="write", prefix="", **options):
+        arguments = ["token", "create", "test-%s" % scope, "--scope", scope, "--quiet"]
+        if prefix:
+            arguments += ["--prefix", prefix]
+        for name, value in options.items():
+            arguments += ["--" + name, value]
+        return self.cli(*arguments).stdout.strip()
+
+    def http(self, method, path, body=None, headers=None, timeout=30):
+        """One plain HTTP request; `.body` holds the whole answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=timeout * SLOW)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            response = connection.getresponse()
+            response.body = response.read()
+            return response
+        finally:
+            connection.close()
+
+    def bearer(self):
+        if self.token is None:
+            self.token = self.new_token("write")
+        return {"Authorization": "Bearer " + self.token}
+
+    # ------------------------------------------------------------------------------- looking inside
+
+    def children(self):
+        """Process ids of the children of the server, in whatever thread they were started."""
+        found = set()
+        tasks = "/proc/%d/task" % self.process.pid
+        for task in os.listdir(tasks):
+            try:
+                with open("%s/%s/children" % (tasks, task)) as listing:
+                    found.update(int(pid) for pid in listing.read().split())
+            except FileNotFoundError:
+                pass
+        return found
+
+    def descriptors(self):
+        return len(os.listdir("/proc/%d/fd" % self.process.pid))
+
+    def peak_memory(self):
+        """Bytes: the highest resident size so far."""
+        with open("/proc/%d/status" % self.process.pid) as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+        raise AssertionError("no VmHWM")
+
+    def files(self):
+        """Everything below the storage's root: path -> what is in it. Equal before and after means nothing was left."""
+        found = {}
+        for folder, folders, names in os.walk(self.root):
+            for name in folders:
+                found[os.path.relpath(os.path.join(folder, name), self.root) + "/"] = None
+            for name in names:
+                path = os.path.join(folder, name)
+                try:
+                    with open(path, "rb") as file:
+                        found[os.path.relpath(path, self.root)] = hashlib.sha256(file.read()).hexdigest()
+                except FileNotFoundError:
+                    pass
+        # Empty fan-out folders of loose objects and of refs may come and go.
+        return {path: value for path, value in found.items() if value is not None or "quarantine/" in path}
+
+    def leftovers(self):
+        """Files that only a write under way has: locks, quarantines, journal records, temporary files."""
+        found = []
+        for path in self.files():
+            parts = path.strip("/").split("/")
+            name = parts[-1]
+            if "gitstead-trash" in parts:
+                continue
+            if name.endswith(".lock") or name.startswith(("tmp_", "incoming", "tmp-")) or (
+                    len(parts) > 1 and parts[-2] in ("journal", "quarantine", "gitstead-tmp")):
+                found.append(path)
+        return found
+
+    def assert_settled(self, before=None, seconds=1):
+        """Within a second: no process, lock, quarantine or journal record; and, given @before, not a byte changed."""
+        eventually(lambda: not self.children(), seconds, "the end of all children")
+        eventually(lambda: not self.leftovers(), seconds, "the removal of %s" % self.leftovers())
+        if before is not None:
+            eventually(lambda: self.files() == before, seconds, "the storage as it was: %s" % sorted(
+                set(before.items()) ^ set(self.files().items()))[:10])
+
+
+# ------------------------------------------------------------------------------------------- programs
+
+def clean_environment(extra=None):
+    env = {name: value for name, value in os.environ.items()
+           if not name.startswith(("GIT_", "GITSTEAD_SERVER", "GITSTEAD_TOKEN", "XDG_"))}
+    env.update({"HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
+                "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC",
+                "GIT_AUTHOR_NAME": "Test", "GIT_AUTHOR_EMAIL": "test@example.org",
+                "GIT_COMMITTER_NAME": "Test", "GIT_COMMITTER_EMAIL": "test@example.org"})
+    env.update(extra or {})
+    return env
+
+
+def run_program(*arguments, env=None, input=None, timeout=120, **rest):
+    return subprocess.run([PROGRAM] + list(arguments), env=clean_environment(env), input=input, text=rest.pop("text", True),
+                          stdin=subprocess.DEVNULL if input is None else None, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=timeout * SLOW, **rest)
+
+
+class Git:
+    """Stock git with a token, and with nothing of the settings of whoever runs the tests."""
+
+    def __init__(self, token=None):
+        self.env = clean_environment()
+        if token is not None:
+            self.env.update({"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader",
+                             "GIT_CONFIG_VALUE_0": "Authorization: Bearer " + token})
+
+    def run(self, *arguments, cwd=None, env=None, input=None, timeout=300):
+        return subprocess.run(["git"] + [str(argument) for argument in arguments], cwd=cwd,
+                              env=dict(self.env, **(env or {})), input=input,
+                              stdin=subprocess.DEVNULL if input is None else None, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=timeout * SLOW)
+
+    def __call__(self, *arguments, **rest):
+        """Runs it, fails when it fails, gives its output as text without the last newline."""
+        result = self.run(*arguments, **rest)
+        if result.returncode != 0:
+            raise AssertionError("git %s: exit %d\n%s" % (" ".join(str(a) for a in arguments), result.returncode,
+                                                         result.stderr.decode(errors="replace")))
+        return result.stdout.decode(errors="surrogateescape").rstrip("\n")
+
+    def fails(self, *arguments, **rest):
+        """Runs it, fails when it does not fail, gives all that it printed."""
+        result = self.run(*arguments, **rest)
+        if result.returncode == 0:
+            raise AssertionError("git %s succeeded:\n%s" % (" ".join(str(a) for a in arguments),
+                                                            result.stderr.decode(errors="replace")))
+        return (result.stdout + result.stderr).decode(errors="replace")
+
+    def refs(self, folder):
+        """HEAD's target and every ref with its value, as one text."""
+        head = self.run("symbolic-ref", "HEAD", cwd=folder).stdout.decode()
+        return head + self("for-each-ref", "--format=%(objectname) %(refname)", cwd=folder)
+
+    def fsck(self, folder, *arguments):
+        self("fsck", "--full", "--strict", "--no-dangling", *arguments, cwd=folder)
+
+
+def make_history(folder, **options):
+    arguments = [MAKE_HISTORY, folder]
+    for name, value in options.items():
+        arguments += ["--" + name.replace("_", "-"), str(value)]
+    subprocess.run(arguments, check=True, env=clean_environment())
+    return folder
+
+
+# ---------------------------------------------------------------------------------- git's wire, by hand
+
+def packet(data):
+    data = data if isinstance(data, bytes) else data.encode()
+    return b"%04x" % (len(data) + 4) + data
+
+
+FLUSH = b"0000"
+
+
+def packets(data):
+    """The packet lines in @data, None for a flush; side-band 1 is what receive-pack reports on."""
+    found, at = [], 0
+    while at + 4 <= len(data):
+        size = int(data[at:at + 4], 16)
+        if size < 4:
+            found.append(None)
+            at += 4
+        else:
+            found.append(data[at + 4:at + size])
+            at += size
+    return found
+
+
+def push_request(commands, pack, capabilities="report-status side-band-64k agent=test"):
+    """The body of a push: [(old, new, ref)…] and a pack."""
+    body = b""
+    for index, (old, new, name) in enumerate(commands):
+        line = ("%s %s " % (old, new)).encode() + (name if isinstance(name, bytes) else name.encode())
+        body += packet(line + (b"\0 " + capabilities.encode() if index == 0 else b"") + b"\n")
+    return body + FLUSH + pack
+
+
+def push_report(body):
+    """What the server reported: a list of lines like "unpack ok", "ok refs/heads/x", "ng refs/heads/x reason"."""
+    inner = b"".join(line[1:] for line in packets(body) if line and line[:1] == b"\1")
+    return [line.decode(errors="replace").rstrip("\n") for line in packets(inner) if line]
+
+
+def pack_of(folder, objects, git, *arguments):
+    """A pack that holds exactly these objects."""
+    return git.run("pack-objects", "--stdout", "-q", *arguments, cwd=folder,
+                   input=("\n".join(objects) + "\n").encode()).stdout
+
+
+def refs_digest(git, folder):
+    """The refs digest of a repository on disk, from docs/on-disk.md's definition."""
+    total = 0
+    head = git("symbolic-ref", "HEAD", cwd=folder)
+    terms = [b"HEAD\0ref: " + head.encode() + b"\n"]
+    for line in git("for-each-ref", "--format=%(objectname) %(refname)", cwd=folder).splitlines():
+        value, name = line.split(" ", 1)
+        terms.append(name.encode(errors="surrogateescape") + b"\0" + value.encode() + b"\n")
+    for term in terms:
+        total += int.from_bytes(hashlib.sha256(term).digest(), "little")
+    return (total % (1 << 256)).to_bytes(32, "little").hex()
+
+
+# --------------------------------------------------------------------------------------------- test cases
+
+class TestCase(unittest.TestCase):
+    """Has a scratch folder for each test."""
+
+    maxDiff = 4000
+
+    def scratch(self):
+        folder = tempfile.mkdtemp(prefix="gitstead-scratch-")
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def assertMentions(self, text, *parts):
+        for part in parts:
+            self.assertIn(part.lower(), text.lower())
+
+
+class ServerTestCase(TestCase):
+    """Has one server for all tests of the class; `options` goes to it."""
+
+    options = {}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(**cls.options)
+        cls.addClassCleanup(cls.server.clean)
+        cls.server.start()
+        cls.git = Git(cls.server.new_token("write"))
+
+    @classmethod
+    def tearDownClass(cls):
+        status = cls.server.stop()
+        if status not in (0, None):
+            raise AssertionError("the server ended with %s:\n%s" % (status, cls.server.log_tail()))
+
+
+class _TapResult(unittest.TestResult):
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def _point(self, ok, test, note=""):
+        self.count += 1
+        name = test.id().replace("__main__.", "") if hasattr(test, "id") else str(test)
+        print("%s %d - %s%s" % ("ok" if ok else "not ok", self.count, name, note), flush=True)
+
+    def _trace(self, error):
+        for line in "".join(traceback.format_exception(*error)).splitlines():
+            print("# " + line, flush=True)
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self._point(True, test)
+
+    def addFailure(self, test, error):
+        super().addFailure(test, error)
+        self._point(False, test)
+        self._trace(error)
+
+    def addError(self, test, error):
+        super().addError(test, error)
+        self._point(False, test)
+        self._trace(error)
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self._point(True, test, " # SKIP " + reason)
+
+    def addSubTest(self, test, subtest, error):
+        super().addSubTest(test, subtest, error)
+        if error is not None:
+            self._point(False, subtest)
+            self._trace(error)
+
+
+def main():
+    """Runs the tests of the calling module, or those named on the command line, and speaks TAP."""
+    module = sys.modules["__main__"]
+    loader = unittest.TestLoader()
+    suite = loader.loadTestsFromNames(sys.argv[1:], module) if sys.argv[1:] else loader.loadTestsFromModule(module)
+    result = _TapResult()
+    suite.run(result)
+    print("1..%d" % result.count, flush=True)
+    sys.exit(0 if result.wasSuccessful() else 1)

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program as people and scripts meet it: help, usage errors, exit codes, tables, JSON."""
+import json
+import os
+import subprocess
+
+import gitstead_test
+from gitstead_test import ServerTestCase, TestCase, run_program
+
+
+class WithoutServer(TestCase):
+    """Nothing here may need a server."""
+
+    def usage_error(self, *arguments):
+        result = run_program(*arguments)
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertEqual(result.stdout, "")
+        self.assertMentions(result.stderr, "gitstead: ")
+        return result.stderr
+
+    def test_overview(self):
+        result = run_program("--help")
+        self.assertEqual(result.returncode, 0)
+        for command in ("serve", "check", "repo", "token", "call", "methods", "plugin", "version", "completion"):
+            self.assertIn("\n  %s " % command, result.stdout)
+        self.assertEqual(run_program("help").stdout, result.stdout)
+
+    def test_nothing_is_a_usage_error(self):
+        self.assertEqual(run_program().returncode, 2)
+
+    def test_every_verb_teaches(self):
+        verbs = {"repo": ("create", "list", "show", "delete", "rename", "size"), "token": ("create", "list", "revoke"),
+                 "plugin": ("list", "show", "reference"), "call": ("",), "methods": ("",), "version": ("",), "completion": ("",)}
+        for command, names in verbs.items():
+            for name in names:
+                words = [command] + ([name] if name else [])
+                with self.subTest(" ".join(words)):
+                    result = run_program(*words, "--help")
+                    self.assertEqual(result.returncode, 0)
+                    self.assertTrue(result.stdout.startswith("Usage:\n  gitstead " + " ".join(words)), result.stdout)
+                    self.assertIn("Examples:\n  ", result.stdout)
+                    self.assertEqual(run_program("help", *words).stdout, result.stdout)
+
+    def test_near_misses(self):
+        self.assertMentions(self.usage_error("rpeo", "list"), "'rpeo'", "did you mean 'repo'")
+        self.assertMentions(self.usage_error("repo", "creat", "x"), "did you mean 'repo create'")
+        self.assertMentions(self.usage_error("call", "Repositry/Create"), "did you mean 'Repository/Create'")
+        self.assertMentions(self.usage_error("methods", "--describe", "Ref/Lst"), "did you mean 'Ref/List'")
+
+    def test_wrong_arguments(self):
+        self.assertMentions(self.usage_error("repo"), "needs a verb")
+        self.assertMentions(self.usage_error("repo", "create"), "repo create PATH")
+        self.assertMentions(self.usage_error("repo", "create", "a", "b"), "too many")
+        self.assertMentions(self.usage_error("repo", "list", "--nonsense"), "--nonsense")
+        self.assertMentions(self.usage_error("repo", "list", "--timeout", "soon"), "--timeout", "soon")
+        self.assertMentions(self.usage_error("repo", "list", "--limit", "-1"), "--limit")
+        self.assertMentions(self.usage_error("token", "create", "x", "--scope", "root"), "read, write or admin", "root")
+        self.assertMentions(self.usage_error("token", "create", "x", "--expires", "tomorrow"), "--expires")
+        self.assertMentions(self.usage_error("completion", "fish"), "bash")
+        self.assertMentions(self.usage_error("version", "x"), "no arguments")
+        # No token on the command line, where every user of the machine can read it.
+        self.assertMentions(self.usage_error("repo", "list", "--token", "gs_a_b"), "--token")
+
+    def test_wrong_requests(self):
+        self.assertMentions(self.usage_error("call", "Ref/List", "{"), "Ref/List")
+        self.assertMentions(self.usage_error("call", "Ref/List", '{"repositroy": {}}'), "repositroy",
+                            "repository")
+        self.assertMentions(self.usage_error("call", "Ref/List", '{"page": {"limit": "many"}}'), "page.limit")
+
+    def test_request_file_that_is_not_there(self):
+        result = run_program("call", "Server/Ping", "@/nonexistent/request.json")
+        self.assertEqual(result.returncode, 1)
+        self.assertMentions(result.stderr, "/nonexistent/request.json", "No such file")
+
+    def test_no_server(self):
+        folder = self.scratch()
+        server = "ipc://%s/none.sock" % folder
+        for arguments in (("repo", "list"), ("call", "Server/Ping"), ("token", "list")):
+            result = run_program(*arguments, "--server", server, "--timeout", "2s")
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertEqual(result.stdout, "")
+            self.assertMentions(result.stderr, "hint:", "gitstead serve", server)
+
+    def test_server_url_that_is_none(self):
+        result = run_program("repo", "list", "--server", "gopher://x")
+        self.assertEqual(result.returncode, 1)
+        self.assertMentions(result.stderr, "gopher://x")
+
+    def test_token_file_is_guarded(self):
+        path = os.path.join(self.scratch(), "token")
+        with open(path, "w") as out:
+            out.write("gs_abcd_secretsecret\n")
+        os.chmod(path, 0o644)
+        result = run_program("repo", "list", "--token-file", path)
+        self.assertEqual(result.returncode, 1)
+        self.assertMentions(result.stderr, path, "read by others", "chmod 600")
+        self.assertNotIn("secretsecret", result.stderr)
+        result = run_program("repo", "list", "--token-file", path + ".none")
+        self.assertMentions(result.stderr, "No such file")
+        os.chmod(path, 0o600)
+        with open(path, "w") as out:
+            out.write("\n")
+        self.assertMentions(run_program("repo", "list", "--token-file", path).stderr, "holds no token")
+
+    def test_version(self):
+        result = run_program("version")
+        self.assertRegex(result.stdout, r"^gitstead \d+\.\d+\.\d+ \(plugin ABI \d+\.\d+\)\n$")
+        self.assertEqual(run_program("--version").stdout, result.stdout)
+        self.assertEqual(json.loads(run_program("version", "--json").stdout)["version"], result.stdout.split()[1])
+        self.assertEqual(run_program("version", "--quiet").stdout, result.stdout.split()[1] + "\n")
+
+    def test_methods(self):
+        result = run_program("methods")
+        self.assertEqual(result.returncode, 0)
+        self.assertRegex(result.stdout, r"(?m)^Repository/Create +100 +mutator +repository +admin$")
+        self.assertRegex(result.stdout, r"(?m)^Git/ReceivePack +402 +mutator +repository +write +in, out$")
+        for line in result.stdout.splitlines():
+            self.assertEqual(line, line.rstrip())
+        names = run_program("methods", "--quiet").stdout.split()
+        as_json = json.loads(run_program("methods", "--json").stdout)["methods"]
+        self.assertEqual([method["name"] for method in as_json], names)
+        for name in names:
+            described = run_program("methods", "--describe", name)
+            self.assertEqual(described.returncode, 0)
+            self.assertTrue(described.stdout.startswith(name + " (number "))
+
+    def test_describe_has_the_comments(self):
+        text = run_program("methods", "--describe", "Ref/Update").stdout
+        self.assertMentions(text, "All or none", "all zeros = delete", "list of RefUpdate", "RefUpdateReply", "Receipt")
+
+    def test_plugins(self):
+        plugins = ("--plugin-path", gitstead_test.PLUGINS)
+        result = run_program("plugin", "list", *plugins)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"(?m)^KIND +NAME +VERSION +ABI +PATH$")
+        listed = json.loads(run_program("plugin", "list", "--json", *plugins).stdout)["plugins"]
+        found = {"%s-%s" % (plugin["kind"], plugin["name"]) for plugin in listed}
+        for name in ("storage-git", "metadata-sqlite", "transport-http", "transport-nng", "access-token", "cache-memory",
+                     "consistency-direct", "routing-rendezvous"):
+            self.assertIn(name, found)
+        for plugin in listed:
+            self.assertTrue(plugin["version"] and plugin["abi"] and plugin["summary"] and plugin["license"])
+            name = "%s-%s" % (plugin["kind"], plugin["name"])
+            shown = json.loads(run_program("plugin", "show", name, "--json", *plugins).stdout)
+            self.assertEqual(shown["path"], plugin["path"])
+            self.assertTrue(all(slot["filled"] for slot in shown["slots"] if slot["required"]))
+            text = run_program("plugin", "show", name, *plugins)
+            self.assertMentions(text.stdout, plugin["name"], plugin["version"], plugin["path"])
+
+    def test_the_configuration_reference_is_up_to_date(self):
+        printed = run_program("plugin", "reference", "--plugin-path", gitstead_test.PLUGINS).stdout
+        with open(os.path.join(gitstead_test.SOURCE, "docs/reference/config.md")) as file:
+            self.assertEqual(printed, file.read(), "write it anew: gitstead plugin reference > docs/reference/config.md")
+
+    def test_plugin_names_that_do_not_fit(self):
+        plugins = ("--plugin-path", gitstead_test.PLUGINS)
+        listed = json.loads(run_program("plugin", "list", "--json", *plugins).stdout)["plugins"]
+        names = [plugin["name"] for plugin in listed]
+        for name in set(names):
+            result = run_program("plugin", "show", name, *plugins)
+            if names.count(name) == 1:
+                self.assertEqual(result.returncode, 0)
+            else:
+                self.assertEqual(result.returncode, 2)
+                self.assertMentions(result.stderr, "more than one", "-" + name)
+        result = run_program("plugin", "show", "sqlit", *plugins)
+        self.assertEqual(result.returncode, 1)
+        self.assertMentions(result.stderr, "did you mean 'sqlite'")
+
+    def test_completion_is_good_bash(self):
+        script = run_program("completion", "bash").stdout
+        folder = self.scratch()
+        path = os.path.join(folder, "completion")
+        with open(path, "w") as out:
+            out.write(script)
+
+        def complete(*words):
+            probe = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _gitstead; printf "%s\\n" "${COMPREPLY[@]}"'
+            env = gitstead_test.clean_environment({"PATH": os.path.dirname(gitstead_test.PROGRAM) + ":" + os.environ["PATH"],
+                                                   "GITSTEAD_SERVER": "ipc://%s/none" % folder})
+            done = subprocess.run(["bash", "-c", probe, "bash", path] + list(words), env=env, capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            return done.stdout.split()
+
+        self.assertEqual(complete("gitstead", "rep"), ["repo"])
+        self.assertEqual(complete("gitstead", "repo", "cr"), ["create"])
+        self.assertEqual(complete("gitstead", "repo", "create", "--def"), ["--default-branch"])
+        self.assertEqual(complete("gitstead", "--server", "x", "token", "rev"), ["revoke"])
+        self.assertEqual(complete("gitstead", "call", "Repository/Ren"), ["Repository/Rename"])
+        self.assertEqual(complete("gitstead", "token", "create", "x", "--scope", "a"), ["admin"])
+
+
+class WithServer(ServerTestCase):
+    def test_life_of_a_repository(self):
+        server = self.server
+        result = server.cli("repo", "create", "life/one")
+        self.assertMentions(result.stdout, "Created repository 'life/one.git'", "git clone %s/life/one.git" % server.url)
+        result = server.cli("repo", "create", "life/one", check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertMentions(result.stderr, "gitstead: cannot create repository 'life/one': ", "exists")
+        self.assertEqual(server.cli("repo", "create", "life/two", "--quiet").stdout, "")
+
+        table = server.cli("repo", "list", "life/").stdout.splitlines()
+        self.assertRegex(table[0], r"^PATH +ID +GENERATION +REPLICAS +LAST WRITE$")
+        self.assertEqual([line.split()[0] for line in table[1:]], ["life/one.git", "life/two.git"])
+        self.assertEqual(server.cli("repo", "list", "life/", "-q").stdout, "life/one.git\nlife/two.git\n")
+        self.assertEqual(server.cli("repo", "list", "life/", "-q", "--limit", "1").stdout, "life/one.git\n")
+        listed = json.loads(server.cli("repo", "list", "life/", "--json").stdout)["repositories"]
+        self.assertEqual([row["repository"]["path"] for row in listed], ["life/one.git", "life/two.git"])
+
+        shown = server.cli("repo", "show", "life/one").stdout
+        self.assertRegex(shown, r"(?m)^path: +life/one\.git$")
+        self.assertRegex(shown, r"(?m)^generation: +\d+$")
+        self.assertRegex(shown, r"(?m)^refs digest: +[0-9a-f]{64}$")
+        identity = server.info("life/one")["id"]
+
+        result = server.cli("repo", "rename", "life/one", "life/new")
+        self.assertMentions(result.stdout, "life/new.git")
+        self.assertEqual(server.info("life/new")["id"], identity)
+        result = server.cli("repo", "show", "life/one", check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertMentions(result.stderr, "cannot show repository 'life/one'", "not")
+
+        self.assertMentions(server.cli("repo", "size", "life/new").stdout, "total", "number of refs")
+        self.assertGreater(int(server.cli("repo", "size", "life/new", "--quiet").stdout), 0)
+
+        result = server.cli("repo", "delete", "life/new", check=False)
+        self.assertEqual(result.returncode, 2)
+        self.assertMentions(result.stderr, "--yes")
+        server.cli("repo", "delete", "life/new", "--yes")
+        self.assertEqual(server.cli("repo", "show", "life/new", check=False).returncode, 1)
+        result = server.cli("repo", "delete", "life/new", "--yes", check=False)
+        self.assertEqual(result.returncode, 1)
+        # A deleted name is free again, for another repository.
+        server.cli("repo", "create", "life/new")
+        self.assertNotEqual(server.info("life/new")["id"], identity)
+
+    def test_default_branch(self):
+        self.server.cli("repo", "create", "branch", "--default-branch", "trunk")
+        refs = self.server.call("Ref/List", {"repository": {"path": "branch"}, "head": True})["refs"]
+        self.assertEqual(refs[0]["symref_target"], "refs/heads/trunk")
+
+    def test_options_stand_anywhere(self):
+        for words in (("--json", "repo", "list"), ("repo", "--json", "list"), ("repo", "list", "--json")):
+            json.loads(self.server.cli(*words).stdout)
+
+    def test_tokens(self):
+        server = self.server
+        result = server.cli("token", "create", "alice", "--scope", "read", "--prefix", "team/", "--expires", "2h")
+        secret = result.stdout.strip()
+        self.assertRegex(secret, r"^gs_[^_]+_\S+$")
+        self.assertMentions(result.stderr, "'alice'", "scope read", "team/", "only time")
+        identity = secret.split("_")[1]
+        listing = server.cli("token", "list").stdout
+        self.assertRegex(listing, r"(?m)^%s +alice +read +team/" % identity)
+        self.assertNotIn(secret.split("_", 2)[2], listing)
+        self.assertIn(identity, server.cli("token", "list", "--quiet").stdout.split())
+        server.cli("token", "revoke", identity)
+        self.assertNotIn(identity, server.cli("token", "list", "--quiet").stdout.split())
+        result = server.cli("token", "revoke", identity, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertMentions(result.stderr, "cannot revoke token '%s'" % identity)
+
+    def test_call_and_streams(self):
+        server = self.server
+        url = server.create("stream")
+        work = self.scratch()
+        self.git("init", "-q", "-b", "main", cwd=work)
+        content = os.urandom(3_000_000)
+        with open(os.path.join(work, "big.bin"), "wb") as out:
+            out.write(content)
+        self.git("add", ".", cwd=work)
+        self.git("commit", "-q", "-m", "One", cwd=work)
+        self.git("push", "-q", url, "main", cwd=work)
+
+        info = server.call("Server/Info")
+        self.assertTrue(info["ready"])
+        request = json.dumps({"repository": {"path": "stream"}, "revision": "main:big.bin"})
+        result = server.cli("call", "Object/Stream", request, text=False)
+        self.assertEqual(result.stdout, content)
+        path = os.path.join(self.scratch(), "out")
+        result = server.cli("call", "Object/Stream", request, "--output", path)
+        self.assertEqual(int(json.loads(result.stdout)["object"]["size"]), len(content))
+        with open(path, "rb") as out:
+            self.assertEqual(out.read(), content)
+        # Too large for one reply.
+        result = server.cli("call", "Object/Read", request, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertMentions(result.stderr, "cannot call Object/Read", "limit")
+        # Both ways: git's own client speaks through the program.
+        request = json.dumps({"repository": {"path": "stream"}, "service": "GIT_UPLOAD_PACK", "protocol": "version=2"})
+        self.assertIn(b"version 2", server.cli("call", "Git/Advertise", request, text=False).stdout)
+        request = json.dumps({"repository": {"path": "stream"}, "protocol": "version=2", "stateless": True})
+        body = (gitstead_test.packet("command=ls-refs\n") + b"0001" + gitstead_test.packet("ref-prefix refs/heads/\n")
+                + gitstead_test.FLUSH)
+        result = server.cli("call", "Git/UploadPack", request, text=False, input=body)
+        self.assertIn(b"refs/heads/main", result.stdout)
+
+    def test_call_fails_with_the_servers_words(self):
+        result = self.server.cli("call", "Ref/List", '{"repository": {"path": "not/there"}}', check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stdout, "")
+        self.assertMentions(result.stderr, "cannot call Ref/List", "not/there")
+
+    def test_changes_are_an_audit_log(self):
+        url = self.server.create("audit")
+        work = self.scratch()
+        self.git("init", "-q", "-b", "main", cwd=work)
+        self.git("commit", "-q", "--allow-empty", "-m", "One", cwd=work)
+        self.git("push", "-q", url, "main", cwd=work)
+        changes = self.server.call("Repository/Changes", {"repository": {"path": "audit"}})["changes"]
+        self.assertEqual(len(changes), 1)
+        self.assertEqual(changes[0]["refs"][0]["name"], "refs/heads/main")
+        self.assertEqual(changes[0]["refs"][0]["new_oid"], self.git("rev-parse", "main", cwd=work))
+        self.assertEqual(changes[0]["caller"], "test-write")
+
+
+gitstead_test.main()

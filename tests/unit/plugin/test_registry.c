@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a config file to running instances and back: sections, needs, order, failures half way, turns. */
+#include "plugin/registry.h"
+
+#include <gitstead/thread.h>
+
+#include <glib/gstdio.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+typedef struct
+{
+  char *folder, *trace;
+  GsiMetrics *metrics;
+  GsiPool *pool;
+  GsiTimers *timers;
+  GsiHostSetup setup;
+} Fixture;
+
+static gboolean
+no_method (gpointer user, guint32 number, const char *name, GsMethodInfo *ret_info)
+{
+  return FALSE;
+}
+
+static GsCallHandle
+no_begin (gpointer user, const char *instance, const GsInbound *inbound)
+{
+  return 0;
+}
+
+static void
+no_call (gpointer user, GsCallHandle call)
+{
+}
+
+static GBytes *
+no_page (gpointer user, const char *page, gboolean *ret_ok)
+{
+  *ret_ok = FALSE;
+  return g_bytes_new_static ("", 0);
+}
+
+static int
+set_up (void **state)
+{
+  Fixture *fixture = g_new0 (Fixture, 1);
+  fixture->folder = g_dir_make_tmp ("gitstead-registry-XXXXXX", NULL);
+  fixture->trace = g_build_filename (fixture->folder, "trace", NULL);
+  fixture->metrics = gsi_metrics_new (100);
+  fixture->pool = gsi_pool_new ("test", 2, 16, NULL);
+  fixture->timers = gsi_timers_new (fixture->pool, 16, NULL);
+  fixture->setup = (GsiHostSetup){ .metrics = fixture->metrics,
+                                   .pool = fixture->pool,
+                                   .timers = fixture->timers,
+                                   .services = { NULL, no_method, no_begin, no_call, no_call, no_page } };
+  g_setenv ("GITSTEAD_PLUGIN_PATH", g_getenv ("GITSTEAD_TEST_FAKES"), TRUE);
+  *state = fixture;
+  return 0;
+}
+
+static int
+tear_down (void **state)
+{
+  Fixture *fixture = *state;
+  gsi_timers_free (fixture->timers);
+  gsi_pool_free (fixture->pool);
+  gsi_metrics_free (fixture->metrics);
+  g_unlink (fixture->trace);
+  g_rmdir (fixture->folder);
+  g_free (fixture->trace);
+  g_free (fixture->folder);
+  g_free (fixture);
+  return 0;
+}
+
+#define TAIL                                                                                                           \
+  "virtual_storages:\n"                                                                                                \
+  "- {name: main, storages: [one], routing: {plugin: fake}, consistency: {plugin: fake}}\n"                            \
+  "transports: [{plugin: fake, trace: trace}]\n"
+
+/* Written against the order in which things must start. */
+static const char good[] = "transports: [{plugin: fake, trace: trace}]\n"
+                           "virtual_storages:\n"
+                           "- {name: main, storages: [one, two], min_copies: 2,\n"
+                           "   routing: {plugin: fake, trace: trace}, consistency: {plugin: fake, trace: trace}}\n"
+                           "storages:\n"
+                           "- {name: one, plugin: fake, trace: trace, work: true}\n"
+                           "- {name: two, plugin: per-repo, trace: trace}\n"
+                           "cache:\n"
+                           "- {plugin: layer, lower: base, trace: trace}\n"
+                           "- {name: base, plugin: fake, trace: trace}\n"
+                           "access: {plugin: fake, trace: trace, secret: s3cret}\n"
+                           "metadata: {plugin: fake, trace: trace}\n"
+                           "server: {name: node-7, workers: 3, log_file: a/../b.log}\n";
+
+static GsiRegistry *
+parse (Fixture *fixture, const char *yaml, GError **error)
+{
+  g_autofree char *name = g_build_filename (fixture->folder, "gitstead.yaml", NULL);
+  return gsi_registry_parse (name, yaml, error);
+}
+
+static void
+assert_has (const char *text, const char *part)
+{
+  if (strstr (text, part) == NULL)
+    fail_msg ("\"%s\" does not say \"%s\"", text, part);
+}
+
+static void
+assert_refused (Fixture *fixture, const char *yaml, const char *want)
+{
+  g_autoptr (GError) error = NULL;
+  assert_null (parse (fixture, yaml, &error));
+  assert_true (g_error_matches (error, GS_ERROR, GS_ERROR_INVALID_ARGUMENT));
+  assert_has (error->message, want);
+}
+
+static char *
+traced (Fixture *fixture)
+{
+  char *text = NULL;
+  if (!g_file_get_contents (fixture->trace, &text, NULL, NULL))
+    text = g_strdup ("");
+  return text;
+}
+
+/* -------------------------------------------------------------------------------------------- life */
+
+static void
+test_whole_life_in_order (void **state)
+{
+  Fixture *fixture = *state;
+  g_autoptr (GError) error = NULL;
+  GsiRegistry *registry = parse (fixture, good, &error);
+  g_autofree char *seen = NULL;
+  g_autoptr (GBytes) page = NULL;
+
+  assert_null (error);
+  assert_true (gsi_registry_create (registry, &fixture->setup, &error));
+  assert_true (gsi_registry_start (registry, GSI_KINDS_INNER, &error));
+  assert_false (gsi_instance_running (gsi_registry_get (registry, GS_KIND_TRANSPORT, "fake")));
+  assert_true (gsi_registry_start (registry, GSI_KINDS_ALL, &error));
+  assert_true (gsi_instance_running (gsi_registry_get (registry, GS_KIND_TRANSPORT, "fake")));
+  gsi_registry_drain (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
+  gsi_registry_stop (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
+  gsi_registry_stop (registry, GSI_KINDS_ALL);
+  gsi_registry_free (registry);
+  seen = traced (fixture);
+  assert_string_equal (seen,
+                       "create metadata default\ncreate access default\ncreate cache base\ncreate cache default\n"
+                       "create storage one\ncreate storage two\ncreate routing main\ncreate consistency main\n"
+                       "create transport fake\n"
+                       "start metadata default\nstart access default\nstart cache base\nstart cache default\n"
+                       "start storage one\nstart storage two\nstart routing main\nstart consistency main\n"
+                       "start transport fake\n"
+                       "drain transport fake\nstop transport fake\n"
+                       "stop consistency main\nstop routing main\nstop storage two\n"
+                       /* what an instance gave to the pool ends before anything below it stops */
+                       "stop storage one\nworked storage one\n"
+                       "stop cache default\nstop cache base\nstop access default\nstop metadata default\n"
+                       "destroy transport fake\ndestroy consistency main\ndestroy routing main\ndestroy storage two\n"
+                       "destroy storage one\ndestroy cache default\ndestroy cache base\ndestroy access default\n"
+                       "destroy metadata default\n");
+  page = gsi_metrics_render (fixture->metrics);
+  assert_has (g_bytes_get_data (page, NULL), "gitstead_fake_starts_total{instance=\"storage one\",kind=\"fake\"} 1\n");
+}
+
+static void
+test_free_stops_what_runs (void **state)
+{
+  Fixture *fixture = *state;
+  GsiRegistry *registry = parse (fixture, good, NULL);
+  g_autofree char *seen = NULL;
+
+  assert_true (gsi_registry_create (registry, &fixture->setup, NULL));
+  assert_true (gsi_registry_start (registry, GSI_KINDS_ALL, NULL));
+  gsi_registry_free (registry);
+  seen = traced (fixture);
+  assert_has (seen, "stop transport fake\nstop consistency main\n");
+  assert_true (g_str_has_suffix (seen, "destroy metadata default\n"));
+}
+
+static void
+test_what_is_there_can_be_found (void **state)
+{
+  Fixture *fixture = *state;
+  g_autoptr (GsiRegistry) registry = parse (fixture, good, NULL);
+  const GsiVirtualStorage *virtual = gsi_registry_virtual_storage (registry, "");
+  GsiInstance *cache = gsi_registry_get (registry, GS_KIND_CACHE, NULL);
+  g_autofree char *printed = gsi_registry_print (registry);
+  g_autofree char *log_file = g_build_filename (fixture->folder, "b.log", NULL);
+  g_autoptr (GsiRegistry) again = NULL;
+
+  assert_non_null (virtual);
+  assert_string_equal (virtual->name, "main");
+  assert_int_equal (virtual->n_storages, 2);
+  assert_int_equal (virtual->min_copies, 2);
+  assert_ptr_equal (virtual->instances[1], gsi_registry_get (registry, GS_KIND_STORAGE, "two"));
+  assert_ptr_equal (virtual->routing, gsi_registry_get (registry, GS_KIND_ROUTING, "main"));
+  assert_null (gsi_registry_virtual_storage (registry, "other"));
+  assert_string_equal (gsi_instance (cache)->name, "default");
+  assert_ptr_equal (gsi_registry_all (registry, GS_KIND_CACHE)[0], cache);
+  assert_null (gsi_registry_all (registry, GS_KIND_CACHE)[2]);
+  assert_int_equal (gsi_options_integer (gsi_registry_server (registry), "workers"), 3);
+  assert_string_equal (gsi_options_string (gsi_registry_server (registry), "log_file"), log_file);
+  assert_has (printed, "    secret: \"********\"\n");
+  assert_null (strstr (printed, "s3cret"));
+  assert_has (printed, "    lower: base\n");
+  /* What is printed is itself a configuration. */
+  again = parse (fixture, printed, NULL);
+  assert_non_null (again);
+}
+
+/* --------------------------------------------------------------------------------------- failures */
+
+#define HEAD "metadata: {plugin: fake, trace: trace}\naccess: {plugin: fake, trace: trace}\n"
+#define CACHE "cache: {plugin: fake}\n"
+#define STORAGE "storages: [{name: one, plugin: fake, trace: trace}]\n"
+
+static void
+test_failed_start_stops_the_others (void **state)
+{
+  Fixture *fixture = *state;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GsiRegistry) registry
+      = parse (fixture, HEAD CACHE "storages: [{name: one, plugin: fake, fail: start, trace: trace}]\n" TAIL, &error);
+  g_autofree char *seen = NULL;
+
+  assert_true (gsi_registry_create (registry, &fixture->setup, NULL));
+  assert_false (gsi_registry_start (registry, GSI_KINDS_ALL, &error));
+  assert_true (g_error_matches (error, GS_ERROR, GS_ERROR_UNAVAILABLE));
+  assert_string_equal (error->message, "Starting storage one (plugin fake 1.2.3): asked to fail in start");
+  seen = traced (fixture);
+  assert_true (g_str_has_suffix (seen, "start metadata default\nstart access default\n"
+                                       "stop access default\nstop metadata default\n"));
+}
+
+static void
+test_silent_failures_are_told (void **state)
+{
+  Fixture *fixture = *state;
+  g_autoptr (GError) error = NULL;
+  GsiRegistry *registry
+      = parse (fixture, HEAD CACHE "storages: [{name: one, plugin: fake, fail: silent-start}]\n" TAIL, NULL);
+  g_autofree char *bad = g_strdup_printf (HEAD "cache: {plugin: %s/cache-silent-create.so}\n" STORAGE TAIL,
+                                          g_getenv ("GITSTEAD_TEST_BAD"));
+
+  assert_true (gsi_registry_create (registry, &fixture->setup, NULL));
+  assert_false (gsi_registry_start (registry, GSI_KINDS_ALL, &error));
+  assert_has (error->message, "its start function failed without saying why");
+  gsi_registry_free (registry);
+  g_clear_error (&error);
+
+  registry = parse (fixture, bad, &error);
+  assert_null (error);
+  assert_false (gsi_registry_create (registry, &fixture->setup, &error));
+  assert_true (g_error_matches (error, GS_ERROR, GS_ERROR_INTERNAL));
+  assert_has (error->message,
+              "Creating cache default (plugin silent-create 1): its create function failed without saying why");
+  gsi_registry_free (registry);
+}
+
+static void
+test_failed_create_destroys_the_others (void **state)
+{
+  Fixture *fixture = *state;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GsiRegistry) registry
+      = parse (fixture, HEAD CACHE "storages: [{name: one, plugin: fake, fail: create}]\n" TAIL, NULL);
+  g_autofree char *seen = NULL;
+
+  assert_false (gsi_registry_create (registry, &fixture->setup, &error));
+  assert_string_equal (error->message, "Creating storage one (plugin fake 1.2.3): asked to fail in create");
+  seen = traced (fixture);
+  assert_string_equal (seen, "create metadata default\ncreate access default\ndestroy access default\n"
+                             "destroy metadata default\n");
+}
+
+static void
+test_needs_must_be_started (void **state)
+{
+  Fixture *fixture = *state;
+  g_autoptr (GsiRegistry) registry = parse (fixture, HEAD CACHE STORAGE TAIL, NULL);
+  g_autoptr (GError) error = NULL;
+
+  assert_true (gsi_registry_create (registry, &fixture->setup, NULL));
+  assert_false (gsi_registry_start (registry, GSI_KIND_BIT (GS_KIND_ACCESS), &error));
+  assert_has (error->message, "metadata default, which it needs, is not running");
+}
+
+static void
+test_transport_wants_somebody_to_call (void **state)
+{
+  Fixture *fixture = *state;
+  g_autoptr (GsiRegistry) registry = parse (fixture, HEAD CACHE STORAGE TAIL, NULL);
+  g_autoptr (GError) error = NULL;
+  GsiHostSetup setup = fixture->setup;
+
+  memset (&setup.services, 0, sizeof setup.services);
+  assert_true (gsi_registry_create (registry, &setup, NULL));
+  assert_true (gsi_registry_start (registry, GSI_KINDS_INNER, NULL));
+  assert_false (gsi_registry_start (registry, GSI_KINDS_ALL, &error));
+  assert_has (error->message, "nobody is there to take its calls");
+}
+
+/* ----------------------------------------------------------------------------------- configuration */
+
+static void
+test_bad_configurations (void **state)
+{
+  Fixture *fixture = *state;
+  static const struct
+  {
+    const char *yaml, *want;
+  } cases[] = {
+    { HEAD CACHE STORAGE TAIL "transport: []\n",
+      "gitstead.yaml:8:1: there is no section \"transport\"; did you mean \"transports\"?" },
+    { HEAD CACHE TAIL,
+      "gitstead.yaml: there is no storage: add \"storages: [{name: NAME, plugin: PLUGIN}]\" (found: fake" },
+    { CACHE STORAGE TAIL "access: {plugin: fake}\n",
+      "there is no metadata: add \"metadata: {plugin: PLUGIN}\" (found: fake" },
+    { CACHE STORAGE TAIL "access: {plugin: fake}\n",
+      "gitstead.yaml:6:9: access default: it needs a metadata instance and there is none: add" },
+    { HEAD CACHE STORAGE "transports: [{plugin: fake}]\n", "there is no virtual storage: add \"virtual_storages:" },
+    { HEAD CACHE "storages: [{plugin: fake}]\n" TAIL,
+      "gitstead.yaml:4:12: storage: it has no name: add \"name: NAME\"" },
+    { HEAD CACHE "storages: [{name: one}]\n" TAIL,
+      "storage: it does not say which plugin: add \"plugin: PLUGIN\" (found: fake" },
+    { HEAD CACHE "storages: [{name: One, plugin: fake}]\n" TAIL, "storage: \"One\" is no name: want [a-z][a-z0-9-]*" },
+    { HEAD CACHE "storages: [{name: one, plugin: fake}, {name: one, plugin: fake}]\n" TAIL,
+      "there is another storage instance called \"one\"" },
+    { HEAD CACHE "storages: [{name: one, plugin: fakr}]\n" TAIL,
+      "gitstead.yaml:4:32: storage one: there is no storage plugin \"fakr\"; did you mean \"fake\"?" },
+    { HEAD CACHE "storages: [{name: onne, plugin: fake}]\n" TAIL,
+      "gitstead.yaml:6:27: virtual storage main: there is no storage \"one\"; did you mean \"onne\"?" },
+    { HEAD CACHE "storages: [{name: one, plugin: fake, cuont: 4}]\n" TAIL,
+      "storage one: there is no option \"cuont\"; did you mean \"count\"?" },
+    { HEAD CACHE STORAGE "virtual_storages: [{name: main, storages: [one], min_copies: 2, routing: {plugin: fake}, "
+                         "consistency: {plugin: fake}}]\n"
+                         "transports: [{plugin: fake}]\n",
+      "min_copies is 2, but it has only 1 storages, so it could never be written" },
+    { HEAD CACHE STORAGE
+      "virtual_storages: [{name: main, storages: [one], consistency: {plugin: fake}}]\ntransports: [{plugin: fake}]\n",
+      "virtual storage main: it has no routing: add \"routing: {plugin: PLUGIN}\" (found: fake" },
+    { HEAD STORAGE TAIL "cache: [{plugin: layer, lower: b}, {name: b, plugin: layer, lower: default}]\n",
+      "instances need each other in a circle, so none can be started first: cache default needs cache b needs cache "
+      "default. "
+      "Change the line \"lower: …\" of cache b" },
+    { HEAD STORAGE TAIL "cache: {plugin: layer, lower: default}\n", "cache default: lower names the instance itself" },
+    { HEAD STORAGE TAIL "cache: {plugin: layer}\n", "cache default: it needs a cache instance and there is none" },
+    { HEAD STORAGE TAIL "cache: [{plugin: layer}, {name: a, plugin: fake}, {name: b, plugin: fake}]\n",
+      "it needs a cache instance and there are 2 (a, b): add the line \"lower: NAME\" to say which" },
+    { HEAD STORAGE TAIL "cache: [{plugin: layer, lower: basr}, {name: base, plugin: fake}]\n",
+      "there is no cache instance \"basr\"; did you mean \"base\"?" },
+    { "metadata: {plugin: serial}\naccess: {plugin: fake}\n" CACHE STORAGE TAIL,
+      "access default: its need \"metadata\" cannot be filled by metadata default, whose plugin \"serial\" takes only "
+      "one call at a time" },
+    { HEAD CACHE STORAGE TAIL "server: {workers: 0, log_levle: info}\n",
+      "server: workers must be from 1 to 1024, not 0" },
+    { HEAD CACHE STORAGE TAIL "server: {workers: 0, log_levle: info}\n",
+      "there is no option \"log_levle\"; did you mean \"log_level\"?" },
+    { HEAD CACHE STORAGE TAIL "plugin_path: [{a: b}]\n", "plugin_path wants folders, not a mapping" },
+    { "- a\n", "the file must be a mapping" },
+    { "", "there is no metadata" },
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
+    assert_refused (fixture, cases[i].yaml, cases[i].want);
+}
+
+static void
+test_all_mistakes_at_once (void **state)
+{
+  Fixture *fixture = *state;
+  g_autoptr (GError) error = NULL;
+
+  assert_null (
+      parse (fixture, "server: {quue: 1}\nstorages: [{name: one, plugin: fake, count: 11}]\nzzz: 1\n", &error));
+  assert_has (error->message, "did you mean \"queue\"?");
+  assert_has (error->message, "count must be from 1 to 10");
+  assert_has (error->message, "there is no section \"zzz\"");
+  assert_has (error->message, "there is no metadata");
+  assert_has (error->message, "there is no access");
+  assert_has (error->message, "there is no virtual storage");
+  assert_has (error->message, "there is no transport");
+}
+
+static void
+test_cache_may_be_left_out (void **state)
+{
+  Fixture *fixture = *state;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GsiRegistry) registry = parse (fixture, HEAD STORAGE TAIL, &error);
+
+  assert_null (error);
+  assert_string_equal (gsi_instance_plugin (gsi_registry_get (registry, GS_KIND_CACHE, NULL))->plugin.name, "none");
+}
+
+static void
+test_files_that_cannot_be_read (void **state)
+{
+  g_autoptr (GError) error = NULL;
+  assert_null (gsi_registry_load ("/nowhere/gitstead.yaml", &error));
+  assert_string_equal (error->message, "/nowhere/gitstead.yaml: No such file or directory");
+}
+
+/* ------------------------------------------------------------------------------------------- turns */
+
+typedef struct
+{
+  GsiInstance *instance;
+  guint64 repository;
+  int inside, most, rounds; /* atomic */
+  GsMutex lock;
+  GsCond changed;
+  int entered;
+} Turns;
+
+static void *
+take_turns (void *data)
+{
+  Turns *turns = data;
+  for (int i = 0; i < 2000; i++)
+    {
+      int now;
+      if (!gsi_instance_enter (turns->instance, turns->repository, NULL, NULL))
+        continue;
+      now = __atomic_add_fetch (&turns->inside, 1, __ATOMIC_SEQ_CST);
+      if (now > __atomic_load_n (&turns->most, __ATOMIC_SEQ_CST))
+        __atomic_store_n (&turns->most, now, __ATOMIC_SEQ_CST);
+      __atomic_add_fetch (&turns->rounds, 1, __ATOMIC_SEQ_CST);
+      __atomic_sub_fetch (&turns->inside, 1, __ATOMIC_SEQ_CST);
+      gsi_instance_leave (turns->instance, turns->repository);
+    }
+  return NULL;
+}
+
+static int
+no_fd (GsCall *call)
+{
+  return -1;
+}
+
+static void
+test_turns_per_repository (void **state)
+{
+  Fixture *fixture = *state;
+  g_autoptr (GsiRegistry) registry = parse (fixture, good, NULL);
+  GsiInstance *two = gsi_registry_get (registry, GS_KIND_STORAGE, "two"),
+              *one = gsi_registry_get (registry, GS_KIND_STORAGE, "one");
+  Turns turns = { .instance = two, .repository = 7 };
+  GsCall call = { .size = sizeof call, .deadline_us = 0, .cancel_fd = no_fd };
+  g_autoptr (GError) error = NULL;
+  GsThread threads[3];
+
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    assert_int_equal (gs_thread_start (&threads[i], "turns", take_turns, &turns), 0);
+  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
+    gs_thread_join (threads[i]);
+  assert_int_equal (turns.most, 1);
+  assert_int_equal (turns.rounds, 6000);
+
+  /* Another repository has a turn of its own; the same one must wait, but not for ever. */
+  assert_true (gsi_instance_enter (two, 7, NULL, NULL));
+  assert_true (gsi_instance_enter (two, 8, NULL, NULL));
+  assert_true (gsi_instance_enter (two, 0, NULL, NULL));
+  assert_false (gsi_instance_enter (two, 7, &call, &error));
+  assert_true (g_error_matches (error, GS_ERROR, GS_ERROR_DEADLINE_EXCEEDED));
+  assert_has (error->message, "Waiting for a turn on storage two");
+  gsi_instance_leave (two, 0);
+  gsi_instance_leave (two, 8);
+  gsi_instance_leave (two, 7);
+  /* PARALLEL has none. */
+  assert_true (gsi_instance_enter (one, 7, &call, NULL));
+  assert_true (gsi_instance_enter (one, 7, &call, NULL));
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+#define TEST(function_) cmocka_unit_test_setup_teardown (function_, set_up, tear_down)
+    TEST (test_whole_life_in_order),        TEST (test_free_stops_what_runs),
+    TEST (test_what_is_there_can_be_found), TEST (test_failed_start_stops_the_others),
+    TEST (test_silent_failures_are_told),   TEST (test_failed_create_destroys_the_others),
+    TEST (test_needs_must_be_started),      TEST (test_transport_wants_somebody_to_call),
+    TEST (test_bad_configurations),         TEST (test_all_mistakes_at_once),
+    TEST (test_cache_may_be_left_out),      TEST (test_files_that_cannot_be_read),
+    TEST (test_turns_per_repository),
+  };
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}
