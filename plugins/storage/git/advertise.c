@@ -106,130 +106,27 @@ advertise_probe (Storage *storage, GError **error)
   return known;
 }
 
-/* ------------------------------------------------------------------------------------------- view */
+/* --------------------------------------------------------------------------------------- snapshots */
 
-/* A snapshot, and which of its refs name objects that are not there: git never advertises those. */
-typedef struct RefView
-{
-  gint users; /* atomic */
-  RefSnapshot *snapshot;
-  gboolean *missing;
-} RefView;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (RefSnapshot, ref_snapshot_unref)
 
-void
-ref_view_unref (RefView *view)
-{
-  if (__atomic_sub_fetch (&view->users, 1, __ATOMIC_ACQ_REL) > 0)
-    return;
-  ref_snapshot_unref (view->snapshot);
-  g_free (view->missing);
-  g_free (view);
-}
-
-static RefView *
-ref_view_ref (RefView *view)
-{
-  __atomic_add_fetch (&view->users, 1, __ATOMIC_ACQ_REL);
-  return view;
-}
-
-G_DEFINE_AUTOPTR_CLEANUP_FUNC (RefView, ref_view_unref)
-
-/* Looks up only what the view before did not know: both are sorted, so one walk over them finds that. */
+/*
+ * Refs whose object is missing are shown, as git does since 2.34: whoever fetches one is told, whereas a mirror that
+ * prunes would take a hidden ref for a deleted one.
+ */
 static gboolean
-find_missing (Repo *repo, RefView *view, const RefView *before, GError **error)
+is_shown (Repo *repo, const RefSnapshot *snapshot, gsize index, RefEntry *ret_entry)
 {
-  gsize n = ref_snapshot_count (view->snapshot), n_before = before != NULL ? ref_snapshot_count (before->snapshot) : 0;
-  g_autoptr (GArray) oids = g_array_new (FALSE, FALSE, sizeof (GsOid));
-  g_autoptr (GArray) index = g_array_new (FALSE, FALSE, sizeof (gsize));
-  gsize k = 0;
-  for (gsize i = 0; i < n; i++)
-    {
-      RefEntry entry, old;
-      int order = 1;
-      ref_snapshot_get (view->snapshot, i, &entry);
-      for (; k < n_before; k++)
-        {
-          ref_snapshot_get (before->snapshot, k, &old);
-          if ((order = strcmp (old.name, entry.name)) >= 0)
-            break;
-        }
-      /* The ref store has looked at some of them already. */
-      if (entry.missing)
-        view->missing[i] = TRUE;
-      if (entry.missing || (k < n_before && order == 0 && gs_oid_equal (&old.oid, &entry.oid) && !before->missing[k]))
-        continue;
-      g_array_append_val (oids, entry.oid);
-      g_array_append_val (index, i);
-    }
-  g_autofree gboolean *present = g_new0 (gboolean, MAX (oids->len, 1));
-  if (!objects_present (repo, (const GsOid *) oids->data, oids->len, present, error))
-    return FALSE;
-  for (guint i = 0; i < oids->len; i++)
-    if (!present[i])
-      {
-        RefEntry entry;
-        ref_snapshot_get (view->snapshot, g_array_index (index, gsize, i), &entry);
-        const GsField fields[] = { GS_TEXT ("replica", repo->path), GS_TEXT ("ref", entry.name) };
-        repo->storage->host->log (repo->storage->host, GS_LOG_WARNING, "storage.ref.object-missing", fields,
-                                  G_N_ELEMENTS (fields));
-        view->missing[g_array_index (index, gsize, i)] = TRUE;
-      }
-  return TRUE;
-}
-
-static RefView *
-view_of (Repo *repo, GError **error)
-{
-  RefSnapshot *snapshot = ref_store_snapshot (repo->refs, error);
-  RefView *before = NULL, *view;
-  if (snapshot == NULL)
-    return NULL;
-  gs_mutex_lock (&repo->lock);
-  if (repo->view != NULL)
-    before = ref_view_ref (repo->view);
-  gs_mutex_unlock (&repo->lock);
-  if (before != NULL && before->snapshot == snapshot)
-    {
-      ref_snapshot_unref (snapshot);
-      return before;
-    }
-  view = g_new0 (RefView, 1);
-  view->users = 1;
-  view->snapshot = snapshot;
-  view->missing = g_new0 (gboolean, MAX (ref_snapshot_count (snapshot), 1));
-  gboolean found = find_missing (repo, view, before, error);
-  if (before != NULL)
-    ref_view_unref (before);
-  if (!found)
-    {
-      ref_view_unref (view);
-      return NULL;
-    }
-  gs_mutex_lock (&repo->lock);
-  before = repo->view;
-  repo->view = ref_view_ref (view);
-  gs_mutex_unlock (&repo->lock);
-  if (before != NULL)
-    ref_view_unref (before);
-  return view;
-}
-
-static gboolean
-view_shows (Repo *repo, const RefView *view, gsize index, RefEntry *ret_entry)
-{
-  ref_snapshot_get (view->snapshot, index, ret_entry);
-  return !view->missing[index] && !ref_name_hidden (repo->refs, ret_entry->name);
+  ref_snapshot_get (snapshot, index, ret_entry);
+  return !ref_name_hidden (repo->refs, ret_entry->name);
 }
 
 /* FALSE while HEAD is unborn. */
 static gboolean
-view_head (Repo *repo, const RefView *view, RefEntry *ret_entry)
+shown_head (Repo *repo, const RefSnapshot *snapshot, RefEntry *ret_entry)
 {
-  const char *target = ref_snapshot_head (view->snapshot);
-  gsize index = ref_snapshot_seek (view->snapshot, target);
-  return index < ref_snapshot_count (view->snapshot) && view_shows (repo, view, index, ret_entry)
-         && strcmp (ret_entry->name, target) == 0;
+  const char *target = ref_snapshot_head (snapshot);
+  return !ref_name_hidden (repo->refs, target) && ref_snapshot_find (snapshot, target, ret_entry);
 }
 
 /* --------------------------------------------------------------------------------- advertisements */
@@ -275,21 +172,21 @@ advertise_refs (Repo *repo, guint32 service, int version, GError **error)
   RefEntry entry;
   if (upload && version == 2)
     return g_bytes_new (storage->v2_advertisement, strlen (storage->v2_advertisement));
-  g_autoptr (RefView) view = view_of (repo, error);
-  if (view == NULL)
+  g_autoptr (RefSnapshot) snapshot = ref_store_snapshot (repo->refs, error);
+  if (snapshot == NULL)
     return NULL;
-  gboolean head = upload && view_head (repo, view, &entry);
+  gboolean head = upload && shown_head (repo, snapshot, &entry);
   g_autofree char *all_caps = upload ? upload_caps (storage, head ? entry.name : NULL) : g_strdup (storage->receive_caps);
   const char *caps = all_caps;
-  gsize n = ref_snapshot_count (view->snapshot);
+  gsize n = ref_snapshot_count (snapshot);
   GString *out = g_string_sized_new (512 + n * 80);
-  if (version >= 1)
+  if (version == 1)
     pkt_printf (out, "version 1\n");
   if (head)
     append_ref (out, &entry.oid, "HEAD", "", g_steal_pointer (&caps));
   for (gsize i = 0; i < n; i++)
     {
-      if (!view_shows (repo, view, i, &entry))
+      if (!is_shown (repo, snapshot, i, &entry))
         continue;
       append_ref (out, &entry.oid, entry.name, "", g_steal_pointer (&caps));
       if (upload && entry.peeled.len != 0)
@@ -452,13 +349,13 @@ ls_refs_line (GString *out, const LsRefs *ask, const char *name, const RefEntry 
 }
 
 static void
-ls_refs_range (Repo *repo, const RefView *view, const LsRefs *ask, const char *prefix, GString *out)
+ls_refs_range (Repo *repo, const RefSnapshot *snapshot, const LsRefs *ask, const char *prefix, GString *out)
 {
-  gsize n = ref_snapshot_count (view->snapshot);
-  for (gsize i = ref_snapshot_seek (view->snapshot, prefix); i < n; i++)
+  gsize n = ref_snapshot_count (snapshot);
+  for (gsize i = ref_snapshot_seek (snapshot, prefix); i < n; i++)
     {
       RefEntry entry;
-      gboolean shown = view_shows (repo, view, i, &entry);
+      gboolean shown = is_shown (repo, snapshot, i, &entry);
       if (!g_str_has_prefix (entry.name, prefix))
         break;
       if (shown)
@@ -470,23 +367,23 @@ static GBytes *
 ls_refs_answer (Repo *repo, LsRefs *ask, GError **error)
 {
   RefEntry entry;
-  g_autoptr (RefView) view = view_of (repo, error);
-  if (view == NULL)
+  g_autoptr (RefSnapshot) snapshot = ref_store_snapshot (repo->refs, error);
+  if (snapshot == NULL)
     return NULL;
   GString *out = g_string_new (NULL);
-  const char *target = ref_snapshot_head (view->snapshot);
+  const char *target = ref_snapshot_head (snapshot);
   tidy_prefixes (ask->prefixes);
   if (any_prefix (ask->prefixes, "HEAD"))
     {
-      if (view_head (repo, view, &entry))
+      if (shown_head (repo, snapshot, &entry))
         ls_refs_line (out, ask, "HEAD", &entry, target);
       else if (*target != '\0' && ask->unborn && ask->symrefs && !ref_name_hidden (repo->refs, target))
         ls_refs_line (out, ask, "HEAD", NULL, target);
     }
   for (guint i = 0; i < ask->prefixes->len; i++)
-    ls_refs_range (repo, view, ask, ask->prefixes->pdata[i], out);
+    ls_refs_range (repo, snapshot, ask, ask->prefixes->pdata[i], out);
   if (ask->prefixes->len == 0)
-    ls_refs_range (repo, view, ask, "", out);
+    ls_refs_range (repo, snapshot, ask, "", out);
   pkt_flush (out);
   return g_string_free_to_bytes (out);
 }

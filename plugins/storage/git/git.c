@@ -84,8 +84,6 @@ static void
 repo_free (Repo *repo)
 {
   objects_drop_handles (repo);
-  if (repo->view != NULL)
-    ref_view_unref (repo->view);
   if (repo->refs != NULL)
     ref_store_free (repo->refs);
   g_ptr_array_unref (repo->handles);

@@ -117,7 +117,6 @@ struct Repo
   GsMutex lock;         /* what follows */
   GPtrArray *handles;   /* idle ObjectHandle (objects.c) */
   GHashTable *quarantines; /* names of those of this process */
-  struct RefView *view; /* advertise.c: the last one made */
 };
 
 /* ----------------------------------------------------------------------------------------- git.c */
@@ -236,7 +235,6 @@ gboolean advertise_probe (Storage *storage, GError **error);
 GBytes *advertise_refs (Repo *repo, guint32 service, int version, GError **error);
 /** Answers one ls-refs request (the packets after "command=ls-refs", arguments and flush). An "ERR" answer is an answer. */
 GBytes *advertise_ls_refs (Repo *repo, const char *request, gsize len, GError **error);
-void ref_view_unref (struct RefView *view);
 
 /* ------------------------------------------------------------------------------------- objects.c */
 
@@ -245,8 +243,6 @@ gboolean objects_peel (gpointer user, const GsOid *oid, GsOid *ret_peeled, gbool
 /** A PeelIn that also sees the quarantine's objects; until objects_peel_done, on this thread. */
 gboolean objects_peel_in_quarantine (Repo *repo, const char *quarantine, PeelIn *ret_in, GError **error);
 void objects_peel_done (PeelIn *in);
-/** Present in the repository itself? Sets @ret_present[i] for each of @n ids. */
-gboolean objects_present (Repo *repo, const GsOid *oids, gsize n, gboolean *ret_present, GError **error);
 void objects_drop_handles (Repo *repo);
 gboolean objects_library_start (Storage *storage, GError **error);
 void objects_library_stop (Storage *storage);

@@ -369,32 +369,3 @@ objects_peel_done (PeelIn *in)
 {
   handle_free (in->handle);
 }
-
-gboolean
-objects_present (Repo *repo, const GsOid *oids, gsize n, gboolean *ret_present, GError **error)
-{
-  gboolean refreshed = FALSE;
-  ObjectHandle *handle = n > 0 ? odb_borrow (repo, error) : NULL;
-  if (n > 0 && handle == NULL)
-    return FALSE;
-  for (gsize i = 0; i < n; i++)
-    {
-      git_oid id;
-      ret_present[i] = FALSE;
-      if (!to_git2 (repo, &oids[i], &id, NULL))
-        continue;
-      ret_present[i] = git_odb_exists_ext (handle->odb, &id, GIT_ODB_LOOKUP_NO_REFRESH) == 1;
-      if (!ret_present[i] && !refreshed)
-        {
-          /* One look at the pack folder serves all of them. */
-          refreshed = TRUE;
-          git_odb_refresh (handle->odb);
-          ret_present[i] = git_odb_exists_ext (handle->odb, &id, GIT_ODB_LOOKUP_NO_REFRESH) == 1;
-        }
-      if (!ret_present[i])
-        ret_present[i] = is_loose (repo, &oids[i]);
-    }
-  if (handle != NULL)
-    odb_return (repo, handle);
-  return TRUE;
-}

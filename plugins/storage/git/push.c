@@ -34,7 +34,7 @@ typedef struct
 {
   TapState state;
   GString *partial; /* a packet that has not wholly arrived */
-  guint commands;   /* those below refs/ */
+  guint commands;
   gboolean first_seen;
   gboolean push_options;
   gboolean certificate;
@@ -78,7 +78,7 @@ tap_command (Tap *tap, const char *line, gsize len)
       tap->first_seen = TRUE;
     }
   /* "<40 hex> <40 hex> <name>" */
-  if (text_len > 82 + 5 && line[40] == ' ' && line[81] == ' ' && memcmp (line + 82, "refs/", 5) == 0)
+  if (text_len > 82 && line[40] == ' ' && line[81] == ' ')
     tap->commands++;
 }
 
@@ -367,14 +367,16 @@ apply_policy (Txn *txn, GsCall *call, GError **error)
   return TRUE;
 }
 
-/* git drops commands whose objects are not all there. What came with them is then not whole either. */
+/*
+ * git drops commands that it finds wrong itself and hands over the others, in an atomic push too. (What came in the
+ * pack is whole in any case: index-pack --strict looks for everything that the new objects name.)
+ */
 static void
 refuse_if_dropped (Txn *txn)
 {
   PushSession *push = txn->push;
-  const char *reason = push->tap.certificate ? "push certificates are not supported"
-                                             : "another ref of this push was refused for its objects";
-  if (push->tap.commands == push->updates->len && !push->tap.certificate)
+  const char *reason = push->tap.certificate ? "push certificates are not supported" : "atomic push failure";
+  if (!push->tap.certificate && (!push->atomic || push->tap.commands == push->updates->len))
     return;
   for (guint i = 0; i < push->updates->len; i++)
     refuse (&txn->verdicts[i], GS_ERROR_FAILED_PRECONDITION, reason);
@@ -537,6 +539,9 @@ ended_early (Txn *txn, GsCall *call, GError **error)
   log_child (txn, status);
   if (!gs_call_check (call, "receive a push", error))
     return FALSE;
+  /* A client that finds nothing to do after the advertisement just goes. */
+  if (txn->push->tap.state == TAP_COMMANDS && !txn->push->tap.first_seen && txn->push->tap.partial->len == 0)
+    told = TRUE;
   if (!told)
     return gs_fail (error, WIFSIGNALED (status) ? (GsErrorCode) failed->code : GS_ERROR_INVALID_ARGUMENT,
                     "push to repository %" G_GUINT64_FORMAT ": %s", txn->repo->id, failed->message);

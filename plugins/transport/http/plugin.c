@@ -42,13 +42,13 @@ static const GsOption options[] = {
     .type = GS_OPTION_DURATION,
     .fallback = "60s",
     .min = G_USEC_PER_SEC,
-    .max = 24 * 3600 * (gint64)G_USEC_PER_SEC,
+    .max = 24 * 3600 * (gint64) G_USEC_PER_SEC,
     .help
     = "A connection on which nothing moves for so long is closed; twice that is the limit for a request's header." },
   { .key = "request_timeout",
     .type = GS_OPTION_DURATION,
     .fallback = "0s",
-    .max = 7 * 24 * 3600 * (gint64)G_USEC_PER_SEC,
+    .max = 7 * 24 * 3600 * (gint64) G_USEC_PER_SEC,
     .help = "Longest time that one request may take, 0 = the limit of the method that it calls." },
   { .key = "max_body",
     .type = GS_OPTION_SIZE,
@@ -96,7 +96,7 @@ static gboolean
 realm_valid (const char *realm)
 {
   for (const char *c = realm; *c != '\0'; c++)
-    if ((guint8)*c < 0x20 || *c == 0x7f || *c == '"' || *c == '\\')
+    if ((guint8) *c < 0x20 || *c == 0x7f || *c == '"' || *c == '\\')
       return FALSE;
   return TRUE;
 }
@@ -128,19 +128,19 @@ create (const GsHost *host, const GsConfig *config, GError **error)
   gs_cond_init (&server->empty);
   server->requests = g_hash_table_new (g_int64_hash, g_int64_equal);
   server->connections = g_hash_table_new (g_int64_hash, g_int64_equal);
-  server->listeners = g_ptr_array_new_with_free_func ((GDestroyNotify)http_listener_free);
-  o->listen = g_strdupv ((char **)urls);
+  server->listeners = g_ptr_array_new_with_free_func ((GDestroyNotify) http_listener_free);
+  o->listen = g_strdupv ((char **) urls);
   o->tls_certificate = g_strdup (config->string (config, "tls_certificate"));
   o->tls_key = g_strdup (config->string (config, "tls_key"));
   o->tls_client_ca = g_strdup (config->string (config, "tls_client_ca"));
-  o->threads = (guint)config->integer (config, "threads");
-  o->max_connections = (guint)config->integer (config, "max_connections");
-  o->max_header = (gsize)config->integer (config, "max_header");
+  o->threads = (guint) config->integer (config, "threads");
+  o->max_connections = (guint) config->integer (config, "max_connections");
+  o->max_header = (gsize) config->integer (config, "max_header");
   o->idle_timeout_us = config->integer (config, "idle_timeout");
   o->request_timeout_us = config->integer (config, "request_timeout");
-  o->max_body = (guint64)config->integer (config, "max_body");
-  o->max_inflate = (guint64)config->integer (config, "max_inflate");
-  o->json_body_max = (gsize)config->integer (config, "json_body_max");
+  o->max_body = (guint64) config->integer (config, "max_body");
+  o->max_inflate = (guint64) config->integer (config, "max_inflate");
+  o->json_body_max = (gsize) config->integer (config, "json_body_max");
   o->realm = g_strdup (realm);
   o->metrics_off = g_strcmp0 (access, "none") == 0;
   o->metrics_loopback = g_strcmp0 (access, "loopback") == 0;
@@ -169,7 +169,7 @@ static void
 wake_all (HttpServer *server)
 {
   const GsHost *host = server->host;
-  g_autoptr (GPtrArray) all = g_ptr_array_new_with_free_func ((GDestroyNotify)http_request_unref);
+  g_autoptr (GPtrArray) all = g_ptr_array_new_with_free_func ((GDestroyNotify) http_request_unref);
   GHashTableIter iter;
   gpointer value;
   gs_mutex_lock (&server->lock);
@@ -248,7 +248,7 @@ endpoints (gpointer self)
   HttpServer *server = self;
   char **urls = g_new0 (char *, server->listeners->len + 1);
   for (guint i = 0; i < server->listeners->len; i++)
-    urls[i] = g_strdup (((HttpListener *)g_ptr_array_index (server->listeners, i))->url);
+    urls[i] = g_strdup (((HttpListener *) g_ptr_array_index (server->listeners, i))->url);
   return urls;
 }
 

@@ -16,7 +16,7 @@
 #define TICK_US (G_USEC_PER_SEC / 4)
 #define LINGER_SLOTS 64
 #define LINGER_US (2 * G_USEC_PER_SEC)
-#define LINGER_BYTES ((gsize)16 * 1024 * 1024)
+#define LINGER_BYTES ((gsize) 16 * 1024 * 1024)
 #define LINGER_TLS_US (200 * 1000)
 
 typedef struct
@@ -158,7 +158,7 @@ http_pump_linger (HttpPump *pump, int fd, gboolean tls)
   gs_mutex_lock (&pump->lock);
   for (guint i = 0; i < LINGER_SLOTS && copy >= 0; i++)
     {
-      struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP, .data.u64 = TAG ((guint64)i + 1, 0) };
+      struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP, .data.u64 = TAG ((guint64) i + 1, 0) };
       if (pump->lingers[i].fd >= 0 || epoll_ctl (pump->epoll, EPOLL_CTL_ADD, copy, &event) != 0)
         continue;
       /* The library ends a plain connection's sending side itself, a TLS one's only by its own last record. */
@@ -192,8 +192,8 @@ linger_event (HttpPump *pump, guint slot)
     {
       /* MSG_TRUNC: the kernel throws the bytes away without copying them. */
       ssize_t n = recv (linger->fd, NULL, chunk, MSG_DONTWAIT | MSG_TRUNC);
-      if (n > 0 && (gsize)n < linger->budget)
-        linger->budget -= (gsize)n;
+      if (n > 0 && (gsize) n < linger->budget)
+        linger->budget -= (gsize) n;
       else if (n >= 0 || (errno != EAGAIN && errno != EINTR))
         linger_end_locked (pump, linger);
     }
@@ -226,7 +226,7 @@ static void
 expire_requests (HttpServer *server, gint64 now)
 {
   const GsHost *host = server->host;
-  g_autoptr (GPtrArray) all = g_ptr_array_new_with_free_func ((GDestroyNotify)http_request_unref);
+  g_autoptr (GPtrArray) all = g_ptr_array_new_with_free_func ((GDestroyNotify) http_request_unref);
   GHashTableIter iter;
   gpointer value;
   gs_mutex_lock (&server->lock);
@@ -311,7 +311,7 @@ run (void *user)
           next_tick = now + TICK_US;
         }
       wait = MIN (next_tick - now, lingering ? LINGER_TLS_US / 2 : TICK_US);
-      n = epoll_wait (pump->epoll, events, G_N_ELEMENTS (events), (int)(wait / 1000) + 1);
+      n = epoll_wait (pump->epoll, events, G_N_ELEMENTS (events), (int) (wait / 1000) + 1);
       for (int i = 0; i < n; i++)
         {
           guint64 id = events[i].data.u64 >> 2;
@@ -322,7 +322,7 @@ run (void *user)
           else if (watch != 0)
             pipe_event (pump, id, watch);
           else if (id != 0)
-            linger_event (pump, (guint)id - 1);
+            linger_event (pump, (guint) id - 1);
           else
             eventfd_read (pump->wakeup, &drained);
         }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What an operation costs the server, beside nginx + git http-backend: bench/http.py [--refs N] [--rounds N]
+"""What an operation costs the server, beside nginx + git http-backend: bench/http-cost.py [--refs N] [--rounds N]
 
 Both servers hold the same repositories on loopback; what counts is the CPU time (user + system) of all processes
 of a server per operation, because a stock git client takes longer than a good server and hides it in wall time.
@@ -14,6 +14,7 @@ import argparse
 import http.client
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -76,10 +77,10 @@ http { access_log off; client_max_body_size 0; keepalive_requests 1000000;
       fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding; } } }
 """ % {"f": folder, "port": self.port, "socket": socket, "root": self.root})
         self.wrap = subprocess.Popen(["fcgiwrap", "-c", "2", "-s", "unix:" + socket], stdin=subprocess.DEVNULL,
-                                     env=dict(os.environ, GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="safe.directory",
+                                     start_new_session=True, env=dict(os.environ, GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="safe.directory",
                                               GIT_CONFIG_VALUE_0="*"))
         self.nginx = subprocess.Popen(["nginx", "-c", config, "-p", folder], stdin=subprocess.DEVNULL,
-                                      stderr=subprocess.DEVNULL)
+                                      start_new_session=True, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while True:
             try:
@@ -109,7 +110,7 @@ http { access_log off; client_max_body_size 0; keepalive_requests 1000000;
 
     def stop(self):
         for process in (self.nginx, self.wrap):
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)  # their workers too
             process.wait()
 
 
