@@ -257,7 +257,7 @@ index_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
 {
   Repo *repo = txn->repo;
   const char *const argv[] = { "index-pack", "--stdin", "--fix-thin", "--strict", NULL };
-  g_autofree char *quarantine = NULL;
+  g_autofree char *quarantine = NULL, *said = NULL;
   int status;
   if (!quarantine_make (repo, &txn->txid, &txn->quarantine, error))
     return FALSE;
@@ -270,15 +270,11 @@ index_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
                            .input = -1,
                            .output = -1,
                            .extra = -1 };
-  GError *failed = NULL;
-  if (!child_run (repo->storage, &spec, call, pack, 0, NULL, &status, &failed))
-    {
-      g_propagate_error (error, failed);
-      return FALSE;
-    }
+  if (!child_run (repo->storage, &spec, call, pack, 0, NULL, &status, &said, error))
+    return FALSE;
   return status == 0
-         || gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the pack for repository %" G_GUINT64_FORMAT " was refused by git index-pack",
-                     repo->id);
+         || gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "git index-pack refused the pack for repository %" G_GUINT64_FORMAT ": %s",
+                     repo->id, said);
 }
 
 gboolean

@@ -545,7 +545,7 @@ memory_fd (const void *bytes, gsize len, GError **error)
 
 gboolean
 child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input, gsize max, GBytes **ret_output,
-           int *ret_status, GError **error)
+           int *ret_status, char **ret_said, GError **error)
 {
   ChildSpec with = *spec;
   int output = -1;
@@ -569,11 +569,8 @@ child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input,
       else
         *ret_output = g_bytes_new_take (g_steal_pointer (&data), len);
     }
-  if (ok && *ret_status != 0)
-    {
-      const GsField fields[] = { GS_TEXT ("command", child.name), GS_TEXT ("said", child.err->str) };
-      storage->host->log (storage->host, GS_LOG_DEBUG, "storage.child.failed", fields, G_N_ELEMENTS (fields));
-    }
+  if (ok && ret_said != NULL)
+    *ret_said = g_strchomp (g_utf8_make_valid (child.err->str, (gssize) child.err->len));
   child_clear (&child);
   if (output >= 0)
     close (output);

@@ -59,6 +59,7 @@ struct PushSession
   gboolean complete;  /* all commands are here */
   gboolean atomic;
   GPtrArray *names;   /* char*, in the order of the commands */
+  guint64 names_bytes;
   GArray *updates;    /* GsRefUpdate; names borrowed from @names */
 };
 
@@ -209,8 +210,10 @@ add_command (PushSession *push, const char *line, gsize len, GError **error)
   gsize new_len = second != NULL ? (gsize) (second - first - 1) : 0;
   if (second == NULL || !gs_oid_parse (line, old_len, &update.old_oid) || !gs_oid_parse (first + 1, new_len, &update.new_oid))
     return gs_fail (error, GS_ERROR_INTERNAL, "git receive-pack handed over a command that cannot be read");
-  if (push->names->len >= GIT_PUSH_COMMANDS_MAX)
-    return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "a push may have at most %u commands", GIT_PUSH_COMMANDS_MAX);
+  push->names_bytes += len;
+  if (push->names->len >= GIT_PUSH_COMMANDS_MAX || push->names_bytes > GIT_PUSH_COMMANDS_BYTES)
+    return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "a push may have at most %u commands with %u bytes together",
+                    GIT_PUSH_COMMANDS_MAX, GIT_PUSH_COMMANDS_BYTES);
   char *name = g_strndup (second + 1, len - (gsize) (second + 1 - line));
   g_ptr_array_add (push->names, name);
   update.name = name;
@@ -339,7 +342,7 @@ is_fast_forward (Txn *txn, GsCall *call, const GsRefUpdate *update, gboolean *re
   int status;
   gs_oid_hex (&update->old_oid, old_hex);
   gs_oid_hex (&update->new_oid, new_hex);
-  if (!child_run (txn->repo->storage, &spec, call, NULL, 0, NULL, &status, error))
+  if (!child_run (txn->repo->storage, &spec, call, NULL, 0, NULL, &status, NULL, error))
     return FALSE;
   *ret_is = status == 0;
   return TRUE;
