@@ -100,9 +100,9 @@ advertise_probe (Storage *storage, GError **error)
 {
   g_autofree char *dir = g_strconcat (storage->root, "/" GIT_ROOT_TMP "/probe-XXXXXX", NULL);
   if (g_mkdtemp_full (dir, 0700) == NULL)
-    return disk_fail (error, errno, "make folder", dir);
+    return fsu_fail (error, errno, "make folder %s", dir);
   gboolean known = probe_in (storage, dir, error);
-  disk_remove (dir, NULL);
+  fsu_remove_tree (AT_FDCWD, dir, NULL);
   return known;
 }
 

@@ -30,7 +30,7 @@ quarantine_make (Repo *repo, const GsTxId *txid, char **ret_name, GError **error
     {
       if (errno == EEXIST)
         return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "write %s to replica %s is staged already", name, repo->path);
-      return disk_fail (error, errno, "make the quarantine", dir);
+      return fsu_fail (error, errno, "make the quarantine %s", dir);
     }
   gs_mutex_lock (&repo->lock);
   g_hash_table_add (repo->quarantines, g_strdup (name));
@@ -49,7 +49,7 @@ quarantine_drop (Repo *repo, const char *name)
 {
   g_autofree char *dir = g_strconcat (repo->dir, "/" GIT_QUARANTINES "/", name, NULL);
   g_autoptr (GError) failed = NULL;
-  if (!disk_remove (dir, &failed))
+  if (!fsu_remove_tree (AT_FDCWD, dir, &failed))
     {
       const GsField fields[] = { GS_TEXT ("replica", repo->path), GS_TEXT ("error", failed->message) };
       repo->storage->host->log (repo->storage->host, GS_LOG_WARNING, "storage.quarantine.left", fields, G_N_ELEMENTS (fields));
@@ -122,7 +122,7 @@ quarantine_publish (Repo *repo, const char *name, GError **error)
         if (disk_exists (to))
           unlink (from);
         else if (rename (from, to) != 0 && errno != ENOENT)
-          return disk_fail (error, errno, "move into the repository", from);
+          return fsu_fail (error, errno, "move into the repository %s", from);
       }
   return !moved || !repo->storage->sync || disk_sync (to_dir, FALSE, error);
 }

@@ -195,7 +195,7 @@ send_hook (PushSession *push, GsCall *call, const GString *text, GError **error)
             return FALSE;
         }
       else if (wrote < 0 && errno != EINTR)
-        return disk_fail (error, errno, "answer", "git receive-pack");
+        return fsu_fail (error, errno, "answer %s", "git receive-pack");
     }
   return TRUE;
 }
@@ -421,7 +421,7 @@ start_receive_pack (Txn *txn, const GsPush *request, int output, GError **error)
   int input[2] = { -1, -1 }, hook[2] = { -1, -1 };
   gboolean started = FALSE;
   if (pipe2 (input, O_CLOEXEC) != 0 || socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, hook) != 0)
-    disk_fail (error, errno, "make pipes for", "git receive-pack");
+    fsu_fail (error, errno, "make pipes for %s", "git receive-pack");
   else
     {
       const ChildSpec spec = { .role = CHILD_RECEIVE,
