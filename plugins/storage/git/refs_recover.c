@@ -200,9 +200,9 @@ sweep_journal (RefStore *store, GHashTable *owned, GError **error)
   return TRUE;
 }
 
-/** Removes stale files of the directory @path; its directories go to @todo when it is below refs/. */
+/** Removes stale files of the directory @path; its directories go to @dirs_left when it is below refs/. */
 static gboolean
-sweep_dir (RefStore *store, const char *path, GHashTable *owned, GPtrArray *todo, GError **error)
+sweep_dir (RefStore *store, const char *path, GHashTable *owned, GPtrArray *dirs_left, GError **error)
 {
   gboolean in_refs = strcmp (path, "refs") == 0 || g_str_has_prefix (path, "refs/");
   struct dirent *entry;
@@ -222,7 +222,7 @@ sweep_dir (RefStore *store, const char *path, GHashTable *owned, GPtrArray *todo
       if (S_ISDIR (st.st_mode))
         {
           if (in_refs)
-            g_ptr_array_add (todo, g_steal_pointer (&full));
+            g_ptr_array_add (dirs_left, g_steal_pointer (&full));
           continue;
         }
       stale = g_str_has_prefix (name, FSU_TEMPORARY_PREFIX);
@@ -251,7 +251,7 @@ gboolean
 ref_store_sweep (RefStore *store, GError **error)
 {
   g_autoptr (GHashTable) owned = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
-  g_autoptr (GPtrArray) todo = g_ptr_array_new_with_free_func (g_free);
+  g_autoptr (GPtrArray) dirs_left = g_ptr_array_new_with_free_func (g_free);
   gboolean busy;
   gs_mutex_lock (&store->lock);
   busy = g_hash_table_size (store->live) > 0;
@@ -260,12 +260,12 @@ ref_store_sweep (RefStore *store, GError **error)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "sweeping %s: transactions are under way", store->dir);
   if (!sweep_journal (store, owned, error))
     return FALSE;
-  g_ptr_array_add (todo, g_strdup ("."));
-  g_ptr_array_add (todo, g_strdup ("gitstead"));
-  g_ptr_array_add (todo, g_strdup (REF_JOURNAL_DIR));
-  g_ptr_array_add (todo, g_strdup ("refs"));
-  for (guint i = 0; i < todo->len; i++)
-    if (!sweep_dir (store, todo->pdata[i], owned, todo, error))
+  g_ptr_array_add (dirs_left, g_strdup ("."));
+  g_ptr_array_add (dirs_left, g_strdup ("gitstead"));
+  g_ptr_array_add (dirs_left, g_strdup (REF_JOURNAL_DIR));
+  g_ptr_array_add (dirs_left, g_strdup ("refs"));
+  for (guint i = 0; i < dirs_left->len; i++)
+    if (!sweep_dir (store, dirs_left->pdata[i], owned, dirs_left, error))
       return FALSE;
   return TRUE;
 }

@@ -229,7 +229,7 @@ static void G_GNUC_PRINTF (2, 0) note_message (void *user, const char *format, v
   text = g_strdup_vprintf (format, args);
   {
     const GsField field = GS_TEXT ("text", g_strchomp (text));
-    host->log (host, GS_LOG_DEBUG, "http.library", &field, 1);
+    host->log (host, GS_LOG_DEBUG, "http.daemon", &field, 1);
   }
 }
 
