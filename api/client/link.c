@@ -229,8 +229,9 @@ greet (GsLink *link, gint64 until_us, GError **error)
   return TRUE;
 }
 
-static gboolean
-dial (GsLink *link, gint64 until_us, GError **error)
+/* Not inlined: tests/tsan.supp names it. */
+static G_NO_INLINE gboolean
+dial_server (GsLink *link, gint64 until_us, GError **error)
 {
   const GsAddress *address = link->address;
   gboolean bracket = address->host != NULL && strchr (address->host, ':') != NULL;
@@ -519,7 +520,7 @@ gs_link_open (const GsAddress *address, gint64 until_us, GError **error)
   if (nng_aio_alloc (&link->wait_aio, NULL, NULL) != 0 || nng_aio_alloc (&link->rx_aio, on_received, link) != 0
       || nng_aio_alloc (&link->tx_aio, on_sent, link) != 0)
     gs_fail (error, GS_ERROR_UNAVAILABLE, "connect to %s: out of memory", address->url);
-  else if (dial (link, until_us, error)
+  else if (dial_server (link, until_us, error)
            && (address->scheme != GS_LINK_TLS || handshake (link, until_us, error)) && greet (link, until_us, error))
     {
       nng_aio_set_timeout (link->rx_aio, NNG_DURATION_INFINITE);
