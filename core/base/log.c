@@ -357,7 +357,7 @@ gsi_log_write (GsiLog *log, GsLogLevel level, const char *instance, const char *
 
   if (!gsi_log_enabled (log, level, event))
     return;
-  if (level == GS_LOG_DEBUG)
+  if (level == GS_LOG_DEBUG || level == GS_LOG_INFO)
     emit (log, level, instance, event, fields, n_fields);
   else
     {

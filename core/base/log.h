@@ -7,7 +7,8 @@
  * return a GError do not log it.
  *
  * Repeats: of each (event, instance) at most `repeats` records are written per second; the rest are counted
- * and reported as "log.repeated". Errors count like everything else. DEBUG is not limited.
+ * and reported as "log.repeated". Warnings and errors alone are limited: a fault that goes round in circles must not
+ * fill the disk, but the record of who did what (INFO) stays whole.
  */
 #ifndef GSI_BASE_LOG_H
 #define GSI_BASE_LOG_H

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gitstead/thread.h>
+#include <gitstead/v1/server.pb-c.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -15,6 +16,8 @@
 
 #define TOKEN_MAX 4096
 #define CHUNK 65536
+#define ASK_FROM ((gsize) 60 * 1024) /* no server's limit is below 64 KiB */
+#define HEADER_ROOM 1024u            /* prefix and header travel with the request */
 
 static struct
 {
@@ -155,13 +158,34 @@ begin_call (const GsiMethod *method)
     state.last.timeout_us = method->timeout_us;
 }
 
+/* A server hangs up on a request beyond its limit: asking first gives a better answer than "the connection broke". */
+static gboolean
+check_size (GsClient *client, const char *name, const ProtobufCMessage *request, GError **error)
+{
+  gsize size = protobuf_c_message_get_packed_size (request);
+  Gitstead__V1__HelloRequest hello = GITSTEAD__V1__HELLO_REQUEST__INIT;
+  ProtobufCMessage *reply = NULL;
+  const Gitstead__V1__HelloReply *limits;
+  if (size < ASK_FROM)
+    return TRUE;
+  begin_call (NULL);
+  if (!gs_client_call (client, "Server/Hello", &hello.base, &state.last, gsi_cli_arena (), &reply, error))
+    return FALSE;
+  limits = (const Gitstead__V1__HelloReply *) reply;
+  if (size <= limits->max_message_bytes - MIN (limits->max_message_bytes, HEADER_ROOM))
+    return TRUE;
+  return gs_fail (error, GS_ERROR_OUT_OF_RANGE,
+                  "the request for %s has %" G_GSIZE_FORMAT " bytes, and the server takes at most %u: split it", name, size,
+                  limits->max_message_bytes);
+}
+
 const ProtobufCMessage *
 gsi_cli_call (const char *name, const ProtobufCMessage *request, GError **error)
 {
   const GsiMethods *methods = gsi_cli_methods (error);
   GsClient *client = methods != NULL ? get_client (error) : NULL;
   ProtobufCMessage *reply = NULL;
-  if (client == NULL)
+  if (client == NULL || !check_size (client, name, request, error))
     return NULL;
   begin_call (gsi_methods_by_name (methods, name));
   if (!gs_client_call (client, name, request, &state.last, gsi_cli_arena (), &reply, error))

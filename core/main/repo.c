@@ -181,17 +181,24 @@ print_info (const Gitstead__V1__RepositoryInfo *info)
   g_autofree char *created = gsi_cli_time (info->created_us);
   g_autofree char *changed = gsi_cli_time (info->changed_us);
   const char *storage = info->repository != NULL ? info->repository->virtual_storage : "";
-  gsi_cli_print_pairs ((const char *[]) { "path", path_of (info), "id", id, "virtual storage",
-                                          storage[0] != '\0' ? storage : NULL, "object format", info->object_format,
-                                          "generation", generation, "refs digest", digest, "created", created,
-                                          "last write", changed, "replica path", info->replica_path, NULL });
+  g_autoptr (GPtrArray) pairs = g_ptr_array_new ();
+  g_autoptr (GPtrArray) texts = g_ptr_array_new_with_free_func (g_free);
+  const char *const fixed[] = { "path", path_of (info), "id", id, "virtual storage", storage, "object format",
+                                info->object_format, "generation", generation, "refs digest", digest, "created", created,
+                                "last write", changed, "replica path", info->replica_path };
+  for (gsize i = 0; i < G_N_ELEMENTS (fixed); i++)
+    g_ptr_array_add (pairs, (gpointer) fixed[i]);
   for (gsize i = 0; i < info->n_replicas; i++)
     {
       const Gitstead__V1__Replica *replica = info->replicas[i];
-      g_autofree char *text = g_strdup_printf ("%s, generation %" G_GUINT64_FORMAT ", %s", replica->storage,
-                                               replica->generation, replica->current ? "current" : "behind");
-      gsi_cli_print_pairs ((const char *[]) { "replica", text, NULL });
+      char *text = g_strdup_printf ("%s, generation %" G_GUINT64_FORMAT ", %s", replica->storage, replica->generation,
+                                    replica->current ? "current" : "behind");
+      g_ptr_array_add (texts, text);
+      g_ptr_array_add (pairs, (gpointer) "replica");
+      g_ptr_array_add (pairs, text);
     }
+  g_ptr_array_add (pairs, NULL);
+  gsi_cli_print_pairs ((const char *const *) pairs->pdata);
 }
 
 static int

@@ -2,6 +2,7 @@
 /* Calls of the Git service on one replica: git's own wire. */
 #include "gitstead/v1/git.pb-c.h"
 #include "node/names.h"
+#include "rpc/rpc.h"
 
 /* Longest Git-Protocol value that is passed on; git's own are a few dozen bytes. */
 #define PROTOCOL_MAX 256
@@ -71,6 +72,9 @@ gsi_node_git_advertise (const GsiReplica *replica, GsiCall *call, GError **error
     service = GS_SERVICE_RECEIVE_PACK;
   else
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "service: must be GIT_UPLOAD_PACK or GIT_RECEIVE_PACK");
+  /* Whoever asks what to push to is about to push: refused here, a client can still ask its user for a token. */
+  if (service == GS_SERVICE_RECEIVE_PACK && !gsi_call_authorize (call, GS_SCOPE_WRITE, call->path, error))
+    return FALSE;
   if (!check_protocol (request->protocol, error))
     return FALSE;
   if (replica->storage->ops->advertise == NULL)

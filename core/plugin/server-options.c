@@ -28,7 +28,7 @@ const GsOption gsi_server_options[] = {
     .help = "File to append the log to; it is opened again on SIGHUP. Unset: standard error." },
   { .key = "log_repeats", .type = GS_OPTION_INT, .fallback = "100", .min = 0, .max = 1000000,
     .flags = GS_OPTION_RELOADABLE,
-    .help = "Records of one event and instance that are written per second; the rest are counted. 0: no limit." },
+    .help = "Warnings and errors of one event and instance that are written per second; the rest are counted. 0: no limit." },
   { .key = "shutdown_grace", .type = GS_OPTION_DURATION, .fallback = "30s", .max = 24 * HOUR,
     .help = "How long calls under way may go on after SIGTERM before they are cancelled." },
   { .key = "max_in_flight", .type = GS_OPTION_INT, .fallback = "1000", .min = 1, .max = 1000000,

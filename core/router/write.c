@@ -490,6 +490,10 @@ gsi_router_write (gpointer user, GsiCall *call, GError **error)
         write_answer (&write);
       else if (write.nothing)
         write.binding->reply (call, NULL);
+      /* The same call was decided meanwhile, by another router that it was sent to again: its answer is ours. */
+      else if (gs_error_code (write.why) == GS_ERROR_ALREADY_EXISTS && !call->method->bytes_in
+               && answer_repeat (router, write.row, write.binding, call, &repeated, NULL) && repeated)
+        ok = TRUE;
       else
         {
           g_propagate_error (error, g_steal_pointer (&write.why));

@@ -8,7 +8,7 @@
 static GsCredentials
 bearer (const char *secret)
 {
-  return (GsCredentials) { .size = sizeof (GsCredentials), .kind = GS_CREDENTIALS_BEARER, .secret = secret };
+  return (GsCredentials){ .size = sizeof (GsCredentials), .kind = GS_CREDENTIALS_BEARER, .secret = secret };
 }
 
 static gboolean
@@ -68,7 +68,8 @@ static int
 anonymous_scope (Conformance *c)
 {
   static const char *const names[] = { "none", "read", "write", "admin" };
-  const char *text = conformance_has_option (c, "anonymous") ? c->target->config->string (c->target->config, "anonymous") : NULL;
+  const char *text
+      = conformance_has_option (c, "anonymous") ? c->target->config->string (c->target->config, "anonymous") : NULL;
   for (int i = 0; text != NULL && i < (int) G_N_ELEMENTS (names); i++)
     if (strcmp (text, names[i]) == 0)
       return i;
@@ -124,9 +125,10 @@ wrong_credentials (Conformance *c)
   kept_out (c, &credentials);
   wrong[last] = '\0';
   kept_out (c, &credentials);
-  credentials = (GsCredentials) { .size = sizeof credentials, .kind = GS_CREDENTIALS_BASIC, .user = secret, .secret = "" };
+  credentials
+      = (GsCredentials){ .size = sizeof credentials, .kind = GS_CREDENTIALS_BASIC, .user = secret, .secret = "" };
   kept_out (c, &credentials);
-  credentials = (GsCredentials) { .size = sizeof credentials, .kind = 4711, .secret = secret };
+  credentials = (GsCredentials){ .size = sizeof credentials, .kind = 4711, .secret = secret };
   kept_out (c, &credentials);
 }
 
@@ -281,7 +283,7 @@ look_for_secret (const GsTokenRow *row, gpointer user)
     if (memcmp (row->verifier + i, list->secret, n) == 0)
       list->leaked = TRUE;
   list->n++;
-  return list_token (&(GsToken) { .id = row->id, .name = row->name, .prefix = row->prefix }, user);
+  return list_token (&(GsToken){ .id = row->id, .name = row->name, .prefix = row->prefix }, user);
 }
 
 static void
@@ -302,7 +304,8 @@ stored_without_secret (Conformance *c)
   CHECK (c, strstr (log, list.secret) == NULL, "no secret in the log", "it is there");
   if (!c->host.need (&c->host, "metadata", &metadata))
     return;
-  CHECK_OK (c, ((const GsMetadataOps *) metadata.ops)->token_list (metadata.self, &call, look_for_secret, &list, &error));
+  CHECK_OK (c,
+            ((const GsMetadataOps *) metadata.ops)->token_list (metadata.self, &call, look_for_secret, &list, &error));
   CHECK (c, list.n > 0 && !list.leaked, "no secret in the metadata store", "it is there");
 }
 
@@ -316,8 +319,9 @@ check_authorize (Conformance *c, GsScope has, const char *prefix, GsScope needs,
   g_autoptr (GError) error = NULL;
   gboolean ok = ops->authorize (c->self, &identity, needs, path, &error);
   if (ok != allowed || (!ok && gs_error_code (error) != GS_ERROR_PERMISSION_DENIED))
-    conformance_fail (c, allowed ? "allowed" : "PERMISSION_DENIED", "scope %d, prefix “%s”: %d on %s gives %s", has, prefix,
-                      needs, path != NULL ? path : "the server", ok ? "OK" : gs_error_name (gs_error_code (error)));
+    conformance_fail (c, allowed ? "allowed" : "PERMISSION_DENIED", "scope %d, prefix “%s”: %d on %s gives %s", has,
+                      prefix, needs, path != NULL ? path : "the server",
+                      ok ? "OK" : gs_error_name (gs_error_code (error)));
 }
 
 static void
@@ -338,15 +342,15 @@ prefixes (Conformance *c)
   {
     const char *prefix, *path;
     gboolean allowed;
-  } rows[] = { { "", "anything.git", TRUE },          { "group", "group/a.git", TRUE },
-               { "group", "group/sub/a.git", TRUE },  { "group", "group.git", TRUE },
-               { "group", "group", TRUE },            { "group", "group2/a.git", FALSE },
-               { "group", "group2.git", FALSE },      { "group", "group.gitx", FALSE },
-               { "group", "grou", FALSE },            { "group", "other/group/a.git", FALSE },
-               { "group", "Group/a.git", FALSE },     { "group/", "group/a.git", TRUE },
-               { "group/", "group.git", FALSE },      { "group/", "group", FALSE },
-               { "a/b.git", "a/b.git", TRUE },        { "a/b.git", "a/b.git2", FALSE },
-               { "a/b", "a/b.git", TRUE },            { "a/b", "a/bc.git", FALSE } };
+  } rows[] = { { "", "anything.git", TRUE },         { "group", "group/a.git", TRUE },
+               { "group", "group/sub/a.git", TRUE }, { "group", "group.git", TRUE },
+               { "group", "group", TRUE },           { "group", "group2/a.git", FALSE },
+               { "group", "group2.git", FALSE },     { "group", "group.gitx", FALSE },
+               { "group", "grou", FALSE },           { "group", "other/group/a.git", FALSE },
+               { "group", "Group/a.git", FALSE },    { "group/", "group/a.git", TRUE },
+               { "group/", "group.git", FALSE },     { "group/", "group", FALSE },
+               { "a/b.git", "a/b.git", TRUE },       { "a/b.git", "a/b.git2", FALSE },
+               { "a/b", "a/b.git", TRUE },           { "a/b", "a/bc.git", FALSE } };
   for (gsize i = 0; i < G_N_ELEMENTS (rows); i++)
     check_authorize (c, GS_SCOPE_READ, rows[i].prefix, GS_SCOPE_READ, rows[i].path, rows[i].allowed);
   check_authorize (c, GS_SCOPE_ADMIN, "group", GS_SCOPE_ADMIN, NULL, FALSE);

@@ -91,7 +91,12 @@ binary_keys (Conformance *c)
 {
   const GsCacheOps *ops = c->ops;
   GsCall call = conformance_call (c, 0);
-  g_autoptr (GBytes) one = g_bytes_new ("k\0\xff" "1", 4), two = g_bytes_new ("k\0\xff" "2", 4);
+  g_autoptr (GBytes) one = g_bytes_new ("k\0\xff"
+                                        "1",
+                                        4),
+                     two = g_bytes_new ("k\0\xff"
+                                        "2",
+                                        4);
   g_autoptr (GBytes) value = make_value ("one", 10), found = NULL;
   CHECK_OK (c, ops->store (c->self, &call, one, value, 0, &error));
   CHECK_OK (c, ops->lookup (c->self, &call, two, &found, &error));
@@ -105,8 +110,8 @@ check_size (Conformance *c, gint64 size)
   const GsCacheOps *ops = c->ops;
   GsCacheStats stats = { .size = sizeof stats };
   ops->stats (c->self, &stats);
-  CHECK (c, stats.bytes <= (guint64) size, "no more bytes than configured", "%" G_GUINT64_FORMAT " of %" G_GINT64_FORMAT,
-         stats.bytes, size);
+  CHECK (c, stats.bytes <= (guint64) size, "no more bytes than configured",
+         "%" G_GUINT64_FORMAT " of %" G_GINT64_FORMAT, stats.bytes, size);
 }
 
 static void
@@ -143,8 +148,8 @@ bounded (Conformance *c)
   CHECK (c, !hit, "an entry larger than the whole cache is not kept", "it was");
   check_size (c, size);
   ops->stats (c->self, &stats);
-  CHECK (c, stats.n_entries == 0 || stats.evictions > 0, "evictions counted", "none, with %" G_GUINT64_FORMAT " entries",
-         stats.n_entries);
+  CHECK (c, stats.n_entries == 0 || stats.evictions > 0, "evictions counted",
+         "none, with %" G_GUINT64_FORMAT " entries", stats.n_entries);
 }
 
 static void
@@ -166,7 +171,8 @@ tiny_entries (Conformance *c)
     const GsCacheOps *ops = c->ops;
     GsCacheStats stats = { .size = sizeof stats };
     ops->stats (c->self, &stats);
-    CHECK (c, stats.n_entries == 0 || stats.bytes / stats.n_entries >= 64, "the cost of keeping an empty entry counted too",
+    CHECK (c, stats.n_entries == 0 || stats.bytes / stats.n_entries >= 64,
+           "the cost of keeping an empty entry counted too",
            "%" G_GUINT64_FORMAT " bytes for %" G_GUINT64_FORMAT " entries", stats.bytes, stats.n_entries);
   }
 }
@@ -235,8 +241,7 @@ statistics (Conformance *c)
   CHECK_OK (c, put (c, "there", 5, 0, &error));
   CHECK_OK (c, get (c, "there", 5, &hit_again, &error));
   ops->stats (c->self, &after);
-  CHECK (c,
-         after.hits - before.hits == (guint64) hit_again && after.misses - before.misses == 2 - (guint64) hit_again,
+  CHECK (c, after.hits - before.hits == (guint64) hit_again && after.misses - before.misses == 2 - (guint64) hit_again,
          "each look-up counted once", "%" G_GUINT64_FORMAT " hits and %" G_GUINT64_FORMAT " misses more",
          after.hits - before.hits, after.misses - before.misses);
 }

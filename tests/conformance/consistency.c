@@ -53,8 +53,7 @@ typedef struct
   char *how;          /* … and how */
 } World;
 
-static void G_GNUC_PRINTF (3, 4)
-broken (World *world, const char *promise, const char *format, ...)
+static void G_GNUC_PRINTF (3, 4) broken (World *world, const char *promise, const char *format, ...)
 {
   va_list args;
   if (world->broken != NULL)
@@ -69,7 +68,7 @@ static void
 coming (World *world, guint32 type, gsize participant)
 {
   if (world->n_coming < EVENTS_MAX)
-    world->coming[world->n_coming++] = (Coming) { type, participant };
+    world->coming[world->n_coming++] = (Coming){ type, participant };
 }
 
 static gboolean
@@ -116,8 +115,8 @@ on_end (World *world, const GsAction *action)
       if (!world->decided)
         broken (world, "K2", "ACKNOWLEDGE before DECIDED");
       if (world->n_voters < world->min_copies)
-        broken (world, "K6", "acknowledged with %" G_GSIZE_FORMAT " durable copies of %" G_GSIZE_FORMAT, world->n_voters,
-                world->min_copies);
+        broken (world, "K6", "acknowledged with %" G_GSIZE_FORMAT " durable copies of %" G_GSIZE_FORMAT,
+                world->n_voters, world->min_copies);
       return;
     }
   world->n_fails++;
@@ -280,12 +279,13 @@ world_init (World *world, Conformance *c, guint32 seed, gboolean smooth)
   world->smooth = smooth;
   world->trace = g_string_new (NULL);
   world->n_parts = smooth ? 1 + seed % PARTS_MAX : (gsize) g_rand_int_range (world->dice, 1, PARTS_MAX + 1);
-  world->min_copies = smooth || chance (world, 0.7) ? 1 : (gsize) g_rand_int_range (world->dice, 1, (gint32) world->n_parts + 2);
+  world->min_copies
+      = smooth || chance (world, 0.7) ? 1 : (gsize) g_rand_int_range (world->dice, 1, (gint32) world->n_parts + 2);
   for (gsize i = 0; i < world->n_parts; i++)
     {
       Part *part = &world->parts[i];
       g_snprintf (part->name, sizeof part->name, "node-%c", (char) ('a' + i));
-      part->view = (GsParticipant) { sizeof part->view, part->name, !chance (world, 0.15), !chance (world, 0.15) };
+      part->view = (GsParticipant){ sizeof part->view, part->name, !chance (world, 0.15), !chance (world, 0.15) };
     }
 }
 
@@ -391,9 +391,12 @@ smooth (Conformance *c)
       world_init (&world, c, seed, TRUE);
       begun = play (&world);
       if (!begun || world.n_acks != 1 || world.broken != NULL)
-        conformance_fail (c, "an acknowledged write when nothing goes wrong", "%s (%" G_GSIZE_FORMAT " participants:%s)",
-                          world.how != NULL ? world.how : begun ? "it failed" : "it did not begin", world.n_parts,
-                          world.trace->str);
+        conformance_fail (c, "an acknowledged write when nothing goes wrong",
+                          "%s (%" G_GSIZE_FORMAT " participants:%s)",
+                          world.how != NULL ? world.how
+                          : begun           ? "it failed"
+                                            : "it did not begin",
+                          world.n_parts, world.trace->str);
       world_clear (&world);
     }
 }

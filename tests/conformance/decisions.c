@@ -325,8 +325,8 @@ read_change (const GsChange *change, gpointer user)
                           change->generation);
       for (gsize i = 0; i < MIN (change->n_updates, request->n_updates); i++)
         if (!same_update (&change->updates[i], &request->updates[i]))
-          conformance_fail (reader->c, "each ref update as it was decided", "update %" G_GSIZE_FORMAT " (%s) differs", i,
-                            change->updates[i].name);
+          conformance_fail (reader->c, "each ref update as it was decided", "update %" G_GSIZE_FORMAT " (%s) differs",
+                            i, change->updates[i].name);
     }
   return reader->n != reader->stop_after;
 }
@@ -337,15 +337,15 @@ fill_updates (GsRefUpdate *updates, gsize n, char (*names)[32])
   for (gsize i = 0; i < n; i++)
     {
       g_snprintf (names[i], sizeof names[i], "refs/heads/b%" G_GSIZE_FORMAT, i);
-      updates[i] = (GsRefUpdate) { .name = names[i], .old_oid = { .len = 20 }, .new_oid = { .len = 20 } };
+      updates[i] = (GsRefUpdate){ .name = names[i], .old_oid = { .len = 20 }, .new_oid = { .len = 20 } };
       updates[i].new_oid.raw[i % 20] = (guint8) (i + 1);
     }
-  updates[0] = (GsRefUpdate) { .name = "HEAD", .new_symref = "refs/heads/trunk" };
+  updates[0] = (GsRefUpdate){ .name = "HEAD", .new_symref = "refs/heads/trunk" };
   updates[1].name = "refs/heads/ünïcode/~tilde";
-  updates[2].old_oid = (GsOid) { .len = 20, .raw = { 0xff, 1, 2 } }; /* a deletion */
-  updates[2].new_oid = (GsOid) { .len = 20 };
-  updates[3].old_oid = (GsOid) { .len = 0 }; /* not looked at */
-  updates[4].new_oid = (GsOid) { .len = 32, .raw = { 0xab } };
+  updates[2].old_oid = (GsOid){ .len = 20, .raw = { 0xff, 1, 2 } }; /* a deletion */
+  updates[2].new_oid = (GsOid){ .len = 20 };
+  updates[3].old_oid = (GsOid){ .len = 0 }; /* not looked at */
+  updates[4].new_oid = (GsOid){ .len = 32, .raw = { 0xab } };
 }
 
 void
@@ -380,7 +380,7 @@ changes_read_back (Conformance *c)
   CHECK (c, all.n == 8 && all.last == 10, "generations 3 to 10", "%u up to %" G_GUINT64_FORMAT, all.n, all.last);
   CHECK_OK (c, ops->change_list (c->self, &call, id, 0, 5, read_change, &some, &error));
   CHECK (c, some.n == 3, "no more once the visitor said stop", "%u", some.n);
-  some = (Reader) { c, NULL, 0, 0, 0 };
+  some = (Reader){ c, NULL, 0, 0, 0 };
   CHECK_OK (c, ops->change_list (c->self, &call, id, 0, 5, read_change, &some, &error));
   CHECK (c, some.n == 5, "at most the limit, 5", "%u", some.n);
 }

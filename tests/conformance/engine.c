@@ -2,7 +2,6 @@
 /* The conformance engine. See engine.h. */
 #include "engine.h"
 
-
 /* -------------------------------------------------------------------------------- the lent host */
 
 static Conformance *
@@ -88,20 +87,20 @@ static void
 lend_host (Conformance *c)
 {
   const GsHost *real = c->target->host;
-  c->host = (GsHost) { .size = sizeof c->host,
-                       .priv = c,
-                       .instance = real->instance,
-                       .log = host_log,
-                       .log_enabled = host_log_enabled,
-                       .now_us = host_now_us,
-                       .wall_us = host_wall_us,
-                       .random = host_random,
-                       .submit = host_submit,
-                       .timer = host_timer,
-                       .timer_cancel = host_timer_cancel,
-                       .metric = host_metric,
-                       .metric_update = real->metric_update, /* takes no host */
-                       .need = host_need };
+  c->host = (GsHost){ .size = sizeof c->host,
+                      .priv = c,
+                      .instance = real->instance,
+                      .log = host_log,
+                      .log_enabled = host_log_enabled,
+                      .now_us = host_now_us,
+                      .wall_us = host_wall_us,
+                      .random = host_random,
+                      .submit = host_submit,
+                      .timer = host_timer,
+                      .timer_cancel = host_timer_cancel,
+                      .metric = host_metric,
+                      .metric_update = real->metric_update, /* takes no host */
+                      .need = host_need };
 }
 
 /* ------------------------------------------------------------------------------------- the instance */
@@ -275,7 +274,7 @@ conformance_parallel (Conformance *c, guint n, ConformanceBody body, gpointer us
     }
   for (; started < n; started++)
     {
-      runners[started] = (Runner) { .c = c, .body = body, .user = user, .index = started };
+      runners[started] = (Runner){ .c = c, .body = body, .user = user, .index = started };
       if (gs_thread_start (&runners[started].thread, "conformance", run_body, &runners[started]) != 0)
         {
           conformance_fail (c, "a thread for the test", "none could be started");

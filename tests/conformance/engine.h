@@ -31,9 +31,9 @@ typedef enum
 /** What a case found. Borrowed until the report returns. */
 typedef struct
 {
-  const char *kind;     /* "metadata" */
-  guint number;         /* of the case within its kind, from 1 */
-  const char *promise;  /* what it checks, as the kind's header numbers it: "M2" */
+  const char *kind;    /* "metadata" */
+  guint number;        /* of the case within its kind, from 1 */
+  const char *promise; /* what it checks, as the kind's header numbers it: "M2" */
   const char *title;
   ConformanceResult result;
   const char *expected; /* FAILED */
@@ -71,9 +71,9 @@ typedef struct
   gint64 skew_us; /* atomic */
   gpointer self;
   gboolean started;
-  const void *ops;  /* the plugin's table, completed with NULL */
-  char tag[17];     /* differs in every run: part of all names */
-  GsMutex lock;     /* of what follows */
+  const void *ops; /* the plugin's table, completed with NULL */
+  char tag[17];    /* differs in every run: part of all names */
+  GsMutex lock;    /* of what follows */
   gboolean failed;
   char *expected;
   char *happened;
@@ -116,35 +116,35 @@ typedef void (*ConformanceBody) (Conformance *c, guint index, gpointer user);
 void conformance_parallel (Conformance *c, guint n, ConformanceBody body, gpointer user);
 
 /** Leaves the case unless @condition. What happened is printf-like. */
-#define CHECK(c, condition, expected, ...)                                                                     \
-  do                                                                                                           \
-    if (!(condition))                                                                                          \
-      {                                                                                                        \
-        conformance_fail ((c), expected, __VA_ARGS__);                                                         \
-        return;                                                                                                \
-      }                                                                                                        \
+#define CHECK(c, condition, expected, ...)                                                                             \
+  do                                                                                                                   \
+    if (!(condition))                                                                                                  \
+      {                                                                                                                \
+        conformance_fail ((c), expected, __VA_ARGS__);                                                                 \
+        return;                                                                                                        \
+      }                                                                                                                \
   while (0)
 
 /** Leaves the case unless @call (which uses `&error`) returns TRUE. */
-#define CHECK_OK(c, call)                                                                                      \
-  do                                                                                                           \
-    {                                                                                                          \
-      g_autoptr (GError) error = NULL;                                                                         \
-      gboolean ok_ = (call);                                                                                   \
-      if (!conformance_code ((c), ok_, error, GS_OK, #call))                                                   \
-        return;                                                                                                \
-    }                                                                                                          \
+#define CHECK_OK(c, call)                                                                                              \
+  do                                                                                                                   \
+    {                                                                                                                  \
+      g_autoptr (GError) error = NULL;                                                                                 \
+      gboolean ok_ = (call);                                                                                           \
+      if (!conformance_code ((c), ok_, error, GS_OK, #call))                                                           \
+        return;                                                                                                        \
+    }                                                                                                                  \
   while (0)
 
 /** Leaves the case unless @call (which uses `&error`) fails with @code. */
-#define CHECK_CODE(c, code, call)                                                                              \
-  do                                                                                                           \
-    {                                                                                                          \
-      g_autoptr (GError) error = NULL;                                                                         \
-      gboolean ok_ = (call);                                                                                   \
-      if (!conformance_code ((c), ok_, error, (code), #call))                                                  \
-        return;                                                                                                \
-    }                                                                                                          \
+#define CHECK_CODE(c, code, call)                                                                                      \
+  do                                                                                                                   \
+    {                                                                                                                  \
+      g_autoptr (GError) error = NULL;                                                                                 \
+      gboolean ok_ = (call);                                                                                           \
+      if (!conformance_code ((c), ok_, error, (code), #call))                                                          \
+        return;                                                                                                        \
+    }                                                                                                                  \
   while (0)
 
 extern const ConformanceCase conformance_metadata[];

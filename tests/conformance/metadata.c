@@ -130,8 +130,8 @@ reserve_writes_nothing (Conformance *c)
   CHECK_CODE (c, GS_ERROR_NOT_FOUND, find_repo (c, path, &seen, &error));
   CHECK_CODE (c, GS_ERROR_NOT_FOUND, ops->repo_get (c->self, &call, first, see_row, &seen, &error));
   CHECK_OK (c, ops->repo_reserve (c->self, &call, VS, path, &second, &error));
-  CHECK (c, first != 0 && second != 0 && first != second, "two different ids", "%" G_GUINT64_FORMAT " and %" G_GUINT64_FORMAT,
-         first, second);
+  CHECK (c, first != 0 && second != 0 && first != second, "two different ids",
+         "%" G_GUINT64_FORMAT " and %" G_GUINT64_FORMAT, first, second);
 }
 
 static void
@@ -170,7 +170,8 @@ case_tricks (Conformance *c)
   guint64 id;
   if (make_repo (c, path) == 0 || make_repo (c, other) == 0)
     return;
-  CHECK (c, !ops->repo_reserve (c->self, &call, VS, upper, &id, &why), "no name that differs in case only", "it was taken");
+  CHECK (c, !ops->repo_reserve (c->self, &call, VS, upper, &id, &why), "no name that differs in case only",
+         "it was taken");
   CHECK (c, gs_error_code (why) == GS_ERROR_ALREADY_EXISTS && strstr (why->message, path) != NULL,
          "ALREADY_EXISTS naming the repository it collides with", "%s", why->message);
   CHECK_CODE (c, GS_ERROR_ALREADY_EXISTS, ops->repo_reserve (c->self, &call, VS, composed, &id, &error));
@@ -425,7 +426,8 @@ replicas (Conformance *c)
   CHECK_OK (c, ops->replica_set (c->self, &call, id, "beta", 1, TRUE, &error));
   CHECK_OK (c, ops->replica_set (c->self, &call, id, "gamma", 3, FALSE, &error)); /* a new replica, after a repair */
   CHECK_OK (c, find_repo (c, path, &seen, &error));
-  CHECK (c, seen_replica (&seen, "beta") == 1 && seen_replica (&seen, "gamma") == 3 && seen_replica (&seen, "alpha") == 3,
+  CHECK (c,
+         seen_replica (&seen, "beta") == 1 && seen_replica (&seen, "gamma") == 3 && seen_replica (&seen, "alpha") == 3,
          "beta lowered by force, gamma added, alpha as it was", "beta %" G_GUINT64_FORMAT ", gamma %" G_GUINT64_FORMAT,
          seen_replica (&seen, "beta"), seen_replica (&seen, "gamma"));
   CHECK_CODE (c, GS_ERROR_NOT_FOUND, ops->replica_set (c->self, &call, id + 1000000, "beta", 0, FALSE, &error));

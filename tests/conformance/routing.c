@@ -20,11 +20,9 @@ cluster_init (Cluster *cluster, gsize n)
   for (gsize i = 0; i < n; i++)
     {
       g_snprintf (cluster->names[i], sizeof cluster->names[i], "node-%c", (char) ('a' + i));
-      cluster->views[i] = (GsNodeView) { .size = sizeof (GsNodeView),
-                                         .name = cluster->names[i],
-                                         .zone = "",
-                                         .weight = 1,
-                                         .healthy = TRUE };
+      cluster->views[i] = (GsNodeView){
+        .size = sizeof (GsNodeView), .name = cluster->names[i], .zone = "", .weight = 1, .healthy = TRUE
+      };
       cluster->list[i] = &cluster->views[i];
     }
 }
@@ -37,7 +35,8 @@ key_of (guint64 id)
 }
 
 static gboolean
-place (Conformance *c, const Cluster *cluster, guint64 id, gsize n_copies, gsize *ret_nodes, gsize *ret_n, GError **error)
+place (Conformance *c, const Cluster *cluster, guint64 id, gsize n_copies, gsize *ret_nodes, gsize *ret_n,
+       GError **error)
 {
   const GsRoutingOps *ops = c->ops;
   g_autoptr (GBytes) key = key_of (id);
@@ -76,8 +75,8 @@ exact_number (Conformance *c)
           {
             CHECK (c, nodes[i] < n_nodes && !contains (nodes, i, nodes[i]), "different nodes of the list",
                    "index %" G_GSIZE_FORMAT, nodes[i]);
-            CHECK (c, cluster.views[nodes[i]].weight > 0 && cluster.views[nodes[i]].healthy, "eligible nodes only", "%s",
-                   cluster.views[nodes[i]].name);
+            CHECK (c, cluster.views[nodes[i]].weight > 0 && cluster.views[nodes[i]].healthy, "eligible nodes only",
+                   "%s", cluster.views[nodes[i]].name);
           }
       }
 }

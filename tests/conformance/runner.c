@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs the contract cases of a plugin's kind as TAP: runner FILE.so [KEY=VALUE…]. "{tmp}" in a value is a fresh folder. */
+/* Runs the contract cases of a plugin's kind as TAP: runner FILE.so [KEY=VALUE…]. "{tmp}" in a value is a fresh folder.
+ */
 #include "engine.h"
 #include "fakehost.h"
+#include "loadplugin.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 
 #define OPTIONS_MAX 4
@@ -20,26 +21,12 @@ typedef struct
   gpointer metadata_self;
 } Run;
 
-static const GsPlugin *
-load (const char *file)
-{
-  g_autofree char *path
-      = strchr (file, '/') != NULL ? g_strdup (file) : g_build_filename (g_getenv ("GITSTEAD_TEST_PLUGIN_PATH"), file, NULL);
-  gpointer module = dlopen (path, RTLD_NOW | RTLD_LOCAL);
-  GsPluginQuery query = NULL;
-  if (module != NULL)
-    *(void **) &query = dlsym (module, GS_PLUGIN_QUERY_SYMBOL);
-  if (query == NULL)
-    g_error ("loading %s: %s", path, dlerror ());
-  return query ();
-}
-
 static void
 start_metadata (Run *run)
 {
   g_autoptr (GError) error = NULL;
   g_autofree char *path = g_build_filename (run->folder, "needed-metadata.db", NULL);
-  run->metadata = load ("metadata-sqlite.so");
+  run->metadata = load_plugin ("metadata-sqlite.so");
   run->metadata_host = fake_host_new ("metadata needed");
   run->metadata_config = fake_config_new (run->metadata, "path", path, NULL);
   run->metadata_self
@@ -104,7 +91,7 @@ main (int argc, char **argv)
       fputs ("usage: runner FILE.so [KEY=VALUE…]\n", stderr);
       return 2;
     }
-  run.plugin = load (argv[1]);
+  run.plugin = load_plugin (argv[1]);
   run.folder = fake_tempdir_new ();
   run.host = fake_host_new (run.plugin->name);
   parse_options (&run, argc - 2, argv + 2);

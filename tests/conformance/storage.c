@@ -11,7 +11,7 @@ replica_name (Conformance *c, Replica *ret_replica)
   guint64 id = 0;
   memcpy (&id, dice.bytes + 1, 5);
   g_snprintf (ret_replica->path, sizeof ret_replica->path, "conformance/%s/%" G_GUINT64_FORMAT, c->tag, id + 1);
-  ret_replica->repo = (GsRepo) { sizeof ret_replica->repo, id + 1, ret_replica->path };
+  ret_replica->repo = (GsRepo){ sizeof ret_replica->repo, id + 1, ret_replica->path };
 }
 
 static gboolean
@@ -88,7 +88,8 @@ created (Conformance *c)
   CHECK (c, state.repository_id == replica.repo.id && state.generation == 0 && state.format == GS_FORMAT_SHA1,
          "its id, generation 0 and SHA-1", "%" G_GUINT64_FORMAT ", %" G_GUINT64_FORMAT ", %d", state.repository_id,
          state.generation, state.format);
-  CHECK (c, memcmp (&state.refs_digest, &digest, sizeof digest) == 0, "HEAD's term alone as the refs digest", "another");
+  CHECK (c, memcmp (&state.refs_digest, &digest, sizeof digest) == 0, "HEAD's term alone as the refs digest",
+         "another");
   CHECK_CODE (c, GS_ERROR_ALREADY_EXISTS, create (c, &replica.repo, &error));
   replica.repo.id++;
   CHECK_CODE (c, GS_ERROR_ALREADY_EXISTS, create (c, &replica.repo, &error));
@@ -98,7 +99,8 @@ static void
 not_created (Conformance *c)
 {
   static const char *const paths[] = { "", "/absolute", "../up", "a/../b", "a//b", "a/./b", ".." };
-  static const char *const branches[] = { "main", "refs/heads/", "refs/tags/x", "refs/heads/a..b", "refs/heads/a b", "" };
+  static const char *const branches[]
+      = { "main", "refs/heads/", "refs/tags/x", "refs/heads/a..b", "refs/heads/a b", "" };
   const GsStorageOps *ops = c->ops;
   GsCall call = conformance_call (c, 0), cancelled = conformance_call (c, 0);
   Replica replica;
@@ -214,8 +216,11 @@ all_slots_refuse (Conformance *c, const GsRepo *repo, int code, int or_code)
                     : i == 4 ? ops->stage (c->self, &call, repo, &change, &txn, &vote, &why)
                     : i == 5 ? ops->resolve (c->self, &call, repo, &txid, NULL, &why)
                              : ops->remove (c->self, &call, repo, &why);
-      CHECK (c, !ok && why != NULL && (why->code == code || why->code == or_code), gs_error_name (code), "slot %d: %s", i,
-             ok ? "TRUE" : why != NULL ? why->message : "no error");
+      CHECK (c, !ok && why != NULL && (why->code == code || why->code == or_code), gs_error_name (code), "slot %d: %s",
+             i,
+             ok            ? "TRUE"
+             : why != NULL ? why->message
+                           : "no error");
       CHECK (c, state.repository_id == 0 && size.n_refs == 0 && txn == NULL && vote == NULL,
              "[S1] outputs untouched on failure", "slot %d set them", i);
     }
@@ -260,8 +265,8 @@ measured (Conformance *c)
   if (!write_one (c, &replica, "refs/heads/main", 1, &oid) || !write_one (c, &replica, "refs/tags/v1", 2, &oid))
     return;
   CHECK_OK (c, ops->measure (c->self, &call, &replica.repo, &after, &error));
-  CHECK (c, before.n_refs == 0 && after.n_refs == 2, "0 refs, then 2",
-         "%" G_GUINT64_FORMAT ", then %" G_GUINT64_FORMAT, before.n_refs, after.n_refs);
+  CHECK (c, before.n_refs == 0 && after.n_refs == 2, "0 refs, then 2", "%" G_GUINT64_FORMAT ", then %" G_GUINT64_FORMAT,
+         before.n_refs, after.n_refs);
   CHECK (c,
          after.objects_bytes > before.objects_bytes && after.total_bytes >= after.objects_bytes + after.refs_bytes
              && after.n_packs > before.n_packs,
@@ -344,8 +349,8 @@ check_names (Conformance *c, const Replica *replica, const GsRefQuery *query, co
 static void
 refs_listed (Conformance *c)
 {
-  static const char *const names[] = { "refs/tags/v1", "refs/heads/b/c", "refs/heads/main", "refs/heads/b-x",
-                                       "refs/heads/ü", "refs/gitstead/internal", "refs/notes/commits" };
+  static const char *const names[]
+      = { "refs/tags/v1", "refs/heads/b/c", "refs/heads/main", "refs/heads/b-x", "refs/heads/ü", "refs/notes/commits" };
   static const char *const heads[] = { "refs/heads/", NULL }, *const two[] = { "refs/heads/b", "refs/tags/v", NULL },
                            *const none[] = { NULL };
   Replica replica;
@@ -356,18 +361,18 @@ refs_listed (Conformance *c)
   if (!replica_make (c, &replica))
     return;
   for (gsize i = 0; i < G_N_ELEMENTS (names); i++)
-    if (strcmp (names[i], "refs/gitstead/internal") != 0) /* whether it can be written is the plugin's affair */
-      updates[n++] = update_create (names[i], &oids[i]);
+    updates[n++] = update_create (names[i], &oids[i]);
   if (!write_refs (c, &replica, updates, n, pack, 1))
     return;
-#define QUERY(...) (&(GsRefQuery) { .size = sizeof (GsRefQuery), __VA_ARGS__ })
+#define QUERY(...) (&(GsRefQuery){ .size = sizeof (GsRefQuery), __VA_ARGS__ })
   check_names (c, &replica, QUERY (.include_head = TRUE),
                "HEAD refs/heads/b-x refs/heads/b/c refs/heads/main refs/heads/ü refs/notes/commits refs/tags/v1 ");
   check_names (c, &replica, QUERY (.prefixes = none),
                "refs/heads/b-x refs/heads/b/c refs/heads/main refs/heads/ü refs/notes/commits refs/tags/v1 ");
   check_names (c, &replica, QUERY (.prefixes = heads), "refs/heads/b-x refs/heads/b/c refs/heads/main refs/heads/ü ");
   check_names (c, &replica, QUERY (.prefixes = two), "refs/heads/b-x refs/heads/b/c refs/tags/v1 ");
-  check_names (c, &replica, QUERY (.after = "refs/heads/b/c"), "refs/heads/main refs/heads/ü refs/notes/commits refs/tags/v1 ");
+  check_names (c, &replica, QUERY (.after = "refs/heads/b/c"),
+               "refs/heads/main refs/heads/ü refs/notes/commits refs/tags/v1 ");
   check_names (c, &replica, QUERY (.after = "refs/heads/b"),
                "refs/heads/b-x refs/heads/b/c refs/heads/main refs/heads/ü refs/notes/commits refs/tags/v1 ");
   check_names (c, &replica, QUERY (.after = "refs/heads/main", .include_head = TRUE),
@@ -419,20 +424,24 @@ refs_found (Conformance *c)
   CHECK_OK (c, ops->find_ref (c->self, &call, &replica.repo, "HEAD", see_ref, &seen, &error));
   CHECK (c, seen.n == 1 && strcmp (seen.target, "refs/heads/main") == 0 && seen.oid.len == 0,
          "HEAD to refs/heads/main, unborn", "%s, id of %d bytes", seen.target, seen.oid.len);
-  CHECK_CODE (c, GS_ERROR_NOT_FOUND, ops->find_ref (c->self, &call, &replica.repo, "refs/heads/main", see_ref, &seen, &error));
+  CHECK_CODE (c, GS_ERROR_NOT_FOUND,
+              ops->find_ref (c->self, &call, &replica.repo, "refs/heads/main", see_ref, &seen, &error));
   if (!write_one (c, &replica, "refs/heads/main", 1, &oid))
     return;
   memset (&seen, 0, sizeof seen);
   CHECK_OK (c, ops->find_ref (c->self, &call, &replica.repo, "refs/heads/main", see_ref, &seen, &error));
-  CHECK (c, seen.n == 1 && strcmp (seen.name, "refs/heads/main") == 0 && gs_oid_equal (&seen.oid, &oid)
-                && seen.peeled.len == 0 && seen.target[0] == '\0',
+  CHECK (c,
+         seen.n == 1 && strcmp (seen.name, "refs/heads/main") == 0 && gs_oid_equal (&seen.oid, &oid)
+             && seen.peeled.len == 0 && seen.target[0] == '\0',
          "the branch at its commit", "%s", seen.name);
   memset (&seen, 0, sizeof seen);
   CHECK_OK (c, ops->find_ref (c->self, &call, &replica.repo, "HEAD", see_ref, &seen, &error));
   CHECK (c, strcmp (seen.target, "refs/heads/main") == 0 && gs_oid_equal (&seen.oid, &oid), "HEAD born, at that commit",
          "%s", seen.target);
-  CHECK_CODE (c, GS_ERROR_NOT_FOUND, ops->find_ref (c->self, &call, &replica.repo, "refs/heads", see_ref, &seen, &error));
-  CHECK_CODE (c, GS_ERROR_NOT_FOUND, ops->find_ref (c->self, &call, &replica.repo, "refs/heads/main/x", see_ref, &seen, &error));
+  CHECK_CODE (c, GS_ERROR_NOT_FOUND,
+              ops->find_ref (c->self, &call, &replica.repo, "refs/heads", see_ref, &seen, &error));
+  CHECK_CODE (c, GS_ERROR_NOT_FOUND,
+              ops->find_ref (c->self, &call, &replica.repo, "refs/heads/main/x", see_ref, &seen, &error));
   CHECK_OK (c, ops->list_refs (c->self, &call, &replica.repo, &query, stop_at_ref, &n_visits, &error));
   CHECK (c, n_visits == 1, "no visit after the visitor said stop", "%u", n_visits);
 }

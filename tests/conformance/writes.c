@@ -7,19 +7,19 @@
 GsRefUpdate
 update_create (const char *name, const GsOid *oid)
 {
-  return (GsRefUpdate) { .name = name, .old_oid = { .len = oid->len }, .new_oid = *oid };
+  return (GsRefUpdate){ .name = name, .old_oid = { .len = oid->len }, .new_oid = *oid };
 }
 
 GsRefUpdate
 update_move (const char *name, const GsOid *from, const GsOid *to)
 {
-  return (GsRefUpdate) { .name = name, .old_oid = *from, .new_oid = *to };
+  return (GsRefUpdate){ .name = name, .old_oid = *from, .new_oid = *to };
 }
 
 GsRefUpdate
 update_delete (const char *name, const GsOid *from)
 {
-  return (GsRefUpdate) { .name = name, .old_oid = *from, .new_oid = { .len = from->len } };
+  return (GsRefUpdate){ .name = name, .old_oid = *from, .new_oid = { .len = from->len } };
 }
 
 /* A staged write in hand. */
@@ -68,7 +68,8 @@ get_state (Conformance *c, const Replica *replica, GsReplicaState *ret_state, GE
 }
 
 gboolean
-write_refs (Conformance *c, const Replica *replica, const GsRefUpdate *updates, gsize n, GBytes *pack, guint64 generation)
+write_refs (Conformance *c, const Replica *replica, const GsRefUpdate *updates, gsize n, GBytes *pack,
+            guint64 generation)
 {
   g_autoptr (GError) error = NULL;
   Staged staged = { 0 };
@@ -217,7 +218,7 @@ stage_vote (Conformance *c)
   if (!write_refs (c, &one, &first, 1, pack, 1) || !write_refs (c, &two, &first, 1, pack, 1))
     return;
   asked[0] = update_create ("refs/heads/c", &oids[1]);
-  asked[1] = (GsRefUpdate) { .name = "refs/heads/b", .new_oid = oids[2] }; /* old value: do not look */
+  asked[1] = (GsRefUpdate){ .name = "refs/heads/b", .new_oid = oids[2] }; /* old value: do not look */
   asked[2] = update_create ("refs/heads/a", &oids[1]);
   sorted[0] = asked[2];
   sorted[1] = update_move ("refs/heads/b", &oids[0], &oids[2]);
@@ -274,14 +275,14 @@ stage_refusals (Conformance *c)
   if (!write_refs (c, &replica, &first, 1, pack, 1))
     return;
   check_verdict (c, &replica, &first, NULL, GS_ERROR_FAILED_PRECONDITION); /* exists */
-  check_verdict (c, &replica, &(GsRefUpdate) { "refs/heads/main", oids[1], oids[2], NULL }, NULL,
+  check_verdict (c, &replica, &(GsRefUpdate){ "refs/heads/main", oids[1], oids[2], NULL }, NULL,
                  GS_ERROR_FAILED_PRECONDITION); /* stale */
-  check_verdict (c, &replica, &(GsRefUpdate) { "refs/heads/gone", oids[0], oids[2], NULL }, NULL,
+  check_verdict (c, &replica, &(GsRefUpdate){ "refs/heads/gone", oids[0], oids[2], NULL }, NULL,
                  GS_ERROR_FAILED_PRECONDITION); /* not there */
-  check_verdict (c, &replica, &(GsRefUpdate) { "refs/heads/main", oids[0], oids[1], NULL }, NULL, GS_OK);
-  check_verdict (c, &replica, &(GsRefUpdate) { "refs/heads/main", { 0 }, oids[1], NULL }, NULL, GS_OK);
-  check_verdict (c, &replica, &(GsRefUpdate) { "refs/heads/main", oids[0], { .len = 20 }, NULL }, NULL, GS_OK);
-  check_verdict (c, &replica, &(GsRefUpdate) { "refs/heads/main", oids[0], { .len = 32, .raw = { 1 } }, NULL }, NULL,
+  check_verdict (c, &replica, &(GsRefUpdate){ "refs/heads/main", oids[0], oids[1], NULL }, NULL, GS_OK);
+  check_verdict (c, &replica, &(GsRefUpdate){ "refs/heads/main", { 0 }, oids[1], NULL }, NULL, GS_OK);
+  check_verdict (c, &replica, &(GsRefUpdate){ "refs/heads/main", oids[0], { .len = 20 }, NULL }, NULL, GS_OK);
+  check_verdict (c, &replica, &(GsRefUpdate){ "refs/heads/main", oids[0], { .len = 32, .raw = { 1 } }, NULL }, NULL,
                  GS_ERROR_INVALID_ARGUMENT); /* an id of another format */
   updates[0] = update_create ("refs/heads/z", &oids[1]);
   updates[1] = update_create ("refs/heads/main", &oids[1]); /* exists */
@@ -297,19 +298,40 @@ stage_refusals (Conformance *c)
          codes[0] == GS_OK && codes[1] == GS_ERROR_FAILED_PRECONDITION && codes[2] == GS_ERROR_INVALID_ARGUMENT
              && codes[3] == GS_OK && codes[4] == GS_ERROR_INVALID_ARGUMENT && n_updates == 2,
          "OK, FAILED_PRECONDITION, INVALID_ARGUMENT (a name twice), OK, INVALID_ARGUMENT, and 2 updates",
-         "%d, %d, %d, %d, %d and %" G_GSIZE_FORMAT " updates", codes[0], codes[1], codes[2], codes[3], codes[4], n_updates);
+         "%d, %d, %d, %d, %d and %" G_GSIZE_FORMAT " updates", codes[0], codes[1], codes[2], codes[3], codes[4],
+         n_updates);
 }
 
 void
 stage_bad_names (Conformance *c)
 {
-  static const char *const names[] = { "main",           "refs/heads/",        "refs/heads/a..b", "refs/heads/.a",
-                                       "refs/heads/a b", "refs/heads/a.lock",  "refs/heads/a~1",  "refs/heads/a^",
-                                       "refs/heads/a:b", "refs/heads/a?",      "refs/heads/a*",   "refs/heads/a[",
-                                       "refs/heads/a\\", "refs/heads/a.",      "refs/heads//a",   "refs/heads/a/",
-                                       "refs/heads/@{a", "refs/heads/a\x01",   "refs/heads/a\x7f", "../refs/heads/a",
-                                       "/refs/heads/a",  "refs/../heads/a",    "refs/heads/a/../b", "objects/pack",
-                                       "refs/heads/a.lock/b", "FETCH_HEAD", "" };
+  static const char *const names[] = { "main",
+                                       "refs/heads/",
+                                       "refs/heads/a..b",
+                                       "refs/heads/.a",
+                                       "refs/heads/a b",
+                                       "refs/heads/a.lock",
+                                       "refs/heads/a~1",
+                                       "refs/heads/a^",
+                                       "refs/heads/a:b",
+                                       "refs/heads/a?",
+                                       "refs/heads/a*",
+                                       "refs/heads/a[",
+                                       "refs/heads/a\\",
+                                       "refs/heads/a.",
+                                       "refs/heads//a",
+                                       "refs/heads/a/",
+                                       "refs/heads/@{a",
+                                       "refs/heads/a\x01",
+                                       "refs/heads/a\x7f",
+                                       "../refs/heads/a",
+                                       "/refs/heads/a",
+                                       "refs/../heads/a",
+                                       "refs/heads/a/../b",
+                                       "objects/pack",
+                                       "refs/heads/a.lock/b",
+                                       "FETCH_HEAD",
+                                       "" };
   Replica replica;
   GsOid oid;
   g_autoptr (GBytes) pack = pack_commits (c, 1, &oid);
@@ -320,13 +342,13 @@ stage_bad_names (Conformance *c)
       GsRefUpdate update = update_create (names[i], &oid);
       check_verdict (c, &replica, &update, pack, GS_ERROR_INVALID_ARGUMENT);
     }
-  check_verdict (c, &replica, &(GsRefUpdate) { .name = "HEAD", .new_symref = "refs/tags/x" }, NULL,
+  check_verdict (c, &replica, &(GsRefUpdate){ .name = "HEAD", .new_symref = "refs/tags/x" }, NULL,
                  GS_ERROR_INVALID_ARGUMENT);
-  check_verdict (c, &replica, &(GsRefUpdate) { .name = "HEAD", .new_symref = "refs/heads/a..b" }, NULL,
+  check_verdict (c, &replica, &(GsRefUpdate){ .name = "HEAD", .new_symref = "refs/heads/a..b" }, NULL,
                  GS_ERROR_INVALID_ARGUMENT);
-  check_verdict (c, &replica, &(GsRefUpdate) { .name = "HEAD", .new_oid = oid }, NULL, GS_ERROR_INVALID_ARGUMENT);
-  check_verdict (c, &replica, &(GsRefUpdate) { .name = "refs/heads/s", .new_oid = oid, .new_symref = "refs/heads/x" }, pack,
-                 GS_ERROR_INVALID_ARGUMENT);
+  check_verdict (c, &replica, &(GsRefUpdate){ .name = "HEAD", .new_oid = oid }, NULL, GS_ERROR_INVALID_ARGUMENT);
+  check_verdict (c, &replica, &(GsRefUpdate){ .name = "refs/heads/s", .new_oid = oid, .new_symref = "refs/heads/x" },
+                 pack, GS_ERROR_INVALID_ARGUMENT);
 }
 
 void
@@ -366,16 +388,16 @@ stage_conflicts (Conformance *c)
   gsize n_updates;
   if (!replica_make (c, &replica) || !write_one (c, &replica, "refs/heads/a", 1, &oid))
     return;
-  check_verdict (c, &replica, &(GsRefUpdate) { "refs/heads/a/b", { .len = 20 }, oid, NULL }, NULL,
+  check_verdict (c, &replica, &(GsRefUpdate){ "refs/heads/a/b", { .len = 20 }, oid, NULL }, NULL,
                  GS_ERROR_FAILED_PRECONDITION);
-  check_verdict (c, &replica, &(GsRefUpdate) { "refs/heads/a/b/c", { .len = 20 }, oid, NULL }, NULL,
+  check_verdict (c, &replica, &(GsRefUpdate){ "refs/heads/a/b/c", { .len = 20 }, oid, NULL }, NULL,
                  GS_ERROR_FAILED_PRECONDITION);
-  check_verdict (c, &replica, &(GsRefUpdate) { "refs/heads/a-b", { .len = 20 }, oid, NULL }, NULL, GS_OK);
+  check_verdict (c, &replica, &(GsRefUpdate){ "refs/heads/a-b", { .len = 20 }, oid, NULL }, NULL, GS_OK);
   both[0] = update_delete ("refs/heads/a", &oid);
   both[1] = update_create ("refs/heads/a/b", &oid); /* in place of what goes in the same write */
   if (!write_refs (c, &replica, both, 2, NULL, 2))
     return;
-  check_verdict (c, &replica, &(GsRefUpdate) { "refs/heads/a", { .len = 20 }, oid, NULL }, NULL,
+  check_verdict (c, &replica, &(GsRefUpdate){ "refs/heads/a", { .len = 20 }, oid, NULL }, NULL,
                  GS_ERROR_FAILED_PRECONDITION);
   both[0] = update_create ("refs/heads/new", &oid);
   both[1] = update_create ("refs/heads/new/below", &oid);
@@ -469,8 +491,8 @@ check_state (Conformance *c, const Replica *replica, guint64 generation, const G
 {
   GsReplicaState state = { .size = sizeof state };
   CHECK_OK (c, get_state (c, replica, &state, &error));
-  CHECK (c, state.generation == generation, "the decided generation", "%" G_GUINT64_FORMAT " instead of %" G_GUINT64_FORMAT,
-         state.generation, generation);
+  CHECK (c, state.generation == generation, "the decided generation",
+         "%" G_GUINT64_FORMAT " instead of %" G_GUINT64_FORMAT, state.generation, generation);
   CHECK (c, memcmp (&state.refs_digest, digest, sizeof *digest) == 0, "the digest of the refs as they are",
          "another, at generation %" G_GUINT64_FORMAT, generation);
 }
@@ -565,7 +587,8 @@ pair_body (Conformance *c, guint index, gpointer user)
       for (guint64 i = 0; i < 60 && !conformance_has_failed (c); i++)
         {
           const GsOid *from = &pair->oids[i % 2], *to = &pair->oids[1 - i % 2];
-          GsRefUpdate updates[2] = { update_move ("refs/heads/left", from, to), update_move ("refs/heads/x/right", from, to) };
+          GsRefUpdate updates[2]
+              = { update_move ("refs/heads/left", from, to), update_move ("refs/heads/x/right", from, to) };
           write_refs (c, &pair->replica, updates, 2, NULL, i + 2);
         }
       g_atomic_int_set (&pair->done, 1);
@@ -588,7 +611,8 @@ commit_all_or_nothing (Conformance *c)
 {
   Pair pair = { 0 };
   g_autoptr (GBytes) pack = pack_commits (c, 2, pair.oids);
-  GsRefUpdate updates[2] = { update_create ("refs/heads/left", &pair.oids[0]), update_create ("refs/heads/x/right", &pair.oids[0]) };
+  GsRefUpdate updates[2]
+      = { update_create ("refs/heads/left", &pair.oids[0]), update_create ("refs/heads/x/right", &pair.oids[0]) };
   if (!replica_make (c, &pair.replica) || !write_refs (c, &pair.replica, updates, 2, pack, 1))
     return;
   conformance_parallel (c, 3, pair_body, &pair);
@@ -605,7 +629,7 @@ commit_head (Conformance *c)
   GsDigest digest = { { 0 } };
   if (!replica_make (c, &replica) || !write_one (c, &replica, "refs/heads/main", 1, &oid))
     return;
-  updates[0] = (GsRefUpdate) { .name = "HEAD", .new_symref = "refs/heads/trunk" };
+  updates[0] = (GsRefUpdate){ .name = "HEAD", .new_symref = "refs/heads/trunk" };
   updates[1] = update_create ("refs/heads/trunk", &oid);
   if (!write_refs (c, &replica, updates, 2, NULL, 2))
     return;
@@ -636,14 +660,15 @@ abort_leaves_nothing (Conformance *c)
   CHECK_OK (c, ops->measure (c->self, &call, &replica.repo, &before, &error));
   updates[0] = update_move ("refs/heads/main", &oid, &next);
   updates[1] = update_create ("refs/heads/deep/er/new", &next);
-  updates[2] = (GsRefUpdate) { .name = "HEAD", .new_symref = "refs/heads/other" };
+  updates[2] = (GsRefUpdate){ .name = "HEAD", .new_symref = "refs/heads/other" };
   CHECK_OK (c, stage (c, &replica, updates, 3, TRUE, pack, &staged, &error));
   ops->abort (c->self, &call, g_steal_pointer (&staged.txn), why);
   refs_after = all_refs (c, &replica);
   CHECK (c, strcmp (refs_before, refs_after) == 0, "the refs as before", "%s", refs_after);
   CHECK_OK (c, ops->measure (c->self, &call, &replica.repo, &after, &error));
   CHECK (c, before.objects_bytes == after.objects_bytes && before.n_packs == after.n_packs, "no object left behind",
-         "%" G_GUINT64_FORMAT " bytes of objects, before %" G_GUINT64_FORMAT, after.objects_bytes, before.objects_bytes);
+         "%" G_GUINT64_FORMAT " bytes of objects, before %" G_GUINT64_FORMAT, after.objects_bytes,
+         before.objects_bytes);
   CHECK (c, n_pending (c, &replica) == 0, "nothing pending", "%u", n_pending (c, &replica));
   write_refs (c, &replica, updates, 3, pack, 2); /* no lock is left behind */
 }

@@ -2,7 +2,9 @@
 """The program as people and scripts meet it: help, usage errors, exit codes, tables, JSON."""
 import json
 import os
+import shutil
 import subprocess
+import unittest
 
 import gitstead_test
 from gitstead_test import ServerTestCase, TestCase, run_program
@@ -152,6 +154,30 @@ class WithoutServer(TestCase):
         with open(os.path.join(gitstead_test.SOURCE, "docs/reference/config.md")) as file:
             self.assertEqual(printed, file.read(), "write it anew: gitstead plugin reference > docs/reference/config.md")
 
+    @unittest.skipUnless(shutil.which("cc") and shutil.which("pkg-config"), "no C compiler")
+    def test_the_plugin_guides_example_loads(self):
+        with open(os.path.join(gitstead_test.SOURCE, "docs/plugins.md")) as file:
+            source = file.read().split("```c\n")[1].split("```")[0]
+        folder = self.scratch()
+        with open(os.path.join(folder, "blank.c"), "w") as out:
+            out.write(source)
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "glib-2.0"], check=True, capture_output=True,
+                               text=True).stdout.split()
+        subprocess.run(["cc", "-Wall", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden",
+                        "-I" + os.path.join(gitstead_test.SOURCE, "api"), "-Wl,-z,defs", "-o", "cache-blank.so", "blank.c"]
+                       + flags, check=True, cwd=folder)
+        shown = run_program("plugin", "show", "./cache-blank.so", cwd=folder)
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        self.assertMentions(shown.stdout, "blank", "Keeps nothing", "cache")
+
+    def test_the_example_configuration_is_good(self):
+        path = os.path.join(gitstead_test.SOURCE, "docs/examples/single-node.yaml")
+        env = {"GITSTEAD_PLUGIN_PATH": gitstead_test.PLUGINS}
+        result = run_program("check", "--config", path, env=env)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        printed = run_program("check", "--config", path, "--print", env=env).stdout
+        self.assertMentions(printed, 'metrics_access: "loopback"', "trash_grace")
+
     def test_plugin_names_that_do_not_fit(self):
         plugins = ("--plugin-path", gitstead_test.PLUGINS)
         listed = json.loads(run_program("plugin", "list", "--json", *plugins).stdout)["plugins"]
@@ -283,10 +309,10 @@ class WithServer(ServerTestCase):
         self.assertEqual(int(json.loads(result.stdout)["object"]["size"]), len(content))
         with open(path, "rb") as out:
             self.assertEqual(out.read(), content)
-        # Too large for one reply: the answer says what to do instead.
+        # Too large for one reply.
         result = server.cli("call", "Object/Read", request, check=False)
         self.assertEqual(result.returncode, 1)
-        self.assertMentions(result.stderr, "cannot call Object/Read", "stream")
+        self.assertMentions(result.stderr, "cannot call Object/Read", "limit")
         # Both ways: git's own client speaks through the program.
         request = json.dumps({"repository": {"path": "stream"}, "service": "GIT_UPLOAD_PACK", "protocol": "version=2"})
         self.assertIn(b"version 2", server.cli("call", "Git/Advertise", request, text=False).stdout)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server is killed at every named step of a push. After the restart the push is wholly there or wholly absent."""
 import os
+import signal
+import subprocess
 
 import gitstead_test
 from gitstead_test import Git, Server, TestCase, eventually, refs_digest
@@ -29,9 +31,9 @@ class Crash(TestCase):
         self.git("pack-refs", "--all", cwd=self.replica)
         self.assertEqual(self.server.stop(), 0)
 
-    def commit(self, text):
+    def commit(self, text, size=2000):
         with open(os.path.join(self.work, text), "w") as out:
-            out.write(text * 1000 + os.urandom(2000).hex())
+            out.write(text * 1000 + os.urandom(size).hex())
         self.git("add", ".", cwd=self.work)
         self.git("commit", "-q", "-m", text, cwd=self.work)
 
@@ -109,14 +111,14 @@ class Crash(TestCase):
         self.assertEqual(self.server.stop(), 0)
         self.crash_at("commit.objects")
         with open(self.server.log, "ab") as log:
-            options = dict(self.server.storage_options, crash_at="refs.committed")
+            options = dict(self.server.storage_options, crash_at="refs.redo-committed")
             self.server.storage_options = options
             self.server.write_config()
             self.server.storage_options = {}
-            process = gitstead_test.subprocess.Popen([gitstead_test.PROGRAM, "serve", "--config", self.server.config],
-                                                     stdout=log, stderr=log, stdin=gitstead_test.subprocess.DEVNULL)
+            process = subprocess.Popen([gitstead_test.PROGRAM, "serve", "--config", self.server.config],
+                                                     stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
-            self.assertEqual(process.wait(20), -9, "recovery did not pass refs.committed")
+            self.assertEqual(process.wait(20), -9, "recovery did not pass its crash point")
         finally:
             if process.poll() is None:
                 process.kill()
@@ -129,10 +131,10 @@ class Crash(TestCase):
         self.server.start()
         pushed = []
         for turn in range(6):
-            self.commit("turn-%d" % turn)
-            process = gitstead_test.subprocess.Popen(["git", "push", "-q", self.url, "main"], cwd=self.work, env=self.git.env,
-                                                     stdin=gitstead_test.subprocess.DEVNULL,
-                                                     stderr=gitstead_test.subprocess.DEVNULL)
+            self.commit("turn-%d" % turn, size=(2000, 4_000_000)[turn % 4 // 2])
+            process = subprocess.Popen(["git", "push", "-q", self.url, "main"], cwd=self.work, env=self.git.env,
+                                                     stdin=subprocess.DEVNULL,
+                                                     stderr=subprocess.DEVNULL)
             if turn % 2:
                 eventually(lambda: self.server.children() or process.poll() is not None, 10, "the push at work")
                 self.server.kill()
@@ -146,6 +148,31 @@ class Crash(TestCase):
             self.server.assert_settled()
             self.assertEqual(self.server.info("crash/one")["refs_digest"], refs_digest(self.git, self.replica))
         self.git.fsck(self.replica)
+
+    def test_orphans_of_a_killed_server(self):
+        """git processes that outlive the server by some seconds: what they still write is gone once they are."""
+        self.server.start()
+        before = self.server.files()
+        refs = self.refs()
+        self.commit("orphan", size=10_000_000)
+        process = subprocess.Popen(["git", "push", "-q", self.url, "main"], cwd=self.work, env=self.git.env,
+                                   stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        children = eventually(self.server.children, 10, "the push at work")
+        for child in children:
+            os.killpg(child, signal.SIGSTOP)
+        try:
+            self.server.kill()
+            process.wait(60)
+            self.server.start()
+        finally:
+            for child in children:
+                try:
+                    os.killpg(child, signal.SIGCONT)
+                except ProcessLookupError:
+                    pass
+        eventually(lambda: not any(os.path.exists("/proc/%d" % child) for child in children), 10, "the end of the orphans")
+        self.assertEqual(self.refs(), refs)
+        self.server.assert_settled(before)
 
 
 def _add(point, decided):

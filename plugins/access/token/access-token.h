@@ -32,8 +32,8 @@ typedef struct
   gboolean peer_admin;
   const GsMetadataOps *metadata;
   gpointer metadata_self;
-  GsMutex lock;         /* of tokens */
-  GHashTable *tokens;   /* id -> StoredToken, at most a second old */
+  GsMutex lock;       /* of tokens */
+  GHashTable *tokens; /* id -> StoredToken, at most a second old */
 } Access;
 
 /* ----------------------------------------------------------------------------------------- store.c */

@@ -59,11 +59,13 @@ access_check_new (const GsToken *token, gint64 now_wall_us, GError **error)
 {
   const char *name = token->name != NULL ? token->name : "";
   if (*name == '\0' || strlen (name) > NAME_MAX_BYTES || !is_plain (name))
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                    "making a token: it needs a name of 1 to %d bytes of plain text, so that people know it in lists and logs",
-                    NAME_MAX_BYTES);
+    return gs_fail (
+        error, GS_ERROR_INVALID_ARGUMENT,
+        "making a token: it needs a name of 1 to %d bytes of plain text, so that people know it in lists and logs",
+        NAME_MAX_BYTES);
   if (token->scope != GS_SCOPE_READ && token->scope != GS_SCOPE_WRITE && token->scope != GS_SCOPE_ADMIN)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "making token “%s”: its scope must be read, write or admin", name);
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "making token “%s”: its scope must be read, write or admin",
+                    name);
   if (token->expires_wall_us != 0 && token->expires_wall_us <= now_wall_us)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "making token “%s”: it would have expired already", name);
   return check_prefix (token->prefix != NULL ? token->prefix : "", error);

@@ -93,7 +93,8 @@ access_lookup (Access *self, GsCall *call, const char *id, GError **error)
 /* ------------------------------------------------------------------------------------ administration */
 
 gboolean
-access_token_create (gpointer data, GsCall *call, const GsToken *token, char **ret_id, char **ret_secret, GError **error)
+access_token_create (gpointer data, GsCall *call, const GsToken *token, char **ret_id, char **ret_secret,
+                     GError **error)
 {
   Access *self = data;
   GsTokenRow row = { sizeof row };
@@ -115,7 +116,8 @@ access_token_create (gpointer data, GsCall *call, const GsToken *token, char **r
       self->host->random (self->host, dice, sizeof dice);
       gs_token_make (dice, dice + 6, text);
       if (!gs_token_parse (text, id, &secret))
-        return gs_fail (error, GS_ERROR_INTERNAL, "making token “%s”: what was made has not the form of a token", row.name);
+        return gs_fail (error, GS_ERROR_INTERNAL, "making token “%s”: what was made has not the form of a token",
+                        row.name);
       gs_token_verifier (secret, verifier);
       row.id = id;
       if (self->metadata->token_put (self->metadata_self, call, &row, &why))

@@ -171,8 +171,9 @@ access_authorize (gpointer self, const GsIdentity *identity, GsScope scope, cons
     return gs_fail (error, GS_ERROR_PERMISSION_DENIED, "“%s” may only name repositories under “%s”", identity->name,
                     identity->prefix);
   if (path == NULL && scope > GS_SCOPE_READ && identity->prefix[0] != '\0')
-    return gs_fail (error, GS_ERROR_PERMISSION_DENIED, "“%s” may only work on repositories under “%s”, not on the server",
-                    identity->name, identity->prefix);
+    return gs_fail (error, GS_ERROR_PERMISSION_DENIED,
+                    "“%s” may only work on repositories under “%s”, not on the server", identity->name,
+                    identity->prefix);
   return TRUE;
 }
 
@@ -219,7 +220,7 @@ access_start (gpointer data, GError **error)
   self->metadata_self = metadata.self;
   if (self->anonymous > GS_SCOPE_READ)
     self->host->log (self->host, GS_LOG_WARNING, "access.anonymous.open",
-                     (GsField[]) { GS_TEXT ("scope", access_scope_name (self->anonymous)) }, 1);
+                     (GsField[]){ GS_TEXT ("scope", access_scope_name (self->anonymous)) }, 1);
   return TRUE;
 }
 

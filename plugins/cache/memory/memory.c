@@ -136,15 +136,16 @@ memory_store (gpointer data, GsCall *call, GBytes *key, GBytes *value, gint64 tt
   Entry wanted = probe (self, key, &shard), *entry, *before;
   GQueue dropped = G_QUEUE_INIT;
   gsize cost = ENTRY_OVERHEAD + g_bytes_get_size (key) + g_bytes_get_size (value);
-  gboolean keep = g_bytes_get_size (key) <= KEY_MAX && g_bytes_get_size (value) <= self->max_entry
-                  && cost <= self->shard_bytes;
+  gboolean keep
+      = g_bytes_get_size (key) <= KEY_MAX && g_bytes_get_size (value) <= self->max_entry && cost <= self->shard_bytes;
 
   if (keep)
     {
       entry = g_new0 (Entry, 1);
       entry->link.data = entry;
       entry->hash = wanted.hash;
-      entry->key = g_bytes_new (g_bytes_get_data (key, NULL), g_bytes_get_size (key)); /* not the caller's large buffer */
+      entry->key
+          = g_bytes_new (g_bytes_get_data (key, NULL), g_bytes_get_size (key)); /* not the caller's large buffer */
       entry->value = g_bytes_ref (value);
       entry->expires_us = ttl_us > 0 ? self->host->now_us (self->host) + ttl_us : 0;
       entry->cost = cost;

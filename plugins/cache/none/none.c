@@ -30,8 +30,8 @@ none_forget_prefix (gpointer self, GsCall *call, GBytes *prefix, GError **error)
 static void
 none_stats (gpointer self, GsCacheStats *ret_stats)
 {
-  *ret_stats = (GsCacheStats) { .size = sizeof *ret_stats,
-                                .misses = __atomic_load_n (&((None *) self)->misses, __ATOMIC_RELAXED) };
+  *ret_stats = (GsCacheStats){ .size = sizeof *ret_stats,
+                               .misses = __atomic_load_n (&((None *) self)->misses, __ATOMIC_RELAXED) };
 }
 
 static gpointer

@@ -23,7 +23,7 @@ typedef struct
   DirectState state;
   gsize n_participants;
   gsize chosen;
-  gboolean lost;     /* while the decision was under way */
+  gboolean lost;      /* while the decision was under way */
   const char *refuse; /* why it fails before it begins; NULL = it does not */
   guint32 refuse_code;
 } DirectTxn;
@@ -31,13 +31,13 @@ typedef struct
 static void
 act (GsActions *out, guint32 type, gsize participant)
 {
-  out->add (out, &(GsAction) { .type = type, .participant = participant });
+  out->add (out, &(GsAction){ .type = type, .participant = participant });
 }
 
 static void
 fail (DirectTxn *txn, GsActions *out, guint32 code, const char *reason)
 {
-  out->add (out, &(GsAction) { .type = GS_ACTION_FAIL, .code = code, .reason = reason });
+  out->add (out, &(GsAction){ .type = GS_ACTION_FAIL, .code = code, .reason = reason });
   txn->state = DIRECT_FAILED;
 }
 
@@ -84,8 +84,9 @@ direct_txn_new (gpointer self, const GsTxnSetup *setup, GError **error)
   if (setup->min_copies > 1)
     {
       txn->refuse_code = GS_ERROR_FAILED_PRECONDITION;
-      txn->refuse = "min_copies asks for more than one durable copy, and consistency “direct” makes one; choose another "
-                    "consistency for this virtual storage";
+      txn->refuse
+          = "min_copies asks for more than one durable copy, and consistency “direct” makes one; choose another "
+            "consistency for this virtual storage";
     }
   return txn;
 }

@@ -45,7 +45,8 @@ void sql_path_range (const char *prefix, const char *after, char **ret_first, ch
 
 /** NULL with INVALID_ARGUMENT when a name cannot be a ref's. *full*. */
 GBytes *sql_updates_encode (const GsRefUpdate *updates, gsize n_updates, GError **error);
-/** *full* (GArray of GsRefUpdate); the names live in @ret_text (*full*). NULL with DATA_LOSS when it is not that form. */
+/** *full* (GArray of GsRefUpdate); the names live in @ret_text (*full*). NULL with DATA_LOSS when it is not that form.
+ */
 GArray *sql_updates_decode (const void *bytes, gsize n_bytes, char **ret_text, GError **error);
 
 /** NULL with INVALID_ARGUMENT when there is none, or a name cannot be a storage's. *full*. */

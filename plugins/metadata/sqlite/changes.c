@@ -40,7 +40,9 @@ held_new (LiteQuery *query, GError **error)
           && !lite_blob (query, 3, change->call_id.bytes, GS_TXID_SIZE, error))
       || !lite_blob (query, 4, change->refs_digest.bytes, GS_DIGEST_SIZE, error)
       || !lite_blob (query, 5, change->vote, sizeof change->vote, error)
-      || (held->updates = sql_updates_decode (updates, (gsize) sqlite3_column_bytes (query->stmt, 6), &held->text, error)) == NULL)
+      || (held->updates
+          = sql_updates_decode (updates, (gsize) sqlite3_column_bytes (query->stmt, 6), &held->text, error))
+             == NULL)
     {
       held_free (held);
       return NULL;
@@ -202,7 +204,8 @@ check_request (const GsDecideRequest *request, GError **error)
   static const GsTxId none;
   if (request->repository_id == 0 || request->repository_id > (guint64) G_MAXINT64
       || request->expected_generation >= (guint64) G_MAXINT64)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "deciding a write: the repository id or generation is out of range");
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "deciding a write: the repository id or generation is out of range");
   if (memcmp (&request->txid, &none, sizeof none) == 0)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
                     "deciding a write on repository %" G_GUINT64_FORMAT ": it has no transaction id",
@@ -366,7 +369,8 @@ lite_replica_set (gpointer self, GsCall *call, guint64 repository_id, const char
   gboolean found;
   gint64 now = 0, repository = 0;
   if (storage == NULL || *storage == '\0' || strpbrk (storage, "\r\n") != NULL)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "recording a replica: the name of its storage is empty or not plain");
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "recording a replica: the name of its storage is empty or not plain");
   conn = lite_take_writer (self, call, "recording a replica", error);
   if (conn == NULL)
     return FALSE;
@@ -379,8 +383,9 @@ lite_replica_set (gpointer self, GsCall *call, guint64 repository_id, const char
                     "recording a replica: there is no repository with the id %" G_GUINT64_FORMAT, repository_id);
   if (generation > (guint64) repository)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                    "recording a replica: “%s” says it is at generation %" G_GUINT64_FORMAT " of repository %" G_GUINT64_FORMAT
-                    ", which is at %" G_GINT64_FORMAT "; the metadata store may have been restored from an old backup",
+                    "recording a replica: “%s” says it is at generation %" G_GUINT64_FORMAT
+                    " of repository %" G_GUINT64_FORMAT ", which is at %" G_GINT64_FORMAT
+                    "; the metadata store may have been restored from an old backup",
                     storage, generation, repository_id, repository);
   query = lite_query (conn, SQL_REPLICA_GENERATION);
   lite_bind_int (&query, ":id", (gint64) repository_id);

@@ -144,7 +144,8 @@ conn_open (Lite *self, gboolean writer, GError **error)
   conn->writer = writer;
   conn->doing = "opening the metadata store";
   conn->busy_until_us = g_get_monotonic_time () + self->busy_timeout_us;
-  rc = sqlite3_open_v2 (self->path, &conn->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+  rc = sqlite3_open_v2 (self->path, &conn->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+                        NULL);
   if (rc == SQLITE_OK)
     {
       sqlite3_busy_handler (conn->db, on_busy, conn);
@@ -154,7 +155,8 @@ conn_open (Lite *self, gboolean writer, GError **error)
       sqlite3_db_config (conn->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
       sqlite3_db_config (conn->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     }
-  if ((rc != SQLITE_OK && !lite_fail (conn, rc, error)) || (writer && (!lite_check_ours (conn, &empty, error) || !conn_set_wal (conn, error)))
+  if ((rc != SQLITE_OK && !lite_fail (conn, rc, error))
+      || (writer && (!lite_check_ours (conn, &empty, error) || !conn_set_wal (conn, error)))
       || !lite_exec (conn, "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cell_size_check = ON", error)
       || (!writer && !lite_exec (conn, "PRAGMA query_only = ON", error)))
     {
@@ -164,6 +166,14 @@ conn_open (Lite *self, gboolean writer, GError **error)
   return conn;
 }
 
+/* What stands in the way of a configured path is for the operator to change. */
+static GsErrorCode
+path_error (int err)
+{
+  GsErrorCode code = gs_error_from_errno (err);
+  return code == GS_ERROR_UNAVAILABLE || code == GS_ERROR_DATA_LOSS ? code : GS_ERROR_FAILED_PRECONDITION;
+}
+
 /* Token verifiers are in the file: it is the server's alone. SQLite gives its side files the same mode. */
 static gboolean
 make_file (Lite *self, GError **error)
@@ -171,13 +181,14 @@ make_file (Lite *self, GError **error)
   g_autofree char *folder = g_path_get_dirname (self->path);
   int fd;
   if (g_mkdir_with_parents (folder, 0700) != 0)
-    return gs_fail (error, gs_error_from_errno (errno), "opening the metadata store: the folder %s cannot be made: %s",
-                    folder, g_strerror (errno));
+    return gs_fail (error, path_error (errno), "opening the metadata store: the folder %s cannot be made: %s", folder,
+                    g_strerror (errno));
   fd = open (self->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
   if (fd < 0)
-    return gs_fail (error, gs_error_from_errno (errno),
-                    "opening the metadata store %s: %s; check the option “path” and the mode of the file and its folder",
-                    self->path, g_strerror (errno));
+    return gs_fail (
+        error, path_error (errno),
+        "opening the metadata store %s: %s; check the option “path” and the mode of the file and its folder",
+        self->path, g_strerror (errno));
   close (fd);
   fd = open (folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd >= 0)
@@ -282,9 +293,9 @@ lite_take_writer (Lite *self, GsCall *call, const char *doing, GError **error)
 }
 
 LiteConn *
-lite_take_migrator (Lite *self, GsCall *call, const char *doing, GError **error)
+lite_take_migrator (Lite *self, GsCall *call, gboolean writer, const char *doing, GError **error)
 {
-  return take (self, call, TRUE, TRUE, doing, error);
+  return take (self, call, writer, TRUE, doing, error);
 }
 
 void
@@ -367,9 +378,9 @@ lite_bind_text (LiteQuery *query, const char *name, const char *value)
 {
   int place = place_of (query, name);
   if (place > 0)
-    keep_rc (query, value == NULL
-                        ? sqlite3_bind_null (query->stmt, place)
-                        : sqlite3_bind_text64 (query->stmt, place, value, strlen (value), SQLITE_TRANSIENT, SQLITE_UTF8));
+    keep_rc (query, value == NULL ? sqlite3_bind_null (query->stmt, place)
+                                  : sqlite3_bind_text64 (query->stmt, place, value, strlen (value), SQLITE_TRANSIENT,
+                                                         SQLITE_UTF8));
 }
 
 void

@@ -64,11 +64,11 @@ void lite_close_all (Lite *self);
 /**
  * Take a connection, waiting as long as the call's deadline allows. The writer comes inside a BEGIN
  * IMMEDIATE. @doing is constant text. NULL with @error; FAILED_PRECONDITION while migrations are missing,
- * except for the migrator, which is the writer. Given back with lite_give.
+ * except for the migrator. Given back with lite_give.
  */
 LiteConn *lite_take_reader (Lite *self, GsCall *call, const char *doing, GError **error);
 LiteConn *lite_take_writer (Lite *self, GsCall *call, const char *doing, GError **error);
-LiteConn *lite_take_migrator (Lite *self, GsCall *call, const char *doing, GError **error);
+LiteConn *lite_take_migrator (Lite *self, GsCall *call, gboolean writer, const char *doing, GError **error);
 /** Gives a connection back. An open transaction is rolled back. */
 void lite_give (LiteConn *conn);
 /** Ends the writer's transaction durably. FALSE: UNKNOWN when it may have happened all the same. */
@@ -111,35 +111,32 @@ gboolean lite_check_ours (LiteConn *conn, gboolean *ret_empty, GError **error);
 
 /* ------------------------------------------------------------------------ repos.c, changes.c, tokens.c */
 
-gboolean lite_repo_reserve (gpointer self, GsCall *call, const char *virtual_storage, const char *path,
-                            guint64 *ret_id, GError **error);
-gboolean lite_repo_record (gpointer self, GsCall *call, const GsRepoRow *row, const GsTxId *call_id,
-                           GError **error);
+gboolean lite_repo_reserve (gpointer self, GsCall *call, const char *virtual_storage, const char *path, guint64 *ret_id,
+                            GError **error);
+gboolean lite_repo_record (gpointer self, GsCall *call, const GsRepoRow *row, const GsTxId *call_id, GError **error);
 gboolean lite_repo_find (gpointer self, GsCall *call, const char *virtual_storage, const char *path,
                          GsRepoRowVisit visit, gpointer user, GError **error);
-gboolean lite_repo_get (gpointer self, GsCall *call, guint64 id, GsRepoRowVisit visit, gpointer user,
-                        GError **error);
+gboolean lite_repo_get (gpointer self, GsCall *call, guint64 id, GsRepoRowVisit visit, gpointer user, GError **error);
 gboolean lite_repo_list (gpointer self, GsCall *call, const char *virtual_storage, const char *prefix,
                          const char *after, gsize limit, GsRepoRowVisit visit, gpointer user, GError **error);
 gboolean lite_repo_rename (gpointer self, GsCall *call, const char *virtual_storage, const char *path,
                            const char *new_path, GError **error);
 gboolean lite_repo_delete (gpointer self, GsCall *call, const char *virtual_storage, const char *path,
                            GsRepoRowVisit visit, gpointer user, GError **error);
-gboolean lite_repo_created_by (gpointer self, GsCall *call, const GsTxId *call_id, guint64 *ret_id,
-                               GError **error);
+gboolean lite_repo_created_by (gpointer self, GsCall *call, const GsTxId *call_id, guint64 *ret_id, GError **error);
 
 gboolean lite_decide (gpointer self, GsCall *call, const GsDecideRequest *request, guint64 *ret_generation,
                       GError **error);
-gboolean lite_tx_find (gpointer self, GsCall *call, guint64 repository_id, const GsTxId *txid,
-                       GsTxState *ret_state, GsChangeVisit visit, gpointer user, GError **error);
-gboolean lite_tx_abort (gpointer self, GsCall *call, guint64 repository_id, const GsTxId *txid,
-                        GsTxState *ret_state, GError **error);
+gboolean lite_tx_find (gpointer self, GsCall *call, guint64 repository_id, const GsTxId *txid, GsTxState *ret_state,
+                       GsChangeVisit visit, gpointer user, GError **error);
+gboolean lite_tx_abort (gpointer self, GsCall *call, guint64 repository_id, const GsTxId *txid, GsTxState *ret_state,
+                        GError **error);
 gboolean lite_change_by_call (gpointer self, GsCall *call, guint64 repository_id, const GsTxId *call_id,
                               GsChangeVisit visit, gpointer user, GError **error);
 gboolean lite_change_list (gpointer self, GsCall *call, guint64 repository_id, guint64 after, gsize limit,
                            GsChangeVisit visit, gpointer user, GError **error);
-gboolean lite_replica_set (gpointer self, GsCall *call, guint64 repository_id, const char *storage,
-                           guint64 generation, gboolean force, GError **error);
+gboolean lite_replica_set (gpointer self, GsCall *call, guint64 repository_id, const char *storage, guint64 generation,
+                           gboolean force, GError **error);
 
 gboolean lite_token_put (gpointer self, GsCall *call, const GsTokenRow *row, GError **error);
 gboolean lite_token_get (gpointer self, GsCall *call, const char *id, GsTokenRowVisit visit, gpointer user,

@@ -243,7 +243,8 @@ static gboolean
 check_name (const char *what, const char *name, GError **error)
 {
   if (name == NULL || *name == '\0' || !g_utf8_validate (name, -1, NULL) || strpbrk (name, "\r\n") != NULL)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "recording a repository: the %s is empty or not plain text", what);
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "recording a repository: the %s is empty or not plain text",
+                    what);
   return TRUE;
 }
 

@@ -51,11 +51,12 @@ check_one (LiteConn *conn, LiteQuery *query, GError **error)
   gint64 number = sqlite3_column_int64 (query->stmt, 0);
   const char *name = lite_text (query, 1);
   if (number > (gint64) SQL_N_MIGRATIONS)
-    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                    "opening the metadata store: %s was brought to schema version %" G_GINT64_FORMAT
-                    " (%s) by a newer Gitstead; this one knows up to %u. Start the newer version, or restore the backup "
-                    "that was made before the upgrade",
-                    conn->self->path, number, name, SQL_N_MIGRATIONS);
+    return gs_fail (
+        error, GS_ERROR_FAILED_PRECONDITION,
+        "opening the metadata store: %s was brought to schema version %" G_GINT64_FORMAT
+        " (%s) by a newer Gitstead; this one knows up to %u. Start the newer version, or restore the backup "
+        "that was made before the upgrade",
+        conn->self->path, number, name, SQL_N_MIGRATIONS);
   if (number < 1 || g_strcmp0 (lite_text (query, 2), sql_migrations[number - 1].checksum) != 0)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                     "opening the metadata store: schema version %" G_GINT64_FORMAT
@@ -121,8 +122,10 @@ begin_empty (LiteConn *conn, GError **error)
 gboolean
 lite_migrate (Lite *self, GsCall *call, gboolean plan_only, guint *ret_pending, GError **error)
 {
-  /* The writer's transaction keeps a second process that starts at the same time out until this one is through. */
-  g_autoptr (LiteConn) conn = lite_take_migrator (self, call, "checking the schema of the metadata store", error);
+  /* Looking takes no write lock, or nobody could open the file while another process writes. The writer's transaction
+   * keeps a second process that migrates at the same time out until this one is through, and looks again. */
+  g_autoptr (LiteConn) conn
+      = lite_take_migrator (self, call, !plan_only, "checking the schema of the metadata store", error);
   gboolean empty;
   guint n = 0, pending;
   if (conn == NULL || !lite_check_ours (conn, &empty, error) || (!empty && !check_recorded (conn, &n, error)))

@@ -62,13 +62,13 @@ lite_start (gpointer data, GError **error)
       fine = lite_migrate (self, NULL, FALSE, &pending, error);
       if (fine)
         host->log (host, GS_LOG_INFO, "metadata.schema.migrated",
-                   (GsField[]) { GS_TEXT ("path", self->path), GS_NUMBER ("steps", pending),
-                                 GS_NUMBER ("version", SQL_N_MIGRATIONS) },
+                   (GsField[]){ GS_TEXT ("path", self->path), GS_NUMBER ("steps", pending),
+                                GS_NUMBER ("version", SQL_N_MIGRATIONS) },
                    3);
     }
   else if (fine && pending > 0)
     host->log (host, GS_LOG_WARNING, "metadata.schema.behind",
-               (GsField[]) { GS_TEXT ("path", self->path), GS_NUMBER ("steps", pending) }, 2);
+               (GsField[]){ GS_TEXT ("path", self->path), GS_NUMBER ("steps", pending) }, 2);
   if (!fine)
     lite_close_all (self);
   return fine;

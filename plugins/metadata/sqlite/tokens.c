@@ -73,7 +73,8 @@ lite_token_put (gpointer self, GsCall *call, const GsTokenRow *row, GError **err
     return FALSE;
   lite_done (&query);
   if (!inserted)
-    return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "recording a token: there is one with the id “%s” already", row->id);
+    return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "recording a token: there is one with the id “%s” already",
+                    row->id);
   return lite_commit (conn, error);
 }
 

@@ -60,7 +60,8 @@ static int
 by_rank (gconstpointer left, gconstpointer right)
 {
   const Ranked *a = left, *b = right;
-  unsigned __int128 score_a = (unsigned __int128) a->weight * b->cost, score_b = (unsigned __int128) b->weight * a->cost;
+  unsigned __int128 score_a = (unsigned __int128) a->weight * b->cost,
+                    score_b = (unsigned __int128) b->weight * a->cost;
   if (a->draining != b->draining)
     return a->draining ? 1 : -1;
   if (score_a != score_b)

@@ -148,14 +148,18 @@ ref_store_peel_learn (RefStore *store, const GsOid *oid, const GsOid *peeled, gb
 }
 
 void
-ref_store_peel (RefStore *store, GArray *need)
+ref_store_peel_trim (RefStore *store)
 {
-  gs_mutex_lock (&store->lock);
-  /* Forget all rather than track use: the next scan asks again for what it still needs. */
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&store->lock);
+  /* Forget all rather than track use: the refs that were read keep theirs, and the next scan asks for what is new. */
   if (g_hash_table_size (store->peels) > PEELS_MAX)
     g_hash_table_remove_all (store->peels);
-  store->n_peels += need->len;
-  gs_mutex_unlock (&store->lock);
+}
+
+void
+ref_store_peel (RefStore *store, GArray *need)
+{
+  ref_store_peel_trim (store);
   for (guint i = 0; i < need->len; i++)
     {
       const GsOid *oid = &g_array_index (need, GsOid, i);
@@ -172,6 +176,24 @@ ref_store_peel (RefStore *store, GArray *need)
 
 /* --------------------------------------------------------------------------------------- packing */
 
+/** Does packed-refs have @ref with this very value? */
+static gboolean
+packed_has (RefStore *store, const LooseRef *ref, gboolean *ret_has, GError **error)
+{
+  g_autoptr (PackedFile) packed = ref_store_packed (store, error);
+  GsOid oid;
+  gsize i;
+  if (packed == NULL)
+    return FALSE;
+  *ret_has = FALSE;
+  if (packed_find (packed, ref->name, &i))
+    {
+      packed_oid (packed, i, &oid, NULL);
+      *ret_has = gs_oid_equal (&oid, &ref->oid);
+    }
+  return TRUE;
+}
+
 /** Deletes the loose file of @ref when it still holds what was packed; whoever is busy with it keeps it. */
 static gboolean
 prune_loose (RefStore *store, const LooseRef *ref, GError **error)
@@ -180,19 +202,21 @@ prune_loose (RefStore *store, const LooseRef *ref, GError **error)
   LooseState state;
   GsOid oid;
   LockOutcome locked;
-  gboolean ok = TRUE;
+  gboolean ok = TRUE, has = FALSE;
   if (!ref_name_take (store, ref->name, ref, &none))
     return TRUE;
   locked = ref_lock_file (store, ref->name, REF_PACK_MARKER, FALSE, &none, error);
   if (locked == LOCK_TAKEN)
     {
-      gboolean gone = FALSE;
+      /* It may have been deleted and made again with the same value since it was packed: then this file is all there
+       * is. Once packed-refs is seen to have it, nobody can take it out there without the lock that we hold. */
       ok = loose_read (store, ref->name, &state, &oid, error);
       if (ok && state == LOOSE_VALUE && gs_oid_equal (&oid, &ref->oid))
-        gone = unlinkat (store->dirfd, ref->name, 0) == 0;
+        ok = packed_has (store, ref, &has, error);
+      if (has)
+        unlinkat (store->dirfd, ref->name, 0);
       ref_unlock_file (store, ref->name);
-      if (gone)
-        ref_prune_dirs (store, ref->name);
+      ref_prune_dirs (store, ref->name);
     }
   ref_name_release (store, ref->name);
   return ok && locked != LOCK_FAILED;

@@ -3,7 +3,8 @@
  * refs.h - the ref store of one repository: git-compatible files and locks, our own semantics.
  *
  * Readers get immutable snapshots; a snapshot is rebuilt only when our own commit or a stat check on the
- * files says that something changed, so a foreign git process beside us is seen too. Writers go through a
+ * files says that something changed, so a foreign git process beside us is seen too (at once; within 100 ms while
+ * a commit of our own is being published). Writers go through a
  * transaction: prepare (locks with new values, intent in the journal, all durable), then commit or abort.
  *
  * On disk: HEAD, refs/, packed-refs exactly as git has them; `<ref>.lock`, `packed-refs.lock` and `HEAD.lock`

@@ -229,6 +229,7 @@ settle (RefTxn *txn, GError **error)
 static void
 learn_peels (RefTxn *txn)
 {
+  ref_store_peel_trim (txn->store);
   for (gsize i = 0; i < txn->n && txn->n <= REF_BULK_LOCKS_MAX; i++)
     if (txn->refs[i].route == ROUTE_LOOSE && txn->refs[i].new_head == NULL)
       ref_store_peel_learn (txn->store, &txn->refs[i].new_oid, &txn->refs[i].peeled, FALSE);

@@ -171,6 +171,7 @@ typedef struct
   gint refs;
   GArray *dirs; /* LooseStamp */
   RefStamp head, packed;
+  PackedFile *pinned; /* what packed is the stamp of, so that its inode isn't reused */
 } RefStamps;
 
 void ref_stamps_unref (RefStamps *stamps);
@@ -217,6 +218,8 @@ void ref_store_peel (RefStore *store, GArray *need);
 /** What is known of @oid. That an object is missing counts only when it was found out after @since_us. */
 gboolean ref_store_peel_known (RefStore *store, const GsOid *oid, gint64 since_us, GsOid *ret_peeled,
                                gboolean *ret_missing);
+/** Keeps what is remembered within bounds. */
+void ref_store_peel_trim (RefStore *store);
 void ref_store_peel_learn (RefStore *store, const GsOid *oid, const GsOid *peeled, gboolean missing);
 
 /* -------------------------------------------------------------------------------------- store */
@@ -234,8 +237,7 @@ struct RefStore
 
   RefSnapshot *current;
   RefStamps *stamps; /* of current; NULL: look */
-  gint64 looked_us;     /* when the last scan ended … */
-  gint64 scan_began_us; /* … and when it began */
+  gint64 scan_began_us; /* the last good one: current is as old as that, but for our own commits */
   PackedFile *packed; /* the last one loaded or written */
   gboolean scanning;  /* one thread owns tree */
   guint publishers, publish_waiting;
@@ -255,7 +257,6 @@ struct RefStore
   } journal_state;    /* KNOWN: names of journalled transactions are in held */
   GHashTable *live;   /* ids (hex) of transactions between prepare and finish … */
   GHashTable *failed; /* … and of those whose commit failed half way, until they are resolved */
-  gint64 n_peels;     /* how often the callback was asked */
 };
 
 /** Named crash point. */

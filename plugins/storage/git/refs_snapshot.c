@@ -328,6 +328,7 @@ ref_stamps_unref (RefStamps *stamps)
   for (guint i = 0; i < stamps->dirs->len; i++)
     g_free (g_array_index (stamps->dirs, LooseStamp, i).path);
   g_array_unref (stamps->dirs);
+  packed_unref (stamps->pinned);
   g_free (stamps);
 }
 
@@ -455,6 +456,7 @@ look_files (RefStore *store, Look *look, GError **error)
           return FALSE;
         }
       look->stamps->packed = look->packed->stamp;
+      look->stamps->pinned = packed_ref (look->packed);
       /* Under endless writing it never holds still; each single value is right even so, and the next reader,
        * finding the stamps changed, looks again. */
       if (round == SCAN_ROUNDS || stamps_valid (store, look->stamps, TRUE))
@@ -497,7 +499,7 @@ static gboolean
 unchecked_ok (RefStore *store, gboolean fresh)
 {
   return !fresh && store->current != NULL && store->publishers + store->publish_waiting > 0
-         && g_get_monotonic_time () - store->looked_us < UNCHECKED_US;
+         && g_get_monotonic_time () - store->scan_began_us < UNCHECKED_US;
 }
 
 /**
@@ -543,7 +545,6 @@ scan_end (RefStore *store, RefSnapshot *snapshot, RefStamps *stamps, gint64 bega
       store->current = ref_snapshot_ref (snapshot);
       store->stamps = stamps_ref (stamps);
       store->published = FALSE;
-      store->looked_us = g_get_monotonic_time ();
       store->scan_began_us = began_us;
     }
   else

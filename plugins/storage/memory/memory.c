@@ -113,7 +113,8 @@ memory_create (gpointer data, GsCall *call, const GsRepo *repo, const GsRepoSpec
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "creating a replica: “%s” is no replica path, or the id is 0",
                     repo->replica_path);
   if (spec->format != GS_FORMAT_SHA1 && spec->format != GS_FORMAT_SHA256)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "creating a replica: %d is not an object format", (int) spec->format);
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "creating a replica: %d is not an object format",
+                    (int) spec->format);
   if (spec->default_branch == NULL || !g_str_has_prefix (spec->default_branch, "refs/heads/")
       || memory_name_fault (spec->default_branch) != NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
@@ -213,11 +214,11 @@ memory_state (gpointer data, GsCall *call, const GsRepo *repo, GsReplicaState *r
   replica = memory_find (self, repo, error);
   if (replica == NULL)
     return FALSE;
-  *ret_state = (GsReplicaState) { .size = sizeof *ret_state,
-                                  .repository_id = replica->id,
-                                  .generation = replica->generation,
-                                  .refs_digest = replica->digest,
-                                  .format = replica->format };
+  *ret_state = (GsReplicaState){ .size = sizeof *ret_state,
+                                 .repository_id = replica->id,
+                                 .generation = replica->generation,
+                                 .refs_digest = replica->digest,
+                                 .format = replica->format };
   return TRUE;
 }
 

@@ -26,12 +26,12 @@ typedef struct
   GsObjectFormat format;
   gboolean removed;
   char *head;
-  GTree *refs;   /* name -> GsOid */
-  GTree *claims; /* name -> the Txn that has it locked */
+  GTree *refs;      /* name -> GsOid */
+  GTree *claims;    /* name -> the Txn that has it locked */
   GHashTable *open; /* GsTxId -> Txn: staged, neither applied nor dropped */
   GsDigest digest;
   guint64 generation;
-  GTree *ahead;  /* applied generations above generation + 1, as GUINT64 keys */
+  GTree *ahead; /* applied generations above generation + 1, as GUINT64 keys */
   guint64 n_packs, pack_bytes;
 } Replica;
 
@@ -41,8 +41,8 @@ typedef struct
   Replica *replica;
   GsTxId txid;
   GsVote vote;
-  GPtrArray *texts;    /* names and targets that updates point to */
-  GArray *updates;     /* accepted, in order of name, with true old values */
+  GPtrArray *texts; /* names and targets that updates point to */
+  GArray *updates;  /* accepted, in order of name, with true old values */
   GArray *verdicts;
   gsize pack_bytes;
 } Txn;
@@ -78,8 +78,8 @@ gboolean memory_stage (gpointer self, GsCall *call, const GsRepo *repo, const Gs
 gboolean memory_commit (gpointer self, GsCall *call, gpointer txn, const GsDecision *decision, GError **error);
 void memory_abort (gpointer self, GsCall *call, gpointer txn, const GError *why);
 gboolean memory_pending (gpointer self, GsCall *call, GsPendingVisit visit, gpointer user, GError **error);
-gboolean memory_resolve (gpointer self, GsCall *call, const GsRepo *repo, const GsTxId *txid, const GsDecision *decision,
-                         GError **error);
+gboolean memory_resolve (gpointer self, GsCall *call, const GsRepo *repo, const GsTxId *txid,
+                         const GsDecision *decision, GError **error);
 /** Unlocks its refs and frees it. Under the lock. */
 void txn_drop (Txn *txn);
 

@@ -14,8 +14,7 @@ typedef struct
   GsOid old; /* the true old value; len 0 for HEAD */
 } Judged;
 
-static void G_GNUC_PRINTF (3, 4)
-refuse (Judged *judged, GsErrorCode code, const char *format, ...)
+static void G_GNUC_PRINTF (3, 4) refuse (Judged *judged, GsErrorCode code, const char *format, ...)
 {
   va_list args;
   if (judged->verdict->code != GS_OK)
@@ -56,7 +55,8 @@ judge_form (Replica *replica, Judged *judged)
     refuse (judged, GS_ERROR_INVALID_ARGUMENT, "funny refname: %s", fault);
   else if (update->new_symref != NULL)
     refuse (judged, GS_ERROR_INVALID_ARGUMENT, "only HEAD may be symbolic");
-  else if (update->new_oid.len != replica->format || (update->old_oid.len != 0 && update->old_oid.len != replica->format))
+  else if (update->new_oid.len != replica->format
+           || (update->old_oid.len != 0 && update->old_oid.len != replica->format))
     refuse (judged, GS_ERROR_INVALID_ARGUMENT, "object id of the wrong length for this repository");
 }
 
@@ -89,7 +89,8 @@ judge_locks (Replica *replica, Judged *judged)
     return;
   if (g_tree_lookup (replica->claims, judged->update->name) != NULL
       || memory_name_in_the_way (replica->claims, judged->update->name, NULL) != NULL)
-    refuse (judged, GS_ERROR_ABORTED, "cannot lock ref: another write to it, or to one above or below it, is under way");
+    refuse (judged, GS_ERROR_ABORTED,
+            "cannot lock ref: another write to it, or to one above or below it, is under way");
 }
 
 /* A new ref cannot stand above or below one that stays or is made; in the order of names the upper one comes first. */
@@ -304,8 +305,8 @@ memory_stage (gpointer data, GsCall *call, const GsRepo *repo, const GsChangeSet
   if (replica == NULL || (change->pack != NULL && !check_pack (replica, change->pack, &trailer, &trailer_len, error)))
     return FALSE;
   if (g_hash_table_contains (replica->open, &change->txid))
-    return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "staging a write to repository %" G_GUINT64_FORMAT ": it is staged already",
-                    repo->id);
+    return gs_fail (error, GS_ERROR_ALREADY_EXISTS,
+                    "staging a write to repository %" G_GUINT64_FORMAT ": it is staged already", repo->id);
   txn = txn_new (replica, change);
   txn->pack_bytes = change->pack != NULL ? g_bytes_get_size (change->pack) : 0;
   for (gsize i = 0; i < change->n_updates; i++)
@@ -372,7 +373,8 @@ memory_commit (gpointer data, GsCall *call, gpointer user, const GsDecision *dec
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&self->lock);
   removed = txn->replica->removed;
   if (removed)
-    gs_fail (error, GS_ERROR_NOT_FOUND, "applying a write: the replica at %s was removed meanwhile", txn->replica->path);
+    gs_fail (error, GS_ERROR_NOT_FOUND, "applying a write: the replica at %s was removed meanwhile",
+             txn->replica->path);
   else if (txn->updates->len > 0)
     apply (txn, decision->generation);
   txn_drop (txn);
@@ -419,8 +421,8 @@ memory_pending (gpointer data, GsCall *call, GsPendingVisit visit, gpointer user
         {
           Txn *txn = staged;
           Found found = { .path = g_strdup (replica->path) };
-          found.pending = (GsPending) { .size = sizeof found.pending, .txid = txn->txid };
-          found.pending.repo = (GsRepo) { sizeof (GsRepo), replica->id, found.path };
+          found.pending = (GsPending){ .size = sizeof found.pending, .txid = txn->txid };
+          found.pending.repo = (GsRepo){ sizeof (GsRepo), replica->id, found.path };
           memcpy (found.pending.vote, txn->vote.digest, sizeof found.pending.vote);
           g_array_append_val (all, found);
         }

@@ -30,9 +30,9 @@ nt_stream_ref (NtStream *stream)
 void
 nt_stream_unref (NtStream *stream)
 {
-  const int fds[] = { stream->fd, stream->wake, stream->input_w, stream->output_r };
   if (__atomic_sub_fetch (&stream->refs, 1, __ATOMIC_ACQ_REL) != 0)
     return;
+  const int fds[] = { stream->fd, stream->wake, stream->input_w, stream->output_r };
   if (stream->tls != NULL)
     gnutls_deinit (stream->tls);
   for (gsize i = 0; i < G_N_ELEMENTS (fds); i++)
@@ -82,6 +82,7 @@ stream_accept (GsStream *base)
   g_autofree char *endpoint = endpoint_text (stream->listener);
   Gitstead__V1__StreamTicket ticket = GITSTEAD__V1__STREAM_TICKET__INIT;
   g_autoptr (GBytes) payload = NULL;
+  NtConn *conn;
 
   nt->host->random (nt->host, stream->ticket, sizeof stream->ticket);
   stream->expires_us = g_get_monotonic_time () + nt->limits.ticket_us;
@@ -92,18 +93,21 @@ stream_accept (GsStream *base)
   ticket.ticket.data = stream->ticket;
   ticket.ticket.len = sizeof stream->ticket;
   payload = gs_wire_encode (&ticket.base);
-  if (stream->wake < 0 || !nt_data_expect (nt->data, stream))
+  /* From here on the stream lives without the control connection: its client may hang up as soon as it has the
+   * ticket, which must not cancel the call. */
+  conn = nt_conn_ref (call->conn);
+  nt_call_detach (call);
+  if (stream->wake >= 0 && nt_data_expect (nt->data, stream))
+    nt_reply (conn, call->trace, call->trace_len, &call->call_id, GS_OK, NULL, GS_RETRY_NEVER, 0, payload, FALSE);
+  else
     {
-      nt_reply (call->conn, call->trace, call->trace_len, &call->call_id, GS_ERROR_UNAVAILABLE,
+      nt_reply (conn, call->trace, call->trace_len, &call->call_id, GS_ERROR_UNAVAILABLE,
                 stream->wake < 0 ? "the server has no descriptors left for the stream; try again"
                                  : "the server is shutting down; nothing was done",
                 GS_RETRY_SAME, 0, NULL, FALSE);
-      nt_call_detach (call);
       nt_call_cancel (call);
-      return FALSE;
     }
-  nt_reply (call->conn, call->trace, call->trace_len, &call->call_id, GS_OK, NULL, GS_RETRY_NEVER, 0, payload, FALSE);
-  nt_call_detach (call);
+  nt_conn_unref (conn);
   return FALSE;
 }
 

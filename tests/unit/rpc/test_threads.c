@@ -110,7 +110,7 @@ call_around (void *user)
       caller->n_begun = i + 1;
       meddle (caller, i, &seed);
       if (caller->until_refused && wait_is_over (&caller->waits[i])
-          && caller->waits[i].code == GS_ERROR_UNAVAILABLE)
+          && caller->waits[i].code == GS_ERROR_UNAVAILABLE && strstr (caller->waits[i].message, "stopping") != NULL)
         break;
       if (mix (&seed) % 4 == 0)
         wait_over_quietly (&caller->waits[i]);

@@ -208,6 +208,12 @@ repo_free (Repo *repo)
   if (repo == NULL)
     return;
   fsu_remove_tree (AT_FDCWD, repo->dir, NULL);
+  repo_forget (repo);
+}
+
+void
+repo_forget (Repo *repo)
+{
   g_string_free (repo->notes, TRUE);
   g_free (repo->dir);
   g_free (repo);

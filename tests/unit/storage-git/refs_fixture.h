@@ -30,7 +30,10 @@ Repo *repo_load (const char *dir);
 void repo_save (const Repo *repo);
 /** A copy of the files of @repo elsewhere. repo_save must have been called. */
 Repo *repo_copy (const Repo *repo);
+/** Removes the files, too. */
 void repo_free (Repo *repo);
+/** Only the memory. */
+void repo_forget (Repo *repo);
 
 /** Standard options on @repo; change them before ref_store_open. */
 RefStoreOptions repo_options (Repo *repo);

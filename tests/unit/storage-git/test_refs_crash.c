@@ -99,20 +99,12 @@ victim_prepare (Repo *repo, RefStore *store, Scenario scenario)
   return txn;
 }
 
+/** 0: done; 3: a call failed. Its steps kill it. */
 static int
-victim (char **argv)
+victim_run (Repo *repo, RefStore *store, Scenario scenario)
 {
-  Repo *repo = repo_load (argv[1]);
-  Scenario scenario = (Scenario) atoi (argv[2]);
-  RefStoreOptions options = repo_options (repo);
-  RefStore *store;
-  RefSnapshot *snapshot;
-  RefTxn *txn;
   GsTxId txid = { { 7 } };
-  options.crash_at = argv[3];
-  store = ref_store_open (repo->dir, &options, NULL);
-  snapshot = ref_store_snapshot (store, NULL);
-  ref_snapshot_unref (snapshot);
+  RefTxn *txn;
   if (scenario == RESOLVE)
     return ref_store_resolve (store, &txid, GENERATION, NULL) && ref_store_sweep (store, NULL) ? 0 : 3;
   if (scenario == PACK)
@@ -122,8 +114,23 @@ victim (char **argv)
     ref_txn_abort (txn);
   else if (!ref_txn_commit (txn, GENERATION, NULL) || !ref_txn_finish (txn, NULL))
     return 3;
-  ref_store_free (store);
   return 0;
+}
+
+static int
+victim (char **argv)
+{
+  Repo *repo = repo_load (argv[1]);
+  RefStoreOptions options = repo_options (repo);
+  RefStore *store;
+  int code;
+  options.crash_at = argv[3];
+  store = ref_store_open (repo->dir, &options, NULL);
+  ref_snapshot_unref (ref_store_snapshot (store, NULL));
+  code = victim_run (repo, store, (Scenario) atoi (argv[2]));
+  ref_store_free (store);
+  repo_forget (repo);
+  return code;
 }
 
 /** Runs the victim. TRUE: it was killed at its step; FALSE: it never came there and ended well. */

@@ -331,6 +331,30 @@ test_transaction_id_is_unique (void **state)
   assert_false (ref_store_prepare (f->store, NULL, &txid, &update, 1, FALSE, "a/b", &verdict, &txn, NULL));
 }
 
+static gboolean
+peel_in_quarantine (gpointer user, const GsOid *oid, GsOid *ret_peeled, gboolean *ret_is_commit, GError **error)
+{
+  memset (ret_peeled, 0, sizeof *ret_peeled);
+  *ret_is_commit = TRUE;
+  return gs_oid_equal (oid, user) || gs_fail (error, GS_ERROR_NOT_FOUND, "no such object");
+}
+
+static void
+test_objects_in_quarantine (void **state)
+{
+  Fixture *f = *state;
+  GsRefUpdate update = SET ("refs/heads/a", f->zero, f->repo->absent);
+  GsTxId txid = next_txid ();
+  GsRefVerdict verdict;
+  RefTxn *txn = NULL;
+  assert_refused (f->store, "refs/heads/a", f->zero, f->repo->absent, GS_ERROR_NOT_FOUND);
+  assert_true (ref_store_prepare_with (f->store, NULL, &txid, &update, 1, TRUE, "incoming-1", peel_in_quarantine,
+                                       &f->repo->absent, &verdict, &txn, NULL));
+  assert_int_equal (verdict.code, GS_OK);
+  assert_non_null (txn);
+  ref_txn_abort (txn);
+}
+
 /* -------------------------------------------------------------------------- directory against file */
 
 static void
@@ -847,6 +871,7 @@ main (void)
     cmocka_unit_test_setup_teardown (test_atomic_or_not, setup, teardown),
     cmocka_unit_test_setup_teardown (test_duplicates, setup, teardown),
     cmocka_unit_test_setup_teardown (test_transaction_id_is_unique, setup, teardown),
+    cmocka_unit_test_setup_teardown (test_objects_in_quarantine, setup, teardown),
     cmocka_unit_test_setup_teardown (test_conflicts_in_a_batch, setup, teardown),
     cmocka_unit_test_setup_teardown (test_swaps, setup, teardown),
     cmocka_unit_test_setup_teardown (test_swap_needs_all_gone, setup, teardown),

@@ -18,7 +18,7 @@ client_connect (guint16 port)
   struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons (port) };
   int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   address.sin_addr.s_addr = htonl (INADDR_LOOPBACK);
-  if (fd >= 0 && connect (fd, (struct sockaddr *)&address, sizeof address) == 0)
+  if (fd >= 0 && connect (fd, (struct sockaddr *) &address, sizeof address) == 0)
     return fd;
   if (fd >= 0)
     close (fd);
@@ -35,7 +35,7 @@ client_send_bytes (int fd, const void *data, gsize length)
       if (n <= 0)
         return FALSE;
       at += n;
-      length -= (gsize)n;
+      length -= (gsize) n;
     }
   return TRUE;
 }
@@ -58,7 +58,7 @@ more (int fd, GByteArray *in)
   n = recv (fd, buffer, sizeof buffer, 0);
   if (n <= 0)
     return 0;
-  g_byte_array_append (in, buffer, (guint)n);
+  g_byte_array_append (in, buffer, (guint) n);
   return 1;
 }
 
@@ -84,8 +84,8 @@ line (int fd, GByteArray *in, Answer *answer)
       guint8 *end = in->len > 0 ? memchr (in->data, '\n', in->len) : NULL;
       if (end != NULL)
         {
-          guint length = (guint)(end - in->data);
-          char *text = g_strndup ((char *)in->data, length > 0 && in->data[length - 1] == '\r' ? length - 1 : length);
+          guint length = (guint) (end - in->data);
+          char *text = g_strndup ((char *) in->data, length > 0 && in->data[length - 1] == '\r' ? length - 1 : length);
           g_byte_array_remove_range (in, 0, length + 1);
           return text;
         }
@@ -115,12 +115,12 @@ read_chunks (int fd, GByteArray *in, Answer *answer)
       gsize count;
       if (size == NULL)
         return;
-      count = (gsize)g_ascii_strtoull (size, NULL, 16);
+      count = (gsize) g_ascii_strtoull (size, NULL, 16);
       if (count > 0 && !want (fd, in, count, answer))
         return;
-      g_byte_array_append (answer->body, in->data, (guint)count);
+      g_byte_array_append (answer->body, in->data, (guint) count);
       if (count > 0)
-        g_byte_array_remove_range (in, 0, (guint)count);
+        g_byte_array_remove_range (in, 0, (guint) count);
       end = line (fd, in, answer);
       if (end == NULL)
         return;
@@ -152,7 +152,7 @@ client_read (int fd)
   if (text == NULL)
     return answer;
   g_free (text);
-  answer->status = (guint)g_ascii_strtoull (header->str + MIN (header->len, 9), NULL, 10);
+  answer->status = (guint) g_ascii_strtoull (header->str + MIN (header->len, 9), NULL, 10);
   if (answer->status == 100)
     {
       answer->whole = TRUE;
@@ -164,9 +164,9 @@ client_read (int fd)
     read_chunks (fd, in, answer);
   else if (length != NULL)
     {
-      gsize count = (gsize)g_ascii_strtoull (length, NULL, 10);
+      gsize count = (gsize) g_ascii_strtoull (length, NULL, 10);
       answer->whole = want (fd, in, count, answer);
-      g_byte_array_append (answer->body, in->data, (guint)MIN (count, in->len));
+      g_byte_array_append (answer->body, in->data, (guint) MIN (count, in->len));
     }
   else
     {
@@ -203,7 +203,7 @@ answer_text (const Answer *answer)
   static const guint8 nul = 0;
   g_byte_array_append (answer->body, &nul, 1);
   g_byte_array_set_size (answer->body, answer->body->len - 1);
-  return (const char *)answer->body->data;
+  return (const char *) answer->body->data;
 }
 
 gboolean

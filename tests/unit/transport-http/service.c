@@ -19,6 +19,12 @@
 
 const GsPlugin *gs_plugin_query (void);
 
+const GsPlugin *
+served_plugin (void)
+{
+  return gs_plugin_query ();
+}
+
 typedef struct
 {
   guint64 handle;
@@ -125,7 +131,7 @@ write_all (int fd, const char *data, gsize length)
       if (n < 0)
         return FALSE;
       data += n;
-      length -= (gsize)n;
+      length -= (gsize) n;
     }
   return TRUE;
 }
@@ -159,8 +165,8 @@ copy_input (Call *call, int output, guint64 limit, gboolean *ret_whole)
         g_error ("read from the input: %s", g_strerror (errno));
       if (n == 0)
         break;
-      total += (guint64)n;
-      if (output >= 0 && !write_all (output, buffer, (gsize)n))
+      total += (guint64) n;
+      if (output >= 0 && !write_all (output, buffer, (gsize) n))
         {
           *ret_whole = FALSE;
           break;
@@ -188,7 +194,7 @@ static void
 wait_cancel (Call *call)
 {
   struct pollfd wait = { .fd = call->cancel_event, .events = POLLIN };
-  if (poll (&wait, 1, (int)(WAIT_US / 1000)) <= 0)
+  if (poll (&wait, 1, (int) (WAIT_US / 1000)) <= 0)
     g_error ("a hanging call was never cancelled");
 }
 
@@ -204,7 +210,7 @@ source (int output, guint64 count)
   static const char block[65536] = { 'x' };
   while (count > 0)
     {
-      gsize n = (gsize)MIN (count, sizeof block);
+      gsize n = (gsize) MIN (count, sizeof block);
       if (!write_all (output, block, n))
         return FALSE;
       count -= n;
@@ -244,13 +250,13 @@ run_git (Call *call)
   g_autofree char *folder = g_build_filename (service.folder, call->path + strlen ("git/"), NULL);
   g_autofree char *protocol = g_strdup_printf ("GIT_PROTOCOL=%s", call->protocol);
   g_autofree char *path = g_strdup_printf ("PATH=%s", g_getenv ("PATH"));
-  char *argv[] = { (char *)"git",
-                   (char *)(upload ? "upload-pack" : "receive-pack"),
-                   (char *)"--stateless-rpc",
-                   (char *)(advertise ? "--http-backend-info-refs" : folder),
+  char *argv[] = { (char *) "git",
+                   (char *) (upload ? "upload-pack" : "receive-pack"),
+                   (char *) "--stateless-rpc",
+                   (char *) (advertise ? "--http-backend-info-refs" : folder),
                    advertise ? folder : NULL,
                    NULL };
-  char *envp[] = { path, protocol, (char *)"GIT_CONFIG_NOSYSTEM=1", (char *)"HOME=/nonexistent", NULL };
+  char *envp[] = { path, protocol, (char *) "GIT_CONFIG_NOSYSTEM=1", (char *) "HOME=/nonexistent", NULL };
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
   sigset_t none, all;
@@ -303,7 +309,7 @@ run_head (Call *call)
   gsize length = 0;
   const char *head = g_bytes_get_data (call->stream->head, &length);
   accept_stream (call);
-  text = g_strdup_printf ("%s %.*s", call->stream->complete ? "complete" : "partial", (int)length, head);
+  text = g_strdup_printf ("%s %.*s", call->stream->complete ? "complete" : "partial", (int) length, head);
   send_text (call, text);
   finish (call, GS_OK, NULL, NULL);
 }
@@ -354,7 +360,7 @@ run_stream (Call *call)
   int output;
   if (g_str_has_prefix (path, "fail/"))
     {
-      finish (call, (GsErrorCode)number_of (path), "it was told to fail", NULL);
+      finish (call, (GsErrorCode) number_of (path), "it was told to fail", NULL);
       return;
     }
   if (strcmp (path, "hang-closed") == 0)
@@ -373,7 +379,7 @@ run_stream (Call *call)
     finish (call, GS_OK, NULL, NULL);
   else if (g_str_has_prefix (path, "whole/"))
     {
-      GBytes *bytes = g_bytes_new_take (g_strnfill ((gsize)number_of (path), 'w'), (gsize)number_of (path));
+      GBytes *bytes = g_bytes_new_take (g_strnfill ((gsize) number_of (path), 'w'), (gsize) number_of (path));
       call->stream->send_all (call->stream, bytes, NULL);
       g_bytes_unref (bytes);
       finish (call, GS_OK, NULL, NULL);
@@ -381,7 +387,7 @@ run_stream (Call *call)
   else if (g_str_has_prefix (path, "fail-late/"))
     {
       copy_input (call, -1, G_MAXUINT64, &whole);
-      finish (call, (GsErrorCode)number_of (path), "it failed at the end", NULL);
+      finish (call, (GsErrorCode) number_of (path), "it failed at the end", NULL);
     }
   else if (strcmp (path, "sink") == 0 || strcmp (path, "gated") == 0)
     {
@@ -420,13 +426,13 @@ run_json (Call *call)
   const char *text = data != NULL ? data : "";
   g_autofree char *reply = NULL;
   GBytes *payload;
-  if (g_strstr_len (text, (gssize)length, "\"busy\"") != NULL)
+  if (g_strstr_len (text, (gssize) length, "\"busy\"") != NULL)
     finish (call, GS_ERROR_BUSY, "too much \"at once\"\n", NULL);
-  else if (g_strstr_len (text, (gssize)length, "\"denied\"") != NULL)
+  else if (g_strstr_len (text, (gssize) length, "\"denied\"") != NULL)
     finish (call, GS_ERROR_PERMISSION_DENIED, "no", NULL);
   else
     {
-      reply = g_strdup_printf ("{\"got\":%.*s}", (int)length, text);
+      reply = g_strdup_printf ("{\"got\":%.*s}", (int) length, text);
       payload = g_bytes_new (reply, strlen (reply));
       finish (call, GS_OK, NULL, payload);
       g_bytes_unref (payload);
@@ -446,7 +452,7 @@ run (void *user)
   else if (strcmp (call->path, "few") == 0)
     run_few (call, GS_OK);
   else if (g_str_has_prefix (call->path, "close-fail/"))
-    run_few (call, (GsErrorCode)number_of (call->path));
+    run_few (call, (GsErrorCode) number_of (call->path));
   else if (strcmp (call->path, "chatty") == 0)
     run_chatty (call);
   else if (strcmp (call->path, "grandchild") == 0)
@@ -481,7 +487,7 @@ decode_request (Call *call, const GsInbound *inbound)
       Gitstead__V1__GitAdvertiseRequest *m = gitstead__v1__git_advertise_request__unpack (NULL, length, data);
       call->path = g_strdup (m->repository->path);
       call->protocol = g_strdup (m->protocol);
-      call->service = (guint32)m->service;
+      call->service = (guint32) m->service;
       gitstead__v1__git_advertise_request__free_unpacked (m, NULL);
     }
   else
@@ -620,10 +626,10 @@ served_new (const char *listen, ...)
   served->self = served->plugin->create (&served->fake->host, fake_config_get (served->config), &error);
   if (served->self == NULL || !served->plugin->start (served->self, &error))
     g_error ("the transport does not start: %s", error->message);
-  urls = ((const GsTransportOps *)served->plugin->ops)->endpoints (served->self);
+  urls = ((const GsTransportOps *) served->plugin->ops)->endpoints (served->self);
   served->url = g_strdup (urls[0]);
-  served->port = (guint16)number_of (served->url);
-  served->port = (guint16)g_ascii_strtoull (strrchr (served->url, ':') + 1, NULL, 10);
+  served->port = (guint16) number_of (served->url);
+  served->port = (guint16) g_ascii_strtoull (strrchr (served->url, ':') + 1, NULL, 10);
   g_strfreev (urls);
   return served;
 }

@@ -49,6 +49,8 @@ typedef struct
   guint16 port;
 } Served;
 
+/** The plugin under test. */
+const GsPlugin *served_plugin (void);
 /** Starts the plugin on a free port with these options ("key", "value", …, NULL). Dies on failure. */
 Served *served_new (const char *listen, ...) G_GNUC_NULL_TERMINATED;
 /** Stops it, joins every call, and checks that no descriptor is left that was not there before. */

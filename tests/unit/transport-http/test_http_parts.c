@@ -213,13 +213,13 @@ gzip (gsize length, guint8 fill)
   z_stream z = { 0 };
   memset (in, fill, length);
   assert_int_equal (deflateInit2 (&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-  g_byte_array_set_size (out, (guint)deflateBound (&z, length) + 64);
+  g_byte_array_set_size (out, (guint) deflateBound (&z, length) + 64);
   z.next_in = in;
-  z.avail_in = (uInt)length;
+  z.avail_in = (uInt) length;
   z.next_out = out->data;
   z.avail_out = out->len;
   assert_int_equal (deflate (&z, Z_FINISH), Z_STREAM_END);
-  g_byte_array_set_size (out, (guint)z.total_out);
+  g_byte_array_set_size (out, (guint) z.total_out);
   deflateEnd (&z);
   return out;
 }
@@ -290,13 +290,13 @@ test_bad_gzip (void **state)
   g_autoptr (GByteArray) plain = g_byte_array_new ();
   expect_bad_gzip (bomb, 0, 1000000, GS_ERROR_OUT_OF_RANGE);
   expect_bad_gzip (bomb, 1000, 0, GS_ERROR_OUT_OF_RANGE);
-  g_byte_array_append (plain, (const guint8 *)"0032want", 8);
+  g_byte_array_append (plain, (const guint8 *) "0032want", 8);
   expect_bad_gzip (plain, 0, 0, GS_ERROR_INVALID_ARGUMENT);
-  g_byte_array_append (text, (const guint8 *)"x", 1);
+  g_byte_array_append (text, (const guint8 *) "x", 1);
   expect_bad_gzip (text, 0, 0, GS_ERROR_INVALID_ARGUMENT); /* goes on after its end */
   g_byte_array_set_size (text, text->len - 5);
   expect_bad_gzip (text, 0, 0, GS_ERROR_INVALID_ARGUMENT); /* cut short */
-  g_byte_array_append (text, (const guint8 *)"\0\0\0\0", 4);
+  g_byte_array_append (text, (const guint8 *) "\0\0\0\0", 4);
   expect_bad_gzip (text, 0, 0, GS_ERROR_INVALID_ARGUMENT); /* wrong length in its trailer */
   g_byte_array_set_size (plain, 0);
   expect_bad_gzip (plain, 0, 0, GS_ERROR_INVALID_ARGUMENT); /* empty is not gzip */

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Threads on one ref store: readers see whole commits, nobody's write is lost, packing hides nothing. */
+#include "refs_fixture.h"
+
+#include "refs_internal.h"
+
+#include <gitstead/thread.h>
+
+#include <string.h>
+#include <unistd.h>
+
+#define WRITERS 4
+#define ROUNDS 200
+
+typedef struct
+{
+  Repo *repo;
+  RefStore *store;
+  gint stop, failures; /* atomic */
+  gint commits, snapshots;
+} Race;
+
+typedef struct
+{
+  Race *race;
+  guint number;
+} Worker;
+
+static void
+failed (Race *race, const char *what)
+{
+  /* Failing asserts only in the main thread: count here, print for whoever looks. */
+  g_printerr ("# %s\n", what);
+  g_atomic_int_inc (&race->failures);
+}
+
+static void
+race_open (Race *race)
+{
+  RefStoreOptions options;
+  memset (race, 0, sizeof *race);
+  if (access ("/dev/shm", W_OK) == 0)
+    g_setenv ("TMPDIR", "/dev/shm", FALSE);
+  race->repo = repo_new ();
+  options = repo_options (race->repo);
+  options.note = NULL;
+  options.lock_wait_us = 60 * G_USEC_PER_SEC;
+  race->store = ref_store_open (race->repo->dir, &options, NULL);
+}
+
+static void
+race_close (Race *race)
+{
+  assert_like_git (race->repo, race->store);
+  {
+    g_autofree char *listing = tree_listing (race->repo);
+    assert_null (strstr (listing, ".lock"));
+    assert_null (strstr (listing, REF_JOURNAL_DIR "/"));
+  }
+  ref_store_free (race->store);
+  repo_free (race->repo);
+}
+
+/** One transaction. 1: committed; 0: refused. */
+static int
+write_refs (Race *race, const GsRefUpdate *updates, gsize n)
+{
+  GsTxId txid = next_txid ();
+  GsRefVerdict verdicts[4];
+  RefTxn *txn = NULL;
+  if (!ref_store_prepare (race->store, NULL, &txid, updates, n, TRUE, NULL, verdicts, &txn, NULL))
+    {
+      failed (race, "prepare");
+      return 0;
+    }
+  verdicts_clear (verdicts, n);
+  if (txn == NULL)
+    return 0;
+  if (!ref_txn_commit (txn, 1, NULL))
+    failed (race, "commit");
+  if (!ref_txn_finish (txn, NULL))
+    failed (race, "finish");
+  g_atomic_int_inc (&race->commits);
+  return 1;
+}
+
+static gboolean
+find (Race *race, const char *name, GsOid *ret_oid)
+{
+  RefSnapshot *snapshot = ref_store_snapshot (race->store, NULL);
+  RefEntry entry = { 0 };
+  gboolean found = snapshot != NULL && ref_snapshot_find (snapshot, name, &entry);
+  if (snapshot == NULL)
+    failed (race, "snapshot");
+  ref_snapshot_unref (snapshot);
+  *ret_oid = entry.oid;
+  return found;
+}
+
+static void *
+packs (void *user)
+{
+  Race *race = user;
+  while (!g_atomic_int_get (&race->stop))
+    if (!ref_store_pack (race->store, TRUE, NULL))
+      failed (race, "pack");
+  return NULL;
+}
+
+/* ----------------------------------------------------------------------------- whole commits only */
+
+static void *
+writes_pairs (void *user)
+{
+  Worker *worker = user;
+  Race *race = worker->race;
+  g_autofree char *left = g_strdup_printf ("refs/heads/w%u/left", worker->number);
+  g_autofree char *right = g_strdup_printf ("refs/tags/w%u/right", worker->number);
+  for (guint i = 0; i < ROUNDS; i++)
+    {
+      GsOid value = i % 5 == 4 ? zero_oid () : race->repo->commits[i % N_COMMITS], now;
+      GsRefUpdate updates[] = { SET (left, ANY, value), SET (right, ANY, value) };
+      gboolean found;
+      if (!write_refs (race, updates, 2))
+        failed (race, "an undisputed write was refused");
+      found = find (race, left, &now);
+      if (found == gs_oid_is_zero (&value) || (found && !gs_oid_equal (&now, &value)))
+        failed (race, "a writer does not see its own commit");
+    }
+  return NULL;
+}
+
+static void *
+reads_pairs (void *user)
+{
+  Race *race = user;
+  while (!g_atomic_int_get (&race->stop))
+    {
+      RefSnapshot *snapshot = ref_store_snapshot (race->store, NULL);
+      if (snapshot == NULL)
+        {
+          failed (race, "snapshot");
+          return NULL;
+        }
+      for (guint i = 0; i < WRITERS; i++)
+        {
+          g_autofree char *left = g_strdup_printf ("refs/heads/w%u/left", i);
+          g_autofree char *right = g_strdup_printf ("refs/tags/w%u/right", i);
+          RefEntry a = { 0 }, b = { 0 };
+          gboolean has_left = ref_snapshot_find (snapshot, left, &a), has_right = ref_snapshot_find (snapshot, right, &b);
+          if (has_left != has_right || (has_left && !gs_oid_equal (&a.oid, &b.oid)))
+            failed (race, "half a commit was seen");
+        }
+      g_atomic_int_inc (&race->snapshots);
+      ref_snapshot_unref (snapshot);
+    }
+  return NULL;
+}
+
+static void
+test_whole_commits (void **state)
+{
+  Race race;
+  Worker workers[WRITERS];
+  GsThread writers[WRITERS], readers[2], packer;
+  race_open (&race);
+  for (guint i = 0; i < 2; i++)
+    assert_int_equal (gs_thread_start (&readers[i], "reader", reads_pairs, &race), 0);
+  assert_int_equal (gs_thread_start (&packer, "packer", packs, &race), 0);
+  for (guint i = 0; i < WRITERS; i++)
+    {
+      workers[i] = (Worker) { &race, i };
+      assert_int_equal (gs_thread_start (&writers[i], "writer", writes_pairs, &workers[i]), 0);
+    }
+  for (guint i = 0; i < WRITERS; i++)
+    gs_thread_join (writers[i]);
+  g_atomic_int_set (&race.stop, 1);
+  for (guint i = 0; i < 2; i++)
+    gs_thread_join (readers[i]);
+  gs_thread_join (packer);
+  assert_int_equal (race.failures, 0);
+  assert_int_equal (race.commits, WRITERS * ROUNDS);
+  assert_true (race.snapshots > 0);
+  race_close (&race);
+}
+
+/* ------------------------------------------------------------------------- compare and swap counts */
+
+static int
+index_of (Race *race, const GsOid *oid)
+{
+  for (int i = 0; i < N_COMMITS; i++)
+    if (gs_oid_equal (oid, &race->repo->commits[i]))
+      return i;
+  return -1;
+}
+
+/** Each success moves the ref exactly one on: at the end it stands where the number of successes says. */
+static void *
+counts (void *user)
+{
+  Race *race = user;
+  for (guint won = 0; won < ROUNDS / 2;)
+    {
+      GsOid now;
+      GsRefUpdate update;
+      if (!find (race, "refs/heads/counter", &now))
+        {
+          failed (race, "the counter vanished");
+          return NULL;
+        }
+      update = SET ("refs/heads/counter", now, race->repo->commits[(index_of (race, &now) + 1) % N_COMMITS]);
+      won += (guint) write_refs (race, &update, 1);
+    }
+  return NULL;
+}
+
+static void
+test_no_update_is_lost (void **state)
+{
+  Race race;
+  GsThread threads[WRITERS], packer;
+  GsOid now;
+  race_open (&race);
+  apply_one (race.store, "refs/heads/counter", ANY, race.repo->commits[0]);
+  assert_int_equal (gs_thread_start (&packer, "packer", packs, &race), 0);
+  for (guint i = 0; i < WRITERS; i++)
+    assert_int_equal (gs_thread_start (&threads[i], "counter", counts, &race), 0);
+  for (guint i = 0; i < WRITERS; i++)
+    gs_thread_join (threads[i]);
+  g_atomic_int_set (&race.stop, 1);
+  gs_thread_join (packer);
+  assert_int_equal (race.failures, 0);
+  assert_int_equal (race.commits, WRITERS * (ROUNDS / 2));
+  assert_true (find (&race, "refs/heads/counter", &now));
+  assert_int_equal (index_of (&race, &now), race.commits % N_COMMITS);
+  race_close (&race);
+}
+
+/* ------------------------------------------------------------------------------ directory and file */
+
+static void *
+makes_and_removes (void *user)
+{
+  static const char *const names[] = { "refs/heads/d", "refs/heads/d/e", "refs/heads/d/e/f", "refs/heads/d/g" };
+  Worker *worker = user;
+  for (guint i = 0; i < ROUNDS; i++)
+    {
+      GsRefUpdate make = SET (names[worker->number], zero_oid (), worker->race->repo->commits[0]);
+      GsRefUpdate drop = SET (names[worker->number], worker->race->repo->commits[0], zero_oid ());
+      if (write_refs (worker->race, &make, 1) && !write_refs (worker->race, &drop, 1))
+        failed (worker->race, "what we made could not be removed");
+    }
+  return NULL;
+}
+
+static void *
+reads_conflicts (void *user)
+{
+  Race *race = user;
+  while (!g_atomic_int_get (&race->stop))
+    {
+      RefSnapshot *snapshot = ref_store_snapshot (race->store, NULL);
+      gsize n = snapshot ? ref_snapshot_count (snapshot) : 0;
+      for (gsize i = 1; i < n; i++)
+        {
+          RefEntry above, below;
+          ref_snapshot_get (snapshot, i - 1, &above);
+          ref_snapshot_get (snapshot, i, &below);
+          if (g_str_has_prefix (below.name, above.name) && below.name[above.name_len] == '/')
+            failed (race, "a ref is the directory of another");
+        }
+      ref_snapshot_unref (snapshot);
+    }
+  return NULL;
+}
+
+static void
+test_directory_against_file (void **state)
+{
+  Race race;
+  Worker workers[4];
+  GsThread threads[4], reader, packer;
+  race_open (&race);
+  assert_int_equal (gs_thread_start (&reader, "reader", reads_conflicts, &race), 0);
+  assert_int_equal (gs_thread_start (&packer, "packer", packs, &race), 0);
+  for (guint i = 0; i < 4; i++)
+    {
+      workers[i] = (Worker) { &race, i };
+      assert_int_equal (gs_thread_start (&threads[i], "writer", makes_and_removes, &workers[i]), 0);
+    }
+  for (guint i = 0; i < 4; i++)
+    gs_thread_join (threads[i]);
+  g_atomic_int_set (&race.stop, 1);
+  gs_thread_join (reader);
+  gs_thread_join (packer);
+  assert_int_equal (race.failures, 0);
+  assert_true (race.commits > 0);
+  race_close (&race);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_whole_commits),
+    cmocka_unit_test (test_no_update_is_lost),
+    cmocka_unit_test (test_directory_against_file),
+  };
+  return cmocka_run_group_tests_name ("refs-race", tests, NULL, NULL);
+}
