@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Staged writes: quarantine, prepare and vote, then commit or abort. What a push and an API write have in common. */
+#include "child.h"
 #include "disk.h"
 #include "git.h"
-#include "child.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -24,9 +24,9 @@ quarantine_make (Repo *repo, const GsTxId *txid, char **ret_name, GError **error
   char name[GIT_TXID_HEX + 1];
   gs_hex (txid->bytes, GS_TXID_SIZE, name);
   g_autofree char *dir = g_strconcat (repo->dir, "/" GIT_QUARANTINES "/", name, NULL);
-  if (!disk_make_dirs (repo->dir, GIT_QUARANTINES, repo->storage->sync, error))
-    return FALSE;
-  if (mkdir (dir, 0777) != 0)
+  if (mkdir (dir, 0777) != 0
+      && (errno != ENOENT || !disk_make_dirs (repo->dir, GIT_QUARANTINES, repo->storage->sync, NULL)
+          || mkdir (dir, 0777) != 0))
     {
       if (errno == EEXIST)
         return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "write %s to replica %s is staged already", name, repo->path);
@@ -52,7 +52,8 @@ quarantine_drop (Repo *repo, const char *name)
   if (!fsu_remove_tree (AT_FDCWD, dir, &failed))
     {
       const GsField fields[] = { GS_TEXT ("replica", repo->path), GS_TEXT ("error", failed->message) };
-      repo->storage->host->log (repo->storage->host, GS_LOG_WARNING, "storage.quarantine.left", fields, G_N_ELEMENTS (fields));
+      repo->storage->host->log (repo->storage->host, GS_LOG_WARNING, "storage.quarantine.left", fields,
+                                G_N_ELEMENTS (fields));
     }
   gs_mutex_lock (&repo->lock);
   g_hash_table_remove (repo->quarantines, name);
@@ -157,7 +158,7 @@ make_vote (Txn *txn, const guint8 *trailer, gsize trailer_len)
   for (int i = 0; i < 8; i++)
     head[1 + i] = (guint8) (txn->repo->id >> (56 - 8 * i));
   g_checksum_update (sum, head, sizeof head);
-  *vote = (GsVote) { .size = sizeof *vote };
+  *vote = (GsVote){ .size = sizeof *vote };
   if (txn->refs != NULL)
     vote->updates = ref_txn_updates (txn->refs, &vote->n_updates, &vote->refs_plus, &vote->refs_minus);
   for (gsize i = 0; i < vote->n_updates; i++)
@@ -205,8 +206,8 @@ prepare_refs (Txn *txn, GsCall *call, const GsRefUpdate *updates, gsize n, gbool
     return TRUE;
   if (!objects_peel_in_quarantine (txn->repo, txn->quarantine, &in, error))
     return FALSE;
-  done = ref_store_prepare_with (txn->repo->refs, call, &txn->txid, left, n_left, atomic, txn->quarantine, objects_peel, &in,
-                                 verdicts, &txn->refs, error);
+  done = ref_store_prepare_with (txn->repo->refs, call, &txn->txid, left, n_left, atomic, txn->quarantine, objects_peel,
+                                 &in, verdicts, &txn->refs, error);
   objects_peel_done (&in);
   for (gsize i = 0; i < n_left; i++)
     if (done)
@@ -273,8 +274,8 @@ index_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
   if (!child_run (repo->storage, &spec, call, pack, 0, NULL, &status, &said, error))
     return FALSE;
   return status == 0
-         || gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "git index-pack refused the pack for repository %" G_GUINT64_FORMAT ": %s",
-                     repo->id, said);
+         || gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                     "git index-pack refused the pack for repository %" G_GUINT64_FORMAT ": %s", repo->id, said);
 }
 
 gboolean

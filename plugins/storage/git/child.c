@@ -93,8 +93,7 @@ typedef struct
   guint n_settings;
 } Environment;
 
-static void
-env_add (Environment *env, const char *format, ...) G_GNUC_PRINTF (2, 3);
+static void env_add (Environment *env, const char *format, ...) G_GNUC_PRINTF (2, 3);
 
 static void
 env_add (Environment *env, const char *format, ...)
@@ -273,13 +272,13 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
   limit_child (storage, pid);
   fcntl (err[0], F_SETFL, O_NONBLOCK);
   fcntl (pidfd, F_SETFD, FD_CLOEXEC);
-  *ret_child = (Child) { .storage = storage,
-                         .pid = pid,
-                         .pidfd = pidfd,
-                         .err_fd = err[0],
-                         .err = g_string_new (NULL),
-                         .name = spec->argv[0],
-                         .started_us = g_get_monotonic_time () };
+  *ret_child = (Child){ .storage = storage,
+                        .pid = pid,
+                        .pidfd = pidfd,
+                        .err_fd = err[0],
+                        .err = g_string_new (NULL),
+                        .name = spec->argv[0],
+                        .started_us = g_get_monotonic_time () };
   storage->host->metric_update (storage->metric.children, 1);
   return TRUE;
 }
@@ -374,7 +373,8 @@ child_check (Child *child, int status, GError **error)
     return TRUE;
   if (WIFSIGNALED (status))
     return gs_fail (error, WTERMSIG (status) == SIGXCPU ? GS_ERROR_OUT_OF_RANGE : GS_ERROR_INTERNAL,
-                    "git %s was ended by signal %d%s%s", child->name, WTERMSIG (status), *said != '\0' ? ": " : "", said);
+                    "git %s was ended by signal %d%s%s", child->name, WTERMSIG (status), *said != '\0' ? ": " : "",
+                    said);
   return gs_fail (error, GS_ERROR_INTERNAL, "git %s exited with %d%s%s", child->name, WEXITSTATUS (status),
                   *said != '\0' ? ": " : "", said);
 }
@@ -385,7 +385,7 @@ gboolean
 call_poll (GsCall *call, struct pollfd *fds, nfds_t n_fds, const char *doing, GError **error)
 {
   int cancel = call != NULL ? call->cancel_fd (call) : -1;
-  fds[n_fds] = (struct pollfd) { .fd = cancel, .events = POLLIN };
+  fds[n_fds] = (struct pollfd){ .fd = cancel, .events = POLLIN };
   for (;;)
     {
       struct timespec wait = { 0, 0 }, *limit = NULL;
@@ -469,7 +469,7 @@ child_wait (Child *child, GsCall *call, const ChildInput *input, int *ret_status
   if (input != NULL)
     {
       buffer = g_malloc (PUMP_BYTES);
-      pump = (Pump) { .from = input->from, .to = input->to, .buffer = buffer };
+      pump = (Pump){ .from = input->from, .to = input->to, .buffer = buffer };
       if (input->head != NULL)
         pump.at = g_bytes_get_data (input->head, &pump.left);
       if (pump.left == 0 && pump.from < 0)
@@ -478,8 +478,8 @@ child_wait (Child *child, GsCall *call, const ChildInput *input, int *ret_status
   for (;;)
     {
       struct pollfd fds[5] = { { .fd = child->pidfd, .events = POLLIN }, { .fd = child->err_fd, .events = POLLIN } };
-      fds[2] = (struct pollfd) { .fd = pump.left == 0 ? pump.from : -1, .events = POLLIN };
-      fds[3] = (struct pollfd) { .fd = pump.to, .events = pump.left != 0 ? POLLOUT : 0 };
+      fds[2] = (struct pollfd){ .fd = pump.left == 0 ? pump.from : -1, .events = POLLIN };
+      fds[3] = (struct pollfd){ .fd = pump.to, .events = pump.left != 0 ? POLLOUT : 0 };
       if (!call_poll (call, fds, 4, child->name, error))
         {
           pump_close (&pump);
@@ -565,7 +565,8 @@ child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input,
       gsize len = size < 0 ? 0 : (gsize) size;
       g_autofree char *data = len <= max ? g_try_malloc (len + 1) : NULL;
       if (data == NULL || (len > 0 && pread (output, data, len, 0) != (ssize_t) len))
-        ok = gs_fail (error, GS_ERROR_OUT_OF_RANGE, "git %s gave more than %" G_GSIZE_FORMAT " bytes", spec->argv[0], max);
+        ok = gs_fail (error, GS_ERROR_OUT_OF_RANGE, "git %s gave more than %" G_GSIZE_FORMAT " bytes", spec->argv[0],
+                      max);
       else
         *ret_output = g_bytes_new_take (g_steal_pointer (&data), len);
     }

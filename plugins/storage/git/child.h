@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * child.h - running git: clean environment, forced configuration, own process group, limits, and an end in bounded time.
+ * child.h - running git: clean environment, forced configuration, own process group, limits, and an end in bounded
+ * time.
  */
 #ifndef STORAGE_GIT_CHILD_H
 #define STORAGE_GIT_CHILD_H
@@ -21,14 +22,14 @@ typedef enum
 typedef struct
 {
   ChildRole role;
-  const char *git_dir;         /* absolute; NULL for commands that need none */
-  const char *const *argv;     /* after "git", NULL-terminated */
-  const char *quarantine;      /* objects folder to write to, with the repository's as alternate; NULL = the repository's */
+  const char *git_dir;     /* absolute; NULL for commands that need none */
+  const char *const *argv; /* after "git", NULL-terminated */
+  const char *quarantine;  /* objects folder to write to, with the repository's as alternate; NULL = the repository's */
   const char *alternate;
-  const char *protocol;        /* GIT_PROTOCOL; NULL or "" = none */
-  guint64 max_input;           /* receive.maxInputSize; 0 = none */
-  int input, output;           /* -1 = /dev/null; stay the caller's */
-  int extra;                   /* becomes descriptor 3; -1 = none */
+  const char *protocol; /* GIT_PROTOCOL; NULL or "" = none */
+  guint64 max_input;    /* receive.maxInputSize; 0 = none */
+  int input, output;    /* -1 = /dev/null; stay the caller's */
+  int extra;            /* becomes descriptor 3; -1 = none */
 } ChildSpec;
 
 #define CHILD_STDERR_MAX 4096

@@ -37,12 +37,9 @@ disk_make_dirs (const char *base, const char *relative, gboolean sync, GError **
         continue;
       g_string_append_c (path, '/');
       g_string_append (path, parts[i]);
-      if (mkdir (path->str, 0777) != 0)
-        {
-          if (errno == EEXIST)
-            continue;
-          return fsu_fail (error, errno, "make folder %s", path->str);
-        }
+      if (mkdir (path->str, 0777) != 0 && errno != EEXIST)
+        return fsu_fail (error, errno, "make folder %s", path->str);
+      /* Also when it was there: whoever made it may not have come to its sync yet. */
       if (sync && !sync_parent (path->str, error))
         return FALSE;
     }

@@ -15,27 +15,28 @@
 static const GsOption git_options[] = {
   { "path", NULL, NULL, "Folder of the repositories; one process owns it.", 0, 0, GS_OPTION_PATH, GS_OPTION_REQUIRED },
   { "git", "git", NULL, "The git program: a path, or a name that is looked up in PATH.", 0, 0, GS_OPTION_STRING, 0 },
-  { "hook_dir", NULL, NULL, "Folder with the proc-receive hook; found beside the plugin or where it was installed.", 0, 0,
-    GS_OPTION_PATH, 0 },
-  { "trash_grace", "7d", NULL, "How long removed replicas are kept in the trash.", 0, G_GINT64_CONSTANT (31536000000000),
-    GS_OPTION_DURATION, 0 },
+  { "hook_dir", NULL, NULL, "Folder with the proc-receive hook; found beside the plugin or where it was installed.", 0,
+    0, GS_OPTION_PATH, 0 },
+  { "trash_grace", "7d", NULL, "How long removed replicas are kept in the trash.", 0,
+    G_GINT64_CONSTANT (31536000000000), GS_OPTION_DURATION, 0 },
   { "max_push_bytes", "0", NULL, "Largest pack a push may bring; 0 is no limit.", 0, G_MAXINT64, GS_OPTION_SIZE, 0 },
   { "lock_wait", "5s", NULL, "How long a write waits for a ref that somebody else has locked.", 0,
     G_GINT64_CONSTANT (600000000), GS_OPTION_DURATION, 0 },
-  { "fsync", "true", NULL, "Make every write durable before it is acknowledged. Switch off for throw-away data only.", 0, 0,
-    GS_OPTION_BOOL, 0 },
+  { "fsync", "true", NULL, "Make every write durable before it is acknowledged. Switch off for throw-away data only.",
+    0, 0, GS_OPTION_BOOL, 0 },
   { "max_repos_open", "256", NULL, "Repositories kept open while nobody uses them.", 1, 1000000, GS_OPTION_INT, 0 },
   { "child_cpu", "1h", NULL, "CPU time one git process may use; 0 is no limit.", 0, G_GINT64_CONSTANT (86400000000),
     GS_OPTION_DURATION, 0 },
-  { "child_memory", "4GiB", NULL, "Private memory one git process may use; mapped packs do not count; 0 is no limit.", 0,
-    G_MAXINT64, GS_OPTION_SIZE, 0 },
+  { "child_memory", "4GiB", NULL, "Private memory one git process may use; mapped packs do not count; 0 is no limit.",
+    0, G_MAXINT64, GS_OPTION_SIZE, 0 },
   { "fsck", "lenient", "strict|lenient",
-    "How pushed objects are checked; lenient accepts odd dates and modes that old histories have.", 0, 0, GS_OPTION_CHOICE,
-    0 },
+    "How pushed objects are checked; lenient accepts odd dates and modes that old histories have.", 0, 0,
+    GS_OPTION_CHOICE, 0 },
   { "deny_deletes", "false", NULL, "Refuse pushes that delete refs.", 0, 0, GS_OPTION_BOOL, 0 },
-  { "deny_non_fast_forwards", "false", NULL, "Refuse pushes that move a branch to a commit that does not contain it.", 0, 0,
-    GS_OPTION_BOOL, 0 },
-  { "crash_at", NULL, NULL, "For crash tests: the process kills itself at this named step.", 0, 0, GS_OPTION_STRING, 0 },
+  { "deny_non_fast_forwards", "false", NULL, "Refuse pushes that move a branch to a commit that does not contain it.",
+    0, 0, GS_OPTION_BOOL, 0 },
+  { "crash_at", NULL, NULL, "For crash tests: the process kills itself at this named step.", 0, 0, GS_OPTION_STRING,
+    0 },
   { NULL, NULL, NULL, NULL, 0, 0, 0, 0 },
 };
 
@@ -322,9 +323,10 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
   storage->repos = g_hash_table_new (g_str_hash, g_str_equal);
   storage->removing = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   storage->stranded = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
-  storage->metric.pushes = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_pushes_total", "Pushes received.", NULL);
-  storage->metric.fetches
-      = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_fetches_total", "Fetches served by a git process.", NULL);
+  storage->metric.pushes
+      = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_pushes_total", "Pushes received.", NULL);
+  storage->metric.fetches = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_fetches_total",
+                                          "Fetches served by a git process.", NULL);
   storage->metric.native_lists = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_ref_lists_total",
                                                "Ref listings answered to git clients without a process.", NULL);
   storage->metric.children

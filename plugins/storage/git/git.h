@@ -14,10 +14,10 @@
 #include <gitstead/storage.h>
 #include <gitstead/thread.h>
 
-#define GIT_REPLICA_DIR "gitstead"              /* our folder in a replica */
-#define GIT_RECORD "gitstead/replica"           /* the identity record */
-#define GIT_QUARANTINES "gitstead/quarantine"   /* one folder per write under way */
-#define GIT_ROOT_MARKER "gitstead-storage"      /* these are in the storage's root */
+#define GIT_REPLICA_DIR "gitstead"            /* our folder in a replica */
+#define GIT_RECORD "gitstead/replica"         /* the identity record */
+#define GIT_QUARANTINES "gitstead/quarantine" /* one folder per write under way */
+#define GIT_ROOT_MARKER "gitstead-storage"    /* these are in the storage's root */
 #define GIT_ROOT_CLEAN "gitstead-clean"
 #define GIT_ROOT_TMP "gitstead-tmp"
 #define GIT_ROOT_TRASH "gitstead-trash"
@@ -53,19 +53,19 @@ typedef struct
   gboolean deny_non_fast_forwards;
 
   /* from start on */
-  char *git_path;         /* PATH of children */
-  char *upload_caps;      /* capability lists as the installed git speaks them: see advertise.c */
+  char *git_path;    /* PATH of children */
+  char *upload_caps; /* capability lists as the installed git speaks them: see advertise.c */
   char *receive_caps;
   char *v2_advertisement; /* whole, packet lines */
   char uuid[33];          /* of the root */
   int marker_fd;          /* locked while we run */
   gboolean git2;          /* libgit2 is initialised */
 
-  GsMutex lock;           /* the table and the counts in its Repos */
-  GHashTable *repos;      /* replica path -> Repo */
-  GHashTable *removing;   /* replica paths that are on their way to the trash */
-  GHashTable *stranded;   /* "<replica path> <txid>" -> Txn that commit could not apply */
-  guint64 ticks;          /* for least recently used */
+  GsMutex lock;         /* the table and the counts in its Repos */
+  GHashTable *repos;    /* replica path -> Repo */
+  GHashTable *removing; /* replica paths that are on their way to the trash */
+  GHashTable *stranded; /* "<replica path> <txid>" -> Txn that commit could not apply */
+  guint64 ticks;        /* for least recently used */
 
   struct
   {
@@ -115,14 +115,15 @@ struct Repo
 
   GsMutex stamp_lock; /* the record on the medium: read-change-write */
 
-  GsMutex lock;         /* what follows */
-  GPtrArray *handles;   /* idle ObjectHandle (objects.c) */
+  GsMutex lock;            /* what follows */
+  GPtrArray *handles;      /* idle ObjectHandle (objects.c) */
   GHashTable *quarantines; /* names of those of this process */
 };
 
 /* ----------------------------------------------------------------------------------------- git.c */
 
-/** Opens (or finds) the replica and checks its identity. NULL with NOT_FOUND, DATA_LOSS, FAILED_PRECONDITION. *full*. */
+/** Opens (or finds) the replica and checks its identity. NULL with NOT_FOUND, DATA_LOSS, FAILED_PRECONDITION. *full*.
+ */
 Repo *repo_open (Storage *storage, const GsRepo *repo, gboolean writer, GError **error);
 void repo_close (Repo *repo, gboolean writer);
 /** Nobody can open the replica until repo_removed; BUSY while somebody writes. */
@@ -234,7 +235,8 @@ gboolean storage_find_ref (gpointer self, GsCall *call, const GsRepo *repo, cons
 /** Learns from the installed git what it can do. */
 gboolean advertise_probe (Storage *storage, GError **error);
 GBytes *advertise_refs (Repo *repo, guint32 service, int version, GError **error);
-/** Answers one ls-refs request (the packets after "command=ls-refs", arguments and flush). An "ERR" answer is an answer. */
+/** Answers one ls-refs request (the packets after "command=ls-refs", arguments and flush). An "ERR" answer is an
+ * answer. */
 GBytes *advertise_ls_refs (Repo *repo, const char *request, gsize len, GError **error);
 
 /* ------------------------------------------------------------------------------------- objects.c */

@@ -130,9 +130,9 @@ replica_record_write (const Storage *storage, const char *dir, const ReplicaReco
   g_autoptr (GString) text = g_string_new ("gitstead-replica 1\n");
   char digest[2 * GS_DIGEST_SIZE + 1], sum[65];
   gs_hex (record->digest.bytes, GS_DIGEST_SIZE, digest);
-  g_string_append_printf (text,
-                          "repository %" G_GUINT64_FORMAT "\nstorage %s\nformat sha1\ngeneration %" G_GUINT64_FORMAT "\n",
-                          record->id, record->storage, record->generation);
+  g_string_append_printf (
+      text, "repository %" G_GUINT64_FORMAT "\nstorage %s\nformat sha1\ngeneration %" G_GUINT64_FORMAT "\n", record->id,
+      record->storage, record->generation);
   for (guint i = 0; record->ahead != NULL && i < record->ahead->len; i++)
     {
       const GenerationRange *range = &g_array_index (record->ahead, GenerationRange, i);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* After a crash: redo what was committed, undo what nobody voted for, keep what others must decide; and the periodic care. */
+/* After a crash: redo what was committed, undo what nobody voted for, keep what others must decide; and the periodic
+ * care. */
 #include "disk.h"
 #include "git.h"
 
@@ -141,7 +142,8 @@ recover_replica (Repo *repo, GError **error)
   return sweep_replica (repo, journal, error);
 }
 
-/* One damaged replica must not keep the others from being served: it is logged, and every call on it fails by itself. */
+/* One damaged replica must not keep the others from being served: it is logged, and every call on it fails by itself.
+ */
 static void
 log_failed (Storage *storage, const char *path, const GError *failed)
 {
@@ -188,7 +190,8 @@ sweep_tmp (Storage *storage, gint64 older_than_seconds, GError **error)
     {
       g_autofree char *path = g_build_filename (dir, names->pdata[i], NULL);
       struct stat st;
-      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= older_than_seconds && !fsu_remove_tree (AT_FDCWD, path, error))
+      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= older_than_seconds
+          && !fsu_remove_tree (AT_FDCWD, path, error))
         return FALSE;
     }
   return TRUE;
@@ -338,7 +341,8 @@ empty_trash (Storage *storage, GsCall *call, GError **error)
       gint64 removed = g_ascii_strtoll (names->pdata[i], NULL, 10);
       if (!gs_call_check (call, "empty the trash", error))
         return FALSE;
-      if (removed > 0 && now - removed >= storage->trash_grace_us / G_USEC_PER_SEC && !fsu_remove_tree (AT_FDCWD, path, error))
+      if (removed > 0 && now - removed >= storage->trash_grace_us / G_USEC_PER_SEC
+          && !fsu_remove_tree (AT_FDCWD, path, error))
         return FALSE;
     }
   return TRUE;

@@ -108,7 +108,8 @@ replica_path_check (const char *path, GError **error)
 {
   gsize len = path != NULL ? strlen (path) : 0;
   if (len == 0 || len > 1024 || path[0] == '/' || path[len - 1] == '/')
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "a replica path is relative, not empty and at most 1024 bytes long");
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "a replica path is relative, not empty and at most 1024 bytes long");
   if (g_str_has_prefix (path, "gitstead-"))
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "replica path %s is one that the storage uses itself", path);
   g_auto (GStrv) parts = g_strsplit (path, "/", -1);
@@ -391,10 +392,9 @@ storage_state (gpointer self, GsCall *call, const GsRepo *repo, GsReplicaState *
   RefSnapshot *snapshot = have ? ref_store_snapshot (open->refs, error) : NULL;
   if (snapshot != NULL)
     {
-      GsReplicaState state = { .size = sizeof state,
-                               .repository_id = record.id,
-                               .generation = record.generation,
-                               .format = record.format };
+      GsReplicaState state = {
+        .size = sizeof state, .repository_id = record.id, .generation = record.generation, .format = record.format
+      };
       ref_snapshot_digest (snapshot, &state.refs_digest);
       ref_snapshot_unref (snapshot);
       *ret_state = state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * storage-serve ROOT PATH SERVICE [OPTION=VALUE…]: one session of the storage plugin on standard input and output, for
+ * storage-serve ROOT PATH SERVICE: one session of the storage plugin on standard input and output, for
  * stock git: git -c protocol.ext.allow=always clone "ext::storage-serve ROOT x.git %S". Creates the repository when
  * it is not there. A push is decided at once, at the generation after the replica's, as one node alone would.
  *
@@ -145,11 +145,10 @@ main (int argc, char **argv)
   signal (SIGPIPE, SIG_IGN);
   ops = plugin->ops;
   repo.replica_path = argv[2];
-  g_autoptr (FakeConfig) config
-      = fake_config_new (plugin, "path", argv[1], "hook_dir", g_getenv ("GITSTEAD_TEST_HOOK_DIR"), "crash_at",
-                         crash_at != NULL ? crash_at : "none", "deny_deletes", denies != NULL ? "true" : "false",
-                         "deny_non_fast_forwards", denies != NULL ? "true" : "false", "fsck",
-                         fsck != NULL ? fsck : "lenient", "lock_wait", "1s", NULL);
+  g_autoptr (FakeConfig) config = fake_config_new (
+      plugin, "path", argv[1], "hook_dir", g_getenv ("GITSTEAD_TEST_HOOK_DIR"), "crash_at",
+      crash_at != NULL ? crash_at : "none", "deny_deletes", denies != NULL ? "true" : "false", "deny_non_fast_forwards",
+      denies != NULL ? "true" : "false", "fsck", fsck != NULL ? fsck : "lenient", "lock_wait", "1s", NULL);
   self = plugin->create (&host->host, fake_config_get (config), &error);
   if (self == NULL || !plugin->start (self, &error))
     return fail ("start", error);
