@@ -23,7 +23,7 @@ probe_ask (Storage *storage, const char *dir, ChildRole role, const char *servic
   const ChildSpec spec = { .role = role, .argv = argv, .protocol = protocol, .input = -1, .output = -1, .extra = -1 };
   GBytes *answer = NULL;
   int status;
-  if (!child_run (storage, &spec, NULL, NULL, PROBE_MAX, &answer, &status, error))
+  if (!child_run (storage, &spec, NULL, NULL, PROBE_MAX, &answer, &status, NULL, error))
     return NULL;
   if (status == 0)
     return answer;
@@ -65,7 +65,7 @@ probe_repository (Storage *storage, const char *dir, GError **error)
   if (!disk_make_dirs (dir, "objects", FALSE, error) || !disk_make_dirs (dir, "refs/heads", FALSE, error)
       || !disk_replace (head, "ref: refs/heads/main\n", 21, FALSE, error)
       || !disk_replace (config, "[core]\n\tbare = true\n", 20, FALSE, error)
-      || !child_run (storage, &spec, NULL, input, PROBE_MAX, &oid, &status, error))
+      || !child_run (storage, &spec, NULL, input, PROBE_MAX, &oid, &status, NULL, error))
     return FALSE;
   gboolean made = status == 0 ? disk_replace (branch, g_bytes_get_data (oid, NULL), g_bytes_get_size (oid), FALSE, error)
                               : gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s cannot write an object in %s", storage->git, dir);
@@ -100,9 +100,9 @@ advertise_probe (Storage *storage, GError **error)
 {
   g_autofree char *dir = g_strconcat (storage->root, "/" GIT_ROOT_TMP "/probe-XXXXXX", NULL);
   if (g_mkdtemp_full (dir, 0700) == NULL)
-    return disk_fail (error, errno, "make folder", dir);
+    return fsu_fail (error, errno, "make folder %s", dir);
   gboolean known = probe_in (storage, dir, error);
-  disk_remove (dir, NULL);
+  fsu_remove_tree (AT_FDCWD, dir, NULL);
   return known;
 }
 

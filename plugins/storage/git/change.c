@@ -30,7 +30,7 @@ quarantine_make (Repo *repo, const GsTxId *txid, char **ret_name, GError **error
     {
       if (errno == EEXIST)
         return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "write %s to replica %s is staged already", name, repo->path);
-      return disk_fail (error, errno, "make the quarantine", dir);
+      return fsu_fail (error, errno, "make the quarantine %s", dir);
     }
   gs_mutex_lock (&repo->lock);
   g_hash_table_add (repo->quarantines, g_strdup (name));
@@ -49,7 +49,7 @@ quarantine_drop (Repo *repo, const char *name)
 {
   g_autofree char *dir = g_strconcat (repo->dir, "/" GIT_QUARANTINES "/", name, NULL);
   g_autoptr (GError) failed = NULL;
-  if (!disk_remove (dir, &failed))
+  if (!fsu_remove_tree (AT_FDCWD, dir, &failed))
     {
       const GsField fields[] = { GS_TEXT ("replica", repo->path), GS_TEXT ("error", failed->message) };
       repo->storage->host->log (repo->storage->host, GS_LOG_WARNING, "storage.quarantine.left", fields, G_N_ELEMENTS (fields));
@@ -122,7 +122,7 @@ quarantine_publish (Repo *repo, const char *name, GError **error)
         if (disk_exists (to))
           unlink (from);
         else if (rename (from, to) != 0 && errno != ENOENT)
-          return disk_fail (error, errno, "move into the repository", from);
+          return fsu_fail (error, errno, "move into the repository %s", from);
       }
   return !moved || !repo->storage->sync || disk_sync (to_dir, FALSE, error);
 }
@@ -257,7 +257,7 @@ index_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
 {
   Repo *repo = txn->repo;
   const char *const argv[] = { "index-pack", "--stdin", "--fix-thin", "--strict", NULL };
-  g_autofree char *quarantine = NULL;
+  g_autofree char *quarantine = NULL, *said = NULL;
   int status;
   if (!quarantine_make (repo, &txn->txid, &txn->quarantine, error))
     return FALSE;
@@ -270,15 +270,11 @@ index_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
                            .input = -1,
                            .output = -1,
                            .extra = -1 };
-  GError *failed = NULL;
-  if (!child_run (repo->storage, &spec, call, pack, 0, NULL, &status, &failed))
-    {
-      g_propagate_error (error, failed);
-      return FALSE;
-    }
+  if (!child_run (repo->storage, &spec, call, pack, 0, NULL, &status, &said, error))
+    return FALSE;
   return status == 0
-         || gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the pack for repository %" G_GUINT64_FORMAT " was refused by git index-pack",
-                     repo->id);
+         || gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "git index-pack refused the pack for repository %" G_GUINT64_FORMAT ": %s",
+                     repo->id, said);
 }
 
 gboolean

@@ -252,13 +252,13 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
   int err[2], pidfd, failed;
   pid_t pid;
   if (pipe2 (err, O_CLOEXEC) != 0)
-    return disk_fail (error, errno, "make a pipe for", "git");
+    return fsu_fail (error, errno, "make a pipe for %s", "git");
   failed = spawn_git (storage, spec, err[1], &pid);
   close (err[1]);
   if (failed != 0)
     {
       close (err[0]);
-      return disk_fail (error, failed, "start", storage->git);
+      return fsu_fail (error, failed, "start %s", storage->git);
     }
   pidfd = (int) syscall (SYS_pidfd_open, pid, 0);
   if (pidfd < 0)
@@ -268,7 +268,7 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
       while (waitpid (pid, NULL, 0) < 0 && errno == EINTR)
         ;
       close (err[0]);
-      return disk_fail (error, failed, "watch", storage->git);
+      return fsu_fail (error, failed, "watch %s", storage->git);
     }
   limit_child (storage, pid);
   fcntl (err[0], F_SETFL, O_NONBLOCK);
@@ -403,7 +403,7 @@ call_poll (GsCall *call, struct pollfd *fds, nfds_t n_fds, const char *doing, GE
         }
       int ready = ppoll (fds, n_fds + 1, limit, NULL);
       if (ready < 0 && errno != EINTR)
-        return disk_fail (error, errno, "wait for", doing);
+        return fsu_fail (error, errno, "wait for %s", doing);
       if (ready > 0 && fds[n_fds].revents == 0)
         return TRUE;
     }
@@ -520,7 +520,7 @@ call_write (GsCall *call, int fd, const char *data, gsize len, const char *doing
       else if (wrote < 0 && errno == EAGAIN)
         done = call_poll (call, fds, 1, doing, error);
       else if (wrote < 0 && errno != EINTR)
-        done = disk_fail (error, errno, doing, "to the client");
+        done = fsu_fail (error, errno, "%s to the client", doing);
     }
   fcntl (fd, F_SETFL, flags);
   return done;
@@ -532,10 +532,10 @@ memory_fd (const void *bytes, gsize len, GError **error)
   int fd = memfd_create ("gitstead", MFD_CLOEXEC);
   if (fd < 0)
     {
-      disk_fail (error, errno, "make", "a memory file");
+      fsu_fail (error, errno, "make %s", "a memory file");
       return -1;
     }
-  if (!disk_write_all (fd, bytes, len, "a memory file", error) || lseek (fd, 0, SEEK_SET) != 0)
+  if (!fsu_write_all (fd, bytes, len, "a memory file", error) || lseek (fd, 0, SEEK_SET) != 0)
     {
       close (fd);
       return -1;
@@ -545,7 +545,7 @@ memory_fd (const void *bytes, gsize len, GError **error)
 
 gboolean
 child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input, gsize max, GBytes **ret_output,
-           int *ret_status, GError **error)
+           int *ret_status, char **ret_said, GError **error)
 {
   ChildSpec with = *spec;
   int output = -1;
@@ -569,11 +569,8 @@ child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input,
       else
         *ret_output = g_bytes_new_take (g_steal_pointer (&data), len);
     }
-  if (ok && *ret_status != 0)
-    {
-      const GsField fields[] = { GS_TEXT ("command", child.name), GS_TEXT ("said", child.err->str) };
-      storage->host->log (storage->host, GS_LOG_DEBUG, "storage.child.failed", fields, G_N_ELEMENTS (fields));
-    }
+  if (ok && ret_said != NULL)
+    *ret_said = g_strchomp (g_utf8_make_valid (child.err->str, (gssize) child.err->len));
   child_clear (&child);
   if (output >= 0)
     close (output);

@@ -67,9 +67,12 @@ int child_reap (Child *child);
 /** FALSE, with @error made of the status and its standard error, unless it exited with 0. */
 gboolean child_check (Child *child, int status, GError **error);
 void child_clear (Child *child);
-/** Runs to the end with @input (may be NULL); its output, at most @max bytes, *full* in *@ret_output (may be NULL). */
+/**
+ * Runs to the end with @input (may be NULL); its output, at most @max bytes, *full* in *@ret_output (may be NULL); what
+ * it said on standard error, *full* in *@ret_said (may be NULL). Any exit status is TRUE.
+ */
 gboolean child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input, gsize max,
-                    GBytes **ret_output, int *ret_status, GError **error);
+                    GBytes **ret_output, int *ret_status, char **ret_said, GError **error);
 
 /** poll, but never past the call's deadline; @fds[n_fds] has room for one more (the cancel descriptor). FALSE: stop. */
 gboolean call_poll (GsCall *call, struct pollfd *fds, nfds_t n_fds, const char *doing, GError **error);

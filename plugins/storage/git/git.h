@@ -26,6 +26,7 @@
 #define GIT_TXID_HEX (2 * GS_TXID_SIZE)
 #define GIT_STREAM_BYTES (16u << 20) /* objects larger than this are streamed by a child */
 #define GIT_PUSH_COMMANDS_MAX 1000000u
+#define GIT_PUSH_COMMANDS_BYTES (256u << 20)
 #define GIT_REQUEST_MAX (16u << 20) /* one protocol v2 request */
 
 typedef struct Repo Repo;

@@ -166,7 +166,7 @@ ask_cat_file (Repo *repo, const char *mode, const GsOid *oid, gsize max, GBytes 
   g_autoptr (GBytes) input = g_bytes_new (question, strlen (question));
   GBytes *answer = NULL;
   int status;
-  if (!child_run (repo->storage, &spec, NULL, input, max, &answer, &status, error))
+  if (!child_run (repo->storage, &spec, NULL, input, max, &answer, &status, NULL, error))
     return FALSE;
   gsize len, prefix = strlen (hex) + 1;
   const char *data = g_bytes_get_data (answer, &len);

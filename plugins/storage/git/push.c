@@ -59,6 +59,7 @@ struct PushSession
   gboolean complete;  /* all commands are here */
   gboolean atomic;
   GPtrArray *names;   /* char*, in the order of the commands */
+  guint64 names_bytes;
   GArray *updates;    /* GsRefUpdate; names borrowed from @names */
 };
 
@@ -194,7 +195,7 @@ send_hook (PushSession *push, GsCall *call, const GString *text, GError **error)
             return FALSE;
         }
       else if (wrote < 0 && errno != EINTR)
-        return disk_fail (error, errno, "answer", "git receive-pack");
+        return fsu_fail (error, errno, "answer %s", "git receive-pack");
     }
   return TRUE;
 }
@@ -209,8 +210,10 @@ add_command (PushSession *push, const char *line, gsize len, GError **error)
   gsize new_len = second != NULL ? (gsize) (second - first - 1) : 0;
   if (second == NULL || !gs_oid_parse (line, old_len, &update.old_oid) || !gs_oid_parse (first + 1, new_len, &update.new_oid))
     return gs_fail (error, GS_ERROR_INTERNAL, "git receive-pack handed over a command that cannot be read");
-  if (push->names->len >= GIT_PUSH_COMMANDS_MAX)
-    return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "a push may have at most %u commands", GIT_PUSH_COMMANDS_MAX);
+  push->names_bytes += len;
+  if (push->names->len >= GIT_PUSH_COMMANDS_MAX || push->names_bytes > GIT_PUSH_COMMANDS_BYTES)
+    return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "a push may have at most %u commands with %u bytes together",
+                    GIT_PUSH_COMMANDS_MAX, GIT_PUSH_COMMANDS_BYTES);
   char *name = g_strndup (second + 1, len - (gsize) (second + 1 - line));
   g_ptr_array_add (push->names, name);
   update.name = name;
@@ -339,7 +342,7 @@ is_fast_forward (Txn *txn, GsCall *call, const GsRefUpdate *update, gboolean *re
   int status;
   gs_oid_hex (&update->old_oid, old_hex);
   gs_oid_hex (&update->new_oid, new_hex);
-  if (!child_run (txn->repo->storage, &spec, call, NULL, 0, NULL, &status, error))
+  if (!child_run (txn->repo->storage, &spec, call, NULL, 0, NULL, &status, NULL, error))
     return FALSE;
   *ret_is = status == 0;
   return TRUE;
@@ -418,7 +421,7 @@ start_receive_pack (Txn *txn, const GsPush *request, int output, GError **error)
   int input[2] = { -1, -1 }, hook[2] = { -1, -1 };
   gboolean started = FALSE;
   if (pipe2 (input, O_CLOEXEC) != 0 || socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, hook) != 0)
-    disk_fail (error, errno, "make pipes for", "git receive-pack");
+    fsu_fail (error, errno, "make pipes for %s", "git receive-pack");
   else
     {
       const ChildSpec spec = { .role = CHILD_RECEIVE,

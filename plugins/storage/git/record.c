@@ -85,7 +85,7 @@ replica_record_read (const char *dir, ReplicaRecord *ret_record, GError **error)
   guint seen = 0;
   char sum[65];
   ReplicaRecord record = { .id = 0 };
-  g_autofree char *text = disk_read (path, RECORD_MAX, &len, &failed);
+  g_autofree char *text = fsu_read (AT_FDCWD, path, RECORD_MAX, &len, &failed);
 
   if (text == NULL && failed->code == GS_ERROR_NOT_FOUND)
     {

@@ -188,7 +188,7 @@ sweep_tmp (Storage *storage, gint64 older_than_seconds, GError **error)
     {
       g_autofree char *path = g_build_filename (dir, names->pdata[i], NULL);
       struct stat st;
-      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= older_than_seconds && !disk_remove (path, error))
+      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= older_than_seconds && !fsu_remove_tree (AT_FDCWD, path, error))
         return FALSE;
     }
   return TRUE;
@@ -338,7 +338,7 @@ empty_trash (Storage *storage, GsCall *call, GError **error)
       gint64 removed = g_ascii_strtoll (names->pdata[i], NULL, 10);
       if (!gs_call_check (call, "empty the trash", error))
         return FALSE;
-      if (removed > 0 && now - removed >= storage->trash_grace_us / G_USEC_PER_SEC && !disk_remove (path, error))
+      if (removed > 0 && now - removed >= storage->trash_grace_us / G_USEC_PER_SEC && !fsu_remove_tree (AT_FDCWD, path, error))
         return FALSE;
     }
   return TRUE;

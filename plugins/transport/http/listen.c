@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #define BACKLOG 1024
+#define ACCEPT_AT_ONCE 64
+#define LIMIT_SLACK (4 * ACCEPT_AT_ONCE) /* the limit that counts is ours */
 #define PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE"
 
 typedef struct
@@ -170,11 +172,12 @@ note_completed (void *user, struct MHD_Connection *connection, void **context, e
 }
 
 static HttpConnection *
-connection_new (HttpServer *server, int fd)
+connection_new (HttpListener *listener, int fd)
 {
+  HttpServer *server = listener->server;
   HttpConnection *tcp = g_new0 (HttpConnection, 1);
-  int one = 1;
-  setsockopt (fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+  __atomic_add_fetch (&listener->n_connections, 1, __ATOMIC_RELAXED);
+  tcp->listener = listener;
   tcp->fd = fd;
   tcp->deadline_us = server->host->now_us (server->host) + 2 * server->options.idle_timeout_us;
   gs_mutex_lock (&server->lock);
@@ -186,28 +189,32 @@ connection_new (HttpServer *server, int fd)
 }
 
 static void
-connection_free (HttpServer *server, HttpConnection *tcp)
+connection_free (HttpConnection *tcp)
 {
+  HttpListener *listener = tcp->listener;
+  HttpServer *server = listener->server;
   http_pump_forget_client (server->pump, tcp);
   gs_mutex_lock (&server->lock);
   g_hash_table_remove (server->connections, &tcp->id);
   gs_mutex_unlock (&server->lock);
   g_free (tcp);
+  __atomic_sub_fetch (&listener->n_connections, 1, __ATOMIC_RELAXED);
+  if (__atomic_load_n (&listener->paused, __ATOMIC_ACQUIRE))
+    http_pump_poke (server->pump);
 }
 
 static void
 note_connection (void *user, struct MHD_Connection *connection, void **socket_context,
                  enum MHD_ConnectionNotificationCode code)
 {
-  HttpServer *server = ((HttpListener *) user)->server;
   if (code == MHD_CONNECTION_NOTIFY_STARTED)
     {
       const union MHD_ConnectionInfo *info = MHD_get_connection_info (connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-      *socket_context = info != NULL ? connection_new (server, info->connect_fd) : NULL;
+      *socket_context = info != NULL ? connection_new (user, info->connect_fd) : NULL;
     }
   else if (*socket_context != NULL)
     {
-      connection_free (server, *socket_context);
+      connection_free (*socket_context);
       *socket_context = NULL;
     }
 }
@@ -260,7 +267,8 @@ start_daemon (HttpListener *listener, const char *certificate, const char *key, 
 {
   HttpServer *server = listener->server;
   const HttpOptions *options = &server->options;
-  unsigned int flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+  unsigned int flags
+      = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
   struct MHD_OptionItem items[8];
   guint n = 0;
   sigset_t all, before;
@@ -283,7 +291,7 @@ start_daemon (HttpListener *listener, const char *certificate, const char *key, 
   pthread_sigmask (SIG_SETMASK, &all, &before);
   listener->daemon = MHD_start_daemon (
       flags, 0, NULL, NULL, http_handle, listener, MHD_OPTION_EXTERNAL_LOGGER, note_message, listener,
-      MHD_OPTION_LISTEN_SOCKET, listener->fd, MHD_OPTION_CONNECTION_LIMIT, options->max_connections,
+      MHD_OPTION_CONNECTION_LIMIT, options->max_connections + options->threads * LIMIT_SLACK,
       MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int) ((options->idle_timeout_us + G_USEC_PER_SEC - 1) / G_USEC_PER_SEC),
       MHD_OPTION_CONNECTION_MEMORY_LIMIT, options->max_header, MHD_OPTION_STRICT_FOR_CLIENT, 1,
       MHD_OPTION_URI_LOG_CALLBACK, note_uri, listener, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
@@ -336,11 +344,49 @@ http_listen (HttpServer *server, const char *url, GError **error)
       listener->url = bound_url (fd, &address);
       g_ptr_array_add (server->listeners, listener);
       started = start_daemon (listener, certificate, key, ca, error);
+      if (started)
+        http_pump_listen (server->pump, listener);
     }
   if (key != NULL)
     explicit_bzero (key, strlen (key));
   g_free (key);
   return started;
+}
+
+gboolean
+http_listener_has_room (HttpListener *listener)
+{
+  return (guint) __atomic_load_n (&listener->n_connections, __ATOMIC_RELAXED)
+         < listener->server->options.max_connections;
+}
+
+gboolean
+http_listener_accept (HttpListener *listener)
+{
+  const GsHost *host = listener->server->host;
+  for (guint i = 0; i < ACCEPT_AT_ONCE; i++)
+    {
+      struct sockaddr_storage peer;
+      socklen_t length = sizeof peer;
+      int one = 1, fd;
+      if (!http_listener_has_room (listener))
+        return FALSE;
+      fd = accept4 (listener->fd, (struct sockaddr *) &peer, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+      if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+        {
+          const GsField fields[] = { GS_TEXT ("address", listener->url), GS_TEXT ("error", g_strerror (errno)) };
+          host->log (host, GS_LOG_WARNING, "http.accept-failed", fields, G_N_ELEMENTS (fields));
+          return FALSE;
+        }
+      if (fd < 0 && (errno == EAGAIN || errno == EINVAL))
+        return TRUE;
+      if (fd < 0)
+        continue; /* that one left before it was taken */
+      setsockopt (fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+      /* It closes the descriptor itself when it can't. */
+      (void) MHD_add_connection (listener->daemon, fd, (struct sockaddr *) &peer, length);
+    }
+  return TRUE;
 }
 
 void

@@ -2,8 +2,6 @@
 /* plugin.c - transport/http: smart HTTP for stock git, JSON calls, and pages for people and probes. */
 #include "http.h"
 
-#include <sys/socket.h>
-
 static const GsOption options[] = {
   { .key = "listen",
     .type = GS_OPTION_LIST,
@@ -154,21 +152,13 @@ drain (gpointer self)
   if (__atomic_exchange_n (&server->draining, 1, __ATOMIC_ACQ_REL))
     return;
   for (guint i = 0; i < server->listeners->len; i++)
-    {
-      HttpListener *listener = g_ptr_array_index (server->listeners, i);
-      if (listener->daemon == NULL)
-        continue;
-      MHD_quiesce_daemon (listener->daemon);
-      /* Without this the kernel would go on to accept connections that nobody ever serves. */
-      shutdown (listener->fd, SHUT_RD);
-    }
+    http_pump_unlisten (server->pump, g_ptr_array_index (server->listeners, i));
 }
 
 /* Every suspended request is resumed, and every call told to end: the library must not be stopped before. */
 static void
 wake_all (HttpServer *server)
 {
-  const GsHost *host = server->host;
   g_autoptr (GPtrArray) all = g_ptr_array_new_with_free_func ((GDestroyNotify) http_request_unref);
   GHashTableIter iter;
   gpointer value;
@@ -180,14 +170,10 @@ wake_all (HttpServer *server)
   for (guint i = 0; i < all->len; i++)
     {
       HttpRequest *request = g_ptr_array_index (all, i);
-      GsCallHandle handle = 0;
-      gboolean cancel;
+      http_request_cancel (request);
       gs_mutex_lock (&request->lock);
-      cancel = http_request_want_cancel_locked (request, &handle);
       http_request_wake_locked (request);
       gs_mutex_unlock (&request->lock);
-      if (cancel)
-        host->call_cancel (host, handle);
     }
 }
 

@@ -213,12 +213,10 @@ http_request_finish (HttpRequest *request, enum MHD_RequestTerminationCode why)
     request->status = answered->http_status;
   if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK && request->linger)
     linger (request);
-  gs_mutex_lock (&request->lock);
-  request->gone = TRUE;
-  gs_mutex_unlock (&request->lock);
   /* The call is cancelled before its pipes close: an end of file then can't be taken for the end of a push. */
   http_request_cancel (request);
   gs_mutex_lock (&request->lock);
+  request->gone = TRUE;
   request->connection = NULL;
   input = request->input;
   output = request->output;

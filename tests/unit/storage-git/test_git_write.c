@@ -165,6 +165,43 @@ test_two_writers_of_one_ref (void **state)
   fixture_free (f);
 }
 
+/* The medium fails after the decision: the write stays, its refs stay locked, and resolve brings it to its end. */
+static void
+test_failing_medium (void **state)
+{
+  for (int commit = 0; commit < 2; commit++)
+    {
+      Fixture *f = fixture_new (NULL, NULL);
+      GsRepo repo = fixture_create (f, 1);
+      g_autoptr (GError) error = NULL;
+      g_autoptr (GBytes) pack = work_pack (f, "main");
+      GsRefUpdate update = { .name = "refs/heads/main", .new_oid = work_oid (f, "main") };
+      GsChangeSet change = change_of (f, &update, 1, pack), other = change_of (f, &update, 1, pack);
+      GsDecision decision = { .size = sizeof decision, .txid = change.txid, .generation = 1 };
+      const GsVote *vote;
+      gpointer txn;
+      assert_true (f->ops->stage (f->self, &f->call->call, &repo, &change, &txn, &vote, &error));
+      g_free (sh (f, "cd $ROOT/@r/1.git/objects && mv pack away && touch pack"));
+      assert_false (f->ops->commit (f->self, &f->call->call, txn, &decision, &error));
+      g_clear_error (&error);
+      assert_int_equal (ref_value (f, &repo, "refs/heads/main").len, 0);
+      assert_false (f->ops->resolve (f->self, &f->call->call, &repo, &change.txid, &decision, &error));
+      g_clear_error (&error);
+      g_free (sh (f, "cd $ROOT/@r/1.git/objects && rm pack && mv away pack"));
+      assert_true (f->ops->stage (f->self, &f->call->call, &repo, &other, &txn, &vote, &error));
+      assert_int_equal (vote->n_updates, 0);
+      f->ops->abort (f->self, &f->call->call, txn, NULL);
+      assert_true (f->ops->resolve (f->self, &f->call->call, &repo, &change.txid, commit ? &decision : NULL, &error));
+      assert_int_equal (ref_value (f, &repo, "refs/heads/main").len, commit ? 20 : 0);
+      assert_int_equal (state_of (f, &repo).generation, commit);
+      assert_nothing_left (f, &repo);
+      /* Again, and for a write nobody knows. */
+      assert_true (f->ops->resolve (f->self, &f->call->call, &repo, &change.txid, commit ? &decision : NULL, &error));
+      assert_true (f->ops->resolve (f->self, &f->call->call, &repo, &other.txid, NULL, &error));
+      fixture_free (f);
+    }
+}
+
 /* ------------------------------------------------------------------------------------ many at once */
 
 #define WRITERS 3
@@ -476,6 +513,7 @@ main (void)
     cmocka_unit_test (test_bad_packs),
     cmocka_unit_test (test_generations_out_of_order),
     cmocka_unit_test (test_two_writers_of_one_ref),
+    cmocka_unit_test (test_failing_medium),
     cmocka_unit_test (test_many_at_once),
     cmocka_unit_test (test_revisions),
     cmocka_unit_test (test_objects),

@@ -173,7 +173,7 @@ test_advertise (void **state)
   answer = ask (state,
                 "GET /source/5/info/refs?service=git-receive-pack HTTP/1.1\r\n" HOST "Git-Protocol: version=1\r\n\r\n");
   assert_true (g_str_has_prefix (answer_text (answer), "001f# service=git-receive-pack\n0000x"));
-  expect_header (answer, "Content-Length", "40");
+  assert_int_equal (answer->body->len, 40);
   answer_free (answer);
   assert_int_equal (service_seen ()->service, 2);
   assert_string_equal (service_seen ()->protocol, "version=1");
@@ -595,6 +595,33 @@ test_vanish (void **state)
   expect (ask (state, "GET /healthz HTTP/1.1\r\n" HOST "\r\n"), 200, "ok");
 }
 
+/* Beyond the limit of connections, clients wait their turn; they are not refused. */
+static void
+test_connection_limit (void **state)
+{
+  Served *served = served_new ("http://127.0.0.1:0", "max_connections", "8", NULL);
+  int fds[8], waiting;
+  struct pollfd wait = { .events = POLLIN };
+  for (guint i = 0; i < G_N_ELEMENTS (fds); i++)
+    {
+      fds[i] = client_connect (served->port);
+      assert_true (client_send (fds[i], "GET /healthz HTTP/1.1\r\n" HOST "\r\n"));
+      expect (client_read (fds[i]), 200, NULL);
+    }
+  waiting = wait.fd = client_connect (served->port);
+  assert_true (client_send (waiting, "GET /healthz HTTP/1.1\r\n" HOST "\r\n"));
+  assert_int_equal (poll (&wait, 1, 300), 0);
+  close (fds[3]);
+  expect (client_read (waiting), 200, NULL);
+  close (waiting);
+  fds[3] = client_connect (served->port);
+  assert_true (client_send (fds[3], "GET /healthz HTTP/1.1\r\n" HOST "\r\n"));
+  expect (client_read (fds[3]), 200, NULL);
+  for (guint i = 0; i < G_N_ELEMENTS (fds); i++)
+    close (fds[i]);
+  served_free (served);
+}
+
 static void
 test_half_requests (void **state)
 {
@@ -845,22 +872,39 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    TEST (test_pages),         cmocka_unit_test (test_every_address),
-    TEST (test_head),          TEST (test_keep_alive),
-    TEST (test_advertise),     TEST (test_refusals),
-    TEST (test_statuses),      TEST (test_fail_output),
-    TEST (test_grandchild),    TEST (test_head_bytes),
-    TEST (test_chunked),       TEST (test_expect_continue),
-    TEST (test_early_refusal), TEST (test_gzip),
-    TEST (test_bad_gzip),      TEST_SMALL (test_bomb),
-    TEST_SMALL (test_limits),  TEST (test_reader_stops),
-    TEST (test_chatty),        TEST (test_flood),
-    TEST (test_slow_reader),   TEST (test_guard),
-    TEST (test_garbage),       TEST (test_vanish),
-    TEST (test_half_requests), TEST_SMALL (test_silence),
-    TEST_SMALL (test_drip),    TEST (test_json),
-    TEST (test_timeout),       TEST (test_drain),
-    TEST (test_stop_busy),     TEST (test_log_and_metrics),
+    TEST (test_pages),
+    cmocka_unit_test (test_every_address),
+    TEST (test_head),
+    TEST (test_keep_alive),
+    TEST (test_advertise),
+    TEST (test_refusals),
+    TEST (test_statuses),
+    TEST (test_fail_output),
+    TEST (test_grandchild),
+    TEST (test_head_bytes),
+    TEST (test_chunked),
+    TEST (test_expect_continue),
+    TEST (test_early_refusal),
+    TEST (test_gzip),
+    TEST (test_bad_gzip),
+    TEST_SMALL (test_bomb),
+    TEST_SMALL (test_limits),
+    TEST (test_reader_stops),
+    TEST (test_chatty),
+    TEST (test_flood),
+    TEST (test_slow_reader),
+    TEST (test_guard),
+    TEST (test_garbage),
+    TEST (test_vanish),
+    cmocka_unit_test (test_connection_limit),
+    TEST (test_half_requests),
+    TEST_SMALL (test_silence),
+    TEST_SMALL (test_drip),
+    TEST (test_json),
+    TEST (test_timeout),
+    TEST (test_drain),
+    TEST (test_stop_busy),
+    TEST (test_log_and_metrics),
     TEST (test_crowd),
   };
   return cmocka_run_group_tests_name ("http", tests, NULL, NULL);
