@@ -328,6 +328,13 @@ class WithServer(ServerTestCase):
         self.assertEqual(result.stdout, "")
         self.assertMentions(result.stderr, "cannot call Ref/List", "not/there")
 
+    def test_failures_in_json(self):
+        result = self.server.cli("repo", "show", "not/there", "--json", check=False)
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        failure = json.loads(result.stderr)
+        self.assertEqual((failure["code"], failure["retry"]), ("NOT_FOUND", "never"))
+        self.assertMentions(failure["message"], "cannot show repository 'not/there'")
+
     def test_changes_are_an_audit_log(self):
         url = self.server.create("audit")
         work = self.scratch()
