@@ -3,6 +3,7 @@
 #include "disk.h"
 #include "git.h"
 #include "child.h"
+#include "repack.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -123,6 +124,7 @@ quarantine_publish (Repo *repo, const char *name, GError **error)
           unlink (from);
         else if (rename (from, to) != 0 && errno != ENOENT)
           return disk_fail (error, errno, "move into the repository", from);
+        repack_note_published (repo, names->pdata[i]);
       }
   return !moved || !repo->storage->sync || disk_sync (to_dir, FALSE, error);
 }
@@ -340,6 +342,7 @@ txn_apply (Txn *txn, guint64 generation, GError **error)
   if (!ref_txn_finish (refs, error))
     return FALSE;
   storage_crash_point (storage, "commit.finished");
+  maintain_note (repo);
   return TRUE;
 }
 
