@@ -262,6 +262,7 @@ gsi_server_stop (GsiServer *server)
 {
   gint64 grace_us = gsi_options_integer (gsi_registry_server (server->registry), "shutdown_grace");
   __atomic_store_n (&server->stopping, 1, __ATOMIC_RELEASE);
+  gsi_router_maintain_stop (server->router);
   gsi_log (server->log, GS_LOG_INFO, "server.stopping", GS_NUMBER ("in_flight", gsi_rpc_in_flight (server->rpc)));
   gsi_registry_drain (server->registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_rpc_drain (server->rpc);

@@ -3,6 +3,7 @@
 #include "child.h"
 #include "disk.h"
 #include "git.h"
+#include "repack.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -124,6 +125,7 @@ quarantine_publish (Repo *repo, const char *name, GError **error)
           unlink (from);
         else if (rename (from, to) != 0 && errno != ENOENT)
           return fsu_fail (error, errno, "move into the repository %s", from);
+        repack_note_published (repo, names->pdata[i]);
       }
   return !moved || !repo->storage->sync || disk_sync (to_dir, FALSE, error);
 }
@@ -337,6 +339,7 @@ txn_apply (Txn *txn, guint64 generation, GError **error)
   if (!ref_txn_finish (refs, error))
     return FALSE;
   storage_crash_point (storage, "commit.finished");
+  maintain_note (repo);
   return TRUE;
 }
 

@@ -18,6 +18,9 @@
 
 #define CHILD_GRACE_US (2 * G_USEC_PER_SEC)
 #define PUMP_BYTES (128 * 1024)
+#define NICE_LOWEST 19
+#define IOPRIO_OF_PROCESS 1
+#define IOPRIO_LOWEST (2 << 13 | 7) /* class best-effort, so that it is slow but never starved */
 
 /* ----------------------------------------------------------------------------------- environment */
 
@@ -78,6 +81,14 @@ static const Setting settings_receive[] = {
   { "receive.shallowUpdate", "false" },
   { "receive.updateServerInfo", "false" },
   { "receive.keepAlive", "5" },
+};
+
+static const Setting settings_maintain[] = {
+  { "pack.threads", "1" },
+  { "pack.packSizeLimit", "0" },
+  { "repack.packKeptObjects", "false" },
+  { "core.multiPackIndex", "true" },
+  { "core.commitGraph", "true" },
 };
 
 /* Faults that old, real histories have and that harm nobody. */
@@ -165,6 +176,13 @@ make_environment (Storage *storage, const ChildSpec *spec)
   env_setting (&env, "core.hooksPath", spec->role == CHILD_RECEIVE ? storage->hook_dir : "/dev/null");
   if (spec->role == CHILD_UPLOAD)
     env_settings (&env, settings_upload, G_N_ELEMENTS (settings_upload));
+  if (spec->role == CHILD_MAINTAIN)
+    {
+      env_settings (&env, settings_maintain, G_N_ELEMENTS (settings_maintain));
+      /* It puts new files in the place of old ones itself. */
+      if (storage->sync)
+        env_setting (&env, "core.fsync", "objects,derived-metadata");
+    }
   if (spec->role == CHILD_RECEIVE)
     {
       env_settings (&env, settings_receive, G_N_ELEMENTS (settings_receive));
@@ -199,6 +217,14 @@ limit_child (Storage *storage, pid_t pid)
       struct rlimit memory = { (rlim_t) storage->child_memory, (rlim_t) storage->child_memory };
       prlimit (pid, RLIMIT_DATA, &memory, NULL);
     }
+}
+
+/* Whatever it starts inherits this. */
+static void
+lower_priority (pid_t pid)
+{
+  setpriority (PRIO_PROCESS, (id_t) pid, NICE_LOWEST);
+  syscall (SYS_ioprio_set, IOPRIO_OF_PROCESS, pid, IOPRIO_LOWEST);
 }
 
 static int
@@ -270,6 +296,8 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
       return fsu_fail (error, failed, "watch %s", storage->git);
     }
   limit_child (storage, pid);
+  if (spec->role == CHILD_MAINTAIN)
+    lower_priority (pid);
   fcntl (err[0], F_SETFL, O_NONBLOCK);
   fcntl (pidfd, F_SETFD, FD_CLOEXEC);
   *ret_child = (Child){ .storage = storage,

@@ -16,7 +16,8 @@ typedef enum
 {
   CHILD_PLAIN,
   CHILD_UPLOAD,
-  CHILD_RECEIVE /* the only one with hooks: ours */
+  CHILD_RECEIVE, /* the only one with hooks: ours */
+  CHILD_MAINTAIN /* low priority, one thread, syncs the files it writes */
 } ChildRole;
 
 typedef struct

@@ -35,6 +35,14 @@ static const GsOption git_options[] = {
   { "deny_deletes", "false", NULL, "Refuse pushes that delete refs.", 0, 0, GS_OPTION_BOOL, 0 },
   { "deny_non_fast_forwards", "false", NULL, "Refuse pushes that move a branch to a commit that does not contain it.",
     0, 0, GS_OPTION_BOOL, 0 },
+  { "maintenance", "true", NULL,
+    "Keep the number of packs small and the indexes for fast fetches up to date. Objects are never deleted.", 0, 0,
+    GS_OPTION_BOOL, 0 },
+  { "maintenance_packs", "0", NULL,
+    "Packs of pushes that may gather in a repository before they are joined; 0 goes by its size.", 0, 100000,
+    GS_OPTION_INT, 0 },
+  { "full_repack_every", "5d", NULL, "A changed repository is packed anew as a whole at most this often; 0 is never.",
+    0, G_GINT64_CONSTANT (31536000000000), GS_OPTION_DURATION, 0 },
   { "crash_at", NULL, NULL, "For crash tests: the process kills itself at this named step.", 0, 0, GS_OPTION_STRING,
     0 },
   { NULL, NULL, NULL, NULL, 0, 0, 0, 0 },
@@ -287,6 +295,8 @@ repo_take_out (Storage *storage, const char *path, GError **error)
   gs_mutex_unlock (&storage->lock);
   if (victim != NULL)
     repo_free (victim);
+  if (!busy)
+    maintain_stop (storage, path);
   return !busy || gs_fail (error, GS_ERROR_BUSY, "replica %s cannot be removed now: a write to it is under way", path);
 }
 
@@ -298,6 +308,8 @@ repo_removed (Storage *storage, const char *path)
 }
 
 /* ------------------------------------------------------------------------------------------- life */
+
+static void git_destroy (gpointer self);
 
 static gpointer
 git_create (const GsHost *host, const GsConfig *config, GError **error)
@@ -318,6 +330,9 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
   storage->fsck_strict = g_strcmp0 (config->string (config, "fsck"), "strict") == 0;
   storage->deny_deletes = config->boolean (config, "deny_deletes");
   storage->deny_non_fast_forwards = config->boolean (config, "deny_non_fast_forwards");
+  storage->maintenance = config->boolean (config, "maintenance");
+  storage->maintenance_packs = config->integer (config, "maintenance_packs");
+  storage->full_repack_us = config->integer (config, "full_repack_every");
   storage->marker_fd = -1;
   gs_mutex_init (&storage->lock);
   storage->repos = g_hash_table_new (g_str_hash, g_str_equal);
@@ -333,6 +348,15 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
       = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_children_total", "git processes started.", NULL);
   storage->metric.killed = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_children_ended_total",
                                          "git processes ended before they were done.", NULL);
+  storage->metric.packs_written = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_maintenance_packs_total",
+                                                "Packs written by maintenance.", NULL);
+  storage->metric.maintain_seconds = host->metric (host, GS_METRIC_HISTOGRAM, "gitstead_storage_maintenance_seconds",
+                                                   "Time one replica's maintenance took.", NULL);
+  if (!maintain_init (storage, error))
+    {
+      git_destroy (storage);
+      return NULL;
+    }
   return storage;
 }
 
@@ -425,6 +449,7 @@ git_destroy (gpointer self)
   free_victims (collect_idle (storage, 0));
   storage_root_close (storage, FALSE);
   objects_library_stop (storage);
+  maintain_clear (storage);
   g_hash_table_unref (storage->repos);
   g_hash_table_unref (storage->removing);
   g_hash_table_unref (storage->stranded);

@@ -30,6 +30,7 @@
 #define GIT_REQUEST_MAX (16u << 20) /* one protocol v2 request */
 
 typedef struct Repo Repo;
+typedef struct Care Care; /* maintain.c */
 
 /** The instance. Everything but the table of repositories is constant after start. */
 typedef struct
@@ -51,6 +52,9 @@ typedef struct
   gboolean fsck_strict;
   gboolean deny_deletes;
   gboolean deny_non_fast_forwards;
+  gboolean maintenance;
+  gint64 maintenance_packs; /* 0 = by size */
+  gint64 full_repack_us;    /* 0 = never */
 
   /* from start on */
   char *git_path;    /* PATH of children */
@@ -66,10 +70,11 @@ typedef struct
   GHashTable *removing; /* replica paths that are on their way to the trash */
   GHashTable *stranded; /* "<replica path> <txid>" -> Txn that commit could not apply */
   guint64 ticks;        /* for least recently used */
+  Care *care;           /* which replicas need maintenance */
 
   struct
   {
-    GsMetric *pushes, *fetches, *native_lists, *children, *killed;
+    GsMetric *pushes, *fetches, *native_lists, *children, *killed, *packs_written, *maintain_seconds;
   } metric;
 } Storage;
 
@@ -117,6 +122,7 @@ struct Repo
 
   GsMutex lock;            /* what follows */
   GPtrArray *handles;      /* idle ObjectHandle (objects.c) */
+  guint handles_epoch;     /* those of an older one are not kept */
   GHashTable *quarantines; /* names of those of this process */
 };
 
@@ -168,10 +174,23 @@ gboolean storage_state (gpointer self, GsCall *call, const GsRepo *repo, GsRepli
 
 /** After a start that was not clean: redoes what was committed, undoes what nobody voted for, sweeps leftovers. */
 gboolean storage_recover (Storage *storage, GError **error);
+/** repo_open of whatever repository the record of the replica at @path names. */
+Repo *repo_open_path (Storage *storage, const char *path, gboolean writer, GError **error);
 gboolean storage_pending (gpointer self, GsCall *call, GsPendingVisit visit, gpointer user, GError **error);
 gboolean storage_resolve (gpointer self, GsCall *call, const GsRepo *repo, const GsTxId *txid,
                           const GsDecision *decision, GError **error);
+
+/* ------------------------------------------------------------------------------------ maintain.c */
+
 gboolean storage_maintain (gpointer self, GsCall *call, GError **error);
+/** Removes what is in the folder for unfinished things and was begun so long ago. */
+gboolean storage_sweep_tmp (Storage *storage, gint64 older_than_seconds, GError **error);
+/** The replica has changed: the next round looks at it. */
+void maintain_note (Repo *repo);
+/** Ends the work on the replica at @path, and returns when it has ended. Nobody can open the replica. */
+void maintain_stop (Storage *storage, const char *path);
+gboolean maintain_init (Storage *storage, GError **error);
+void maintain_clear (Storage *storage);
 
 /* -------------------------------------------------------------------------------------- change.c */
 
@@ -246,6 +265,7 @@ gboolean objects_peel (gpointer user, const GsOid *oid, GsOid *ret_peeled, gbool
 /** A PeelIn that also sees the quarantine's objects; until objects_peel_done, on this thread. */
 gboolean objects_peel_in_quarantine (Repo *repo, const char *quarantine, PeelIn *ret_in, GError **error);
 void objects_peel_done (PeelIn *in);
+/** Closes the idle ones, and those in use when they come back. */
 void objects_drop_handles (Repo *repo);
 gboolean objects_library_start (Storage *storage, GError **error);
 void objects_library_stop (Storage *storage);

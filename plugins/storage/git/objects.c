@@ -14,6 +14,7 @@
 struct ObjectHandle
 {
   git_odb *odb;
+  guint epoch;
 };
 
 /* ---------------------------------------------------------------------------------------- library */
@@ -105,15 +106,18 @@ odb_borrow (Repo *repo, GError **error)
   gs_mutex_lock (&repo->lock);
   if (repo->handles->len > 0)
     handle = g_ptr_array_steal_index_fast (repo->handles, repo->handles->len - 1);
+  guint epoch = repo->handles_epoch;
   gs_mutex_unlock (&repo->lock);
-  return handle != NULL ? handle : handle_new (repo, NULL, error);
+  if (handle == NULL && (handle = handle_new (repo, NULL, error)) != NULL)
+    handle->epoch = epoch;
+  return handle;
 }
 
 void
 odb_return (Repo *repo, ObjectHandle *handle)
 {
   gs_mutex_lock (&repo->lock);
-  gboolean keep = repo->handles->len < HANDLES_MAX;
+  gboolean keep = repo->handles->len < HANDLES_MAX && handle->epoch == repo->handles_epoch;
   if (keep)
     g_ptr_array_add (repo->handles, handle);
   gs_mutex_unlock (&repo->lock);
@@ -126,6 +130,7 @@ objects_drop_handles (Repo *repo)
 {
   g_autoptr (GPtrArray) dropped = g_ptr_array_new ();
   gs_mutex_lock (&repo->lock);
+  repo->handles_epoch++;
   while (repo->handles->len > 0)
     g_ptr_array_add (dropped, g_ptr_array_steal_index_fast (repo->handles, repo->handles->len - 1));
   gs_mutex_unlock (&repo->lock);
