@@ -10,7 +10,8 @@ import shutil
 import sys
 
 built, include = sys.argv[1:3]
-target = os.path.join(os.environ.get("MESON_INSTALL_DESTDIR_PREFIX", ""), include, "gitstead/v1")
-os.makedirs(target, exist_ok=True)
-for header in glob.glob(os.path.join(built, "gitstead/v1/*.pb-c.h")):
-    shutil.copy(header, target)
+target = os.path.join(os.environ.get("MESON_INSTALL_DESTDIR_PREFIX", ""), include)
+for folder in ("gitstead/v1", "google/protobuf"):
+    os.makedirs(os.path.join(target, folder), exist_ok=True)
+    for header in glob.glob(os.path.join(built, folder, "*.pb-c.h")):
+        shutil.copy(header, os.path.join(target, folder))
