@@ -18,9 +18,9 @@
 
 #define CHILD_GRACE_US (2 * G_USEC_PER_SEC)
 #define PUMP_BYTES (128 * 1024)
-#define NICE_LOWEST 19
+#define NICE_LOW 10 /* gives way, but gets on: the longer it takes, the more packs there are meanwhile */
 #define IOPRIO_OF_PROCESS 1
-#define IOPRIO_LOWEST (2 << 13 | 7) /* class best-effort, so that it is slow but never starved */
+#define IOPRIO_LOW (2 << 13 | 7) /* class best-effort, so that it is slow but never starved */
 
 /* ----------------------------------------------------------------------------------- environment */
 
@@ -223,8 +223,8 @@ limit_child (Storage *storage, pid_t pid)
 static void
 lower_priority (pid_t pid)
 {
-  setpriority (PRIO_PROCESS, (id_t) pid, NICE_LOWEST);
-  syscall (SYS_ioprio_set, IOPRIO_OF_PROCESS, pid, IOPRIO_LOWEST);
+  setpriority (PRIO_PROCESS, (id_t) pid, NICE_LOW);
+  syscall (SYS_ioprio_set, IOPRIO_OF_PROCESS, pid, IOPRIO_LOW);
 }
 
 static int

@@ -13,27 +13,40 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A change with one commit more, made by plumbing: $WORK's main moves with it. */
-static GBytes *
-next_commit (Fixture *f, int n, GsOid *ret_oid)
+/* Commits that add to $WORK's main, one change each, to be pushed one after the other: $DIR/N.pack and $DIR/N.oid. */
+static void
+make_commits (Fixture *f, int from, int to)
 {
-  g_free (sh (f, "cd $WORK && O=$(git rev-parse main) && B=$(echo %d | git hash-object -w --stdin)"
-                 " && T=$(git ls-tree main | sed -e '/\tcounter$/d' | { cat; printf '100644 blob %%s\\tcounter\\n' $B; } | git mktree)"
-                 " && C=$(git commit-tree -p main -m %d $T) && git update-ref refs/heads/main $C $O",
-              n, n));
-  *ret_oid = work_oid (f, "main");
-  return work_pack (f, "main~1..main");
+  g_free (sh (f, "cd $WORK && for i in $(seq %d %d); do printf 'commit refs/heads/main\ncommitter c <c@d> %%s +0000\ndata 1\nx\n' $((1700000000 + i));"
+                 " test $i -gt %d || echo from refs/heads/main^0;"
+                 " printf 'M 100644 inline counter\ndata <<E\n%%s\nE\n\n' $i; done | git fast-import --quiet --force",
+              from, to - 1, from));
+  g_free (sh (f, "cd $WORK && N=%d; git rev-list main | while test $N -gt %d && read C; do N=$((N - 1)); echo $C >$DIR/$N.oid;"
+                 " git rev-list --objects $C~1..$C | git pack-objects -q --stdout >$DIR/$N.pack; done",
+              to, from));
+}
+
+static void
+push_one (Fixture *f, const GsRepo *repo, int n)
+{
+  g_autofree char *file = g_strdup_printf ("%s/%d.pack", f->dir, n);
+  g_autofree char *oid = g_strdup_printf ("%s/%d.oid", f->dir, n);
+  g_autofree char *hex = NULL, *data = NULL;
+  gsize len;
+  assert_true (g_file_get_contents (oid, &hex, NULL, NULL) && g_file_get_contents (file, &data, &len, NULL));
+  g_autoptr (GBytes) pack = g_bytes_new (data, len);
+  GsRefUpdate update = { .name = "refs/heads/main",
+                         .old_oid = ref_value (f, repo, "refs/heads/main"),
+                         .new_oid = oid_of (g_strchomp (hex)) };
+  apply_changes (f, repo, &update, 1, pack);
 }
 
 static void
 push_many (Fixture *f, const GsRepo *repo, int from, int to)
 {
+  make_commits (f, from, to);
   for (int i = from; i < to; i++)
-    {
-      GsRefUpdate update = { .name = "refs/heads/main", .old_oid = ref_value (f, repo, "refs/heads/main") };
-      g_autoptr (GBytes) pack = next_commit (f, i, &update.new_oid);
-      apply_changes (f, repo, &update, 1, pack);
-    }
+    push_one (f, repo, i);
 }
 
 static GsRepo
@@ -257,7 +270,9 @@ test_beside_pushes_and_fetches (void **state)
   push_many (f, &repo, 0, 1);
   for (gsize i = 0; i < G_N_ELEMENTS (run); i++)
     assert_int_equal (gs_thread_start (&threads[i], "beside", run[i], &beside[i]), 0);
-  push_many (f, &repo, 1, 40);
+  /* As many pushes as it takes to be repacked under them twice. */
+  for (int i = 1; i < 400 && (i < 40 || fake_host_logged (f->host, "storage.maintain.repacked") < 2); i++)
+    push_many (f, &repo, i, i + 1);
   for (gsize i = 0; i < G_N_ELEMENTS (run); i++)
     {
       __atomic_store_n (&beside[i].stop, 1, __ATOMIC_RELEASE);
