@@ -297,6 +297,7 @@ test_beside_pushes_and_fetches (void **state)
 static char *
 make_slow_git (Fixture *f)
 {
+  g_autofree char *real = g_find_program_in_path ("git");
   g_free (sh (f, "mkfifo $DIR/begun && cat >$DIR/git <<'END'\n"
                  "#!/bin/sh\n"
                  "if test \"$1\" = repack; then\n"
@@ -307,7 +308,7 @@ make_slow_git (Fixture *f)
                  "exec %s \"$@\"\n"
                  "END\n"
                  "chmod +x $DIR/git",
-              g_find_program_in_path ("git")));
+              real));
   return g_build_filename (f->dir, "git", NULL);
 }
 
