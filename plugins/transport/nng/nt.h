@@ -284,7 +284,7 @@ struct NtDataListener
 NtData *nt_data_new (Nt *nt);
 /** Listens and starts the thread. */
 gboolean nt_data_start (NtData *data, GError **error);
-/** Cancels every streaming call. */
+/** Cancels every streaming call; a worker that sits in a full pipe is freed by the pipe's end soon after. */
 void nt_data_cancel (NtData *data);
 /** Ends every stream, then the thread. All calls must have ended. Harmless when not started. */
 void nt_data_stop (NtData *data);
