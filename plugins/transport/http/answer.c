@@ -341,6 +341,16 @@ wait_unlock (HttpRequest *request, guint watch)
   return waits ? MHD_YES : MHD_NO;
 }
 
+/* Its call was told to end because its time was up: that is the reason to name, not the cancelling. */
+static gboolean
+out_of_time_locked (HttpRequest *request)
+{
+  const GsHost *host = request->server->host;
+  if (!request->done)
+    return request->expired;
+  return request->code == GS_ERROR_CANCELLED && host->now_us (host) >= request->deadline_us;
+}
+
 enum MHD_Result
 http_answer_call (HttpRequest *request)
 {
@@ -353,7 +363,7 @@ http_answer_call (HttpRequest *request)
     {
       http_answer_slurp (request, HTTP_HEAD_MAX);
       gs_mutex_lock (&request->lock);
-      if (request->expired && request->local_status == 0)
+      if (request->local_status == 0 && out_of_time_locked (request))
         {
           request->local_status = 504;
           request->local_message = g_strdup ("the server did not answer within the request's time");
