@@ -69,6 +69,7 @@ gsi_router_read (gpointer user, GsiCall *call, GError **error)
 
   if (row == NULL)
     return FALSE;
+  gsi_router_recheck (router, call, row);
   candidates = current_replicas (router, row);
   while (candidates->len > 0)
     {

@@ -139,6 +139,27 @@ gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret
   return row;
 }
 
+void
+gsi_router_recheck (GsiRouter *router, GsiCall *call, GsiRow *row)
+{
+  const GsiRouterConfig *config = &router->config;
+  GsRepo repo = { sizeof repo, row->id, row->replica_path };
+  for (gsize i = 0; i < row->n_replicas; i++)
+    if (row->replicas[i].generation >= row->generation)
+      return;
+  for (gsize i = 0; i < row->n_replicas; i++)
+    {
+      const GsiStorage *storage = gsi_router_storage (router, row->replicas[i].storage);
+      GsReplicaState state = { sizeof state };
+      if (storage == NULL || !storage->ops->state (storage->self, &call->base, &repo, &state, NULL)
+          || state.repository_id != row->id || state.generation < row->generation)
+        continue;
+      row->replicas[i].generation = row->generation;
+      config->metadata->replica_set (config->metadata_self, &call->base, row->id, storage->name, row->generation, FALSE,
+                                     NULL);
+    }
+}
+
 GsiReplica
 gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row)
 {

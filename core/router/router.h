@@ -89,6 +89,11 @@ const GsiStorageGroup *gsi_router_virtual_storage (GsiRouter *router, const char
 GsiRow *gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error);
 /** A storage of this process by name, NULL when there is none. */
 const GsiStorage *gsi_router_storage (GsiRouter *router, const char *name);
+/**
+ * Where no replica of @row is recorded as current, asks the storages: one whose apply failed was recorded as behind, and
+ * has caught up since. Corrects @row and the record.
+ */
+void gsi_router_recheck (GsiRouter *router, GsiCall *call, GsiRow *row);
 /** A located replica. Borrows from its arguments. */
 GsiReplica gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row);
 /** The path of a repository's replicas below their storages' roots: "@r/ab/cd/ID.git". *full*. */

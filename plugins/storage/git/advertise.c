@@ -497,7 +497,7 @@ storage_find_ref (gpointer self, GsCall *call, const GsRepo *repo, const char *n
       visit_head (snapshot, visit, user);
       found = TRUE;
     }
-  else if (snapshot != NULL && ref_snapshot_find (snapshot, name, &entry))
+  else if (snapshot != NULL && !ref_name_hidden (open->refs, name) && ref_snapshot_find (snapshot, name, &entry))
     {
       const GsRef ref = { .size = sizeof ref, .name = entry.name, .oid = entry.oid, .peeled = entry.peeled };
       visit (&ref, user);

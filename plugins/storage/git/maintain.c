@@ -352,6 +352,18 @@ empty_trash (Storage *storage, GsCall *call, GError **error)
   return TRUE;
 }
 
+/* One replica's trouble is its own, here too: a lock that stays must not end the care for all others. */
+static void
+pack_one (Repo *repo)
+{
+  Storage *storage = repo->storage;
+  g_autoptr (GError) failed = NULL;
+  if (ref_store_pack (repo->refs, FALSE, &failed))
+    return;
+  const GsField fields[] = { GS_TEXT ("replica", repo->path), GS_TEXT ("error", failed->message) };
+  storage->host->log (storage->host, GS_LOG_WARNING, "storage.maintain.failed", fields, G_N_ELEMENTS (fields));
+}
+
 /* Those in use lately; the others were packed when they were. */
 static gboolean
 pack_refs (Storage *storage, GsCall *call, GError **error)
@@ -372,7 +384,9 @@ pack_refs (Storage *storage, GsCall *call, GError **error)
   for (guint i = 0; i < open->len; i++)
     {
       Repo *repo = open->pdata[i];
-      done = done && gs_call_check (call, "pack refs", error) && ref_store_pack (repo->refs, FALSE, error);
+      done = done && gs_call_check (call, "pack refs", error);
+      if (done)
+        pack_one (repo);
       repo_close (repo, TRUE);
     }
   return done;

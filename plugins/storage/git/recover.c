@@ -15,6 +15,7 @@ typedef struct
   guint64 generation;
   guint8 vote[32];
   char *quarantine;
+  GsDigest plus, minus;
 } Found;
 
 static void
@@ -35,6 +36,8 @@ collect_one (const RefPending *pending, gpointer user)
   found->generation = pending->generation;
   memcpy (found->vote, pending->vote, sizeof found->vote);
   found->quarantine = g_strdup (pending->quarantine);
+  found->plus = pending->plus;
+  found->minus = pending->minus;
   g_ptr_array_add (user, found);
   return TRUE;
 }
@@ -46,20 +49,17 @@ collect_journal (Repo *repo, GError **error)
   return ref_store_pending (repo->refs, collect_one, all, error) ? g_steal_pointer (&all) : NULL;
 }
 
-/* The record goes first: while the journal still has the write, a crash only makes us do all of this again. */
+/*
+ * In the order of a commit, the journal last: a crash only makes us do all of this again. The digest moves by this
+ * write's own terms, once: other writes may be published and not yet stamped, so the refs as they are do not tell it.
+ */
 static gboolean
 redo (Repo *repo, const Found *found, guint64 generation, GError **error)
 {
-  GsDigest none = { { 0 } }, digest;
-  RefSnapshot *snapshot;
   if ((found->quarantine != NULL && !quarantine_publish (repo, found->quarantine, error))
-      || !replica_stamp (repo, generation, &none, &none, NULL, error)
-      || !ref_store_resolve (repo->refs, &found->txid, generation, error)
-      || (snapshot = ref_store_snapshot (repo->refs, error)) == NULL)
-    return FALSE;
-  ref_snapshot_digest (snapshot, &digest);
-  ref_snapshot_unref (snapshot);
-  if (!replica_stamp (repo, generation, NULL, NULL, &digest, error))
+      || !ref_store_redo (repo->refs, &found->txid, generation, error)
+      || !replica_stamp (repo, generation, &found->plus, &found->minus, NULL, error)
+      || !ref_store_resolve (repo->refs, &found->txid, generation, error))
     return FALSE;
   if (found->quarantine != NULL)
     quarantine_drop (repo, found->quarantine);
@@ -225,7 +225,8 @@ pending_one (Storage *storage, const char *path, gpointer user, GError **error)
       GsPending one = { .size = sizeof one,
                         .repo = { .size = sizeof one.repo, .id = repo->id, .replica_path = repo->path },
                         .txid = found->txid };
-      if (!found->voted || found->committed)
+      /* One that was committed and could not be finished is open as well. */
+      if (!found->voted && !found->committed)
         continue;
       memcpy (one.vote, found->vote, sizeof one.vote);
       pending->stopped = !pending->visit (&one, pending->user);

@@ -8,6 +8,28 @@
 #include <string.h>
 #include <unistd.h>
 
+static void
+add_term (GsDigest *sum, const char *name, const GsOid *oid, const char *symref)
+{
+  GsDigest term;
+  if (oid != NULL && gs_oid_is_zero (oid))
+    return;
+  ref_digest_term (name, oid, symref, &term);
+  gs_digest_add (sum, &term);
+}
+
+static void
+sum_terms (const RefJournal *journal, GsDigest *plus, GsDigest *minus)
+{
+  for (gsize i = 0; i < journal->n; i++)
+    {
+      const TxnRef *ref = &journal->refs[i];
+      gboolean head = ref->new_head != NULL;
+      add_term (minus, ref->name, head ? NULL : &ref->old_oid, ref->old_head);
+      add_term (plus, ref->name, head ? NULL : &ref->new_oid, ref->new_head);
+    }
+}
+
 gboolean
 ref_store_pending (RefStore *store, RefPendingVisit visit, gpointer user, GError **error)
 {
@@ -30,6 +52,7 @@ ref_store_pending (RefStore *store, RefPendingVisit visit, gpointer user, GError
       pending = (RefPending) { .txid = journal->txid, .voted = journal->voted, .committed = journal->committed,
                                .generation = journal->generation, .quarantine = journal->quarantine };
       memcpy (pending.vote, journal->vote, sizeof pending.vote);
+      sum_terms (journal, &pending.plus, &pending.minus);
       if (!visit (&pending, user))
         return TRUE;
     }
@@ -120,8 +143,8 @@ redo_journal (RefStore *store, const char *path, const RefJournal *journal, guin
   return ok;
 }
 
-gboolean
-ref_store_resolve (RefStore *store, const GsTxId *txid, guint64 generation, GError **error)
+static gboolean
+resolve (RefStore *store, const GsTxId *txid, guint64 generation, gboolean keep, GError **error)
 {
   g_autofree char *path = ref_journal_path (txid);
   const char *hex = strrchr (path, '/') + 1;
@@ -155,6 +178,8 @@ ref_store_resolve (RefStore *store, const GsTxId *txid, guint64 generation, GErr
   if (generation != 0 && !redo_journal (store, path, journal, generation, error))
     return FALSE;
   ref_store_crash (store, "refs.redo-done");
+  if (keep)
+    return TRUE;
   if (!fsu_unlink (store->dirfd, path, error))
     return FALSE;
   for (gsize i = 0; i < journal->n; i++)
@@ -163,6 +188,18 @@ ref_store_resolve (RefStore *store, const GsTxId *txid, guint64 generation, GErr
   g_hash_table_remove (store->failed, hex);
   gs_mutex_unlock (&store->lock);
   return TRUE;
+}
+
+gboolean
+ref_store_resolve (RefStore *store, const GsTxId *txid, guint64 generation, GError **error)
+{
+  return resolve (store, txid, generation, FALSE, error);
+}
+
+gboolean
+ref_store_redo (RefStore *store, const GsTxId *txid, guint64 generation, GError **error)
+{
+  return resolve (store, txid, generation, TRUE, error);
 }
 
 /* ----------------------------------------------------------------------------------------- sweep */

@@ -141,7 +141,7 @@ resolve_name (Repo *repo, const char *name, GsOid *ret_oid, GError **error)
   for (gsize i = 0; i < G_N_ELEMENTS (places) && !found; i++)
     {
       g_autofree char *full = g_strconcat (places[i], name, NULL);
-      if (g_str_has_prefix (full, "refs/"))
+      if (g_str_has_prefix (full, "refs/") && !ref_name_hidden (repo->refs, full))
         found = ref_snapshot_find (snapshot, full, &entry);
     }
   if (found)
