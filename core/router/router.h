@@ -83,6 +83,8 @@ const GsiStorageGroup *gsi_router_virtual_storage (GsiRouter *router, const char
 GsiRow *gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error);
 /** A storage of this process by name, NULL when there is none. */
 const GsiStorage *gsi_router_storage (GsiRouter *router, const char *name);
+/** A storage as routing plugins see it. Borrows from @storage. */
+GsNodeView gsi_router_view (const GsiStorage *storage);
 /** A located replica. Borrows from its arguments. */
 GsiReplica gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row);
 /** The path of a repository's replicas below their storages' roots: "@r/ab/cd/ID.git". *full*. */
