@@ -23,11 +23,7 @@ place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, GError **err
 
   for (gsize i = 0; i < group->n_storages; i++)
     {
-      views[i].size = sizeof views[i];
-      views[i].name = group->storages[i]->name;
-      views[i].zone = "";
-      views[i].weight = 1;
-      views[i].healthy = TRUE;
+      views[i] = gsi_router_view (group->storages[i]);
       pointers[i] = &views[i];
     }
   if (!group->routing->place (group->routing_self, key, pointers, group->n_storages, group->n_copies, chosen,

@@ -160,6 +160,17 @@ gsi_router_recheck (GsiRouter *router, GsiCall *call, GsiRow *row)
     }
 }
 
+GsNodeView
+gsi_router_view (const GsiStorage *storage)
+{
+  return (GsNodeView) { .size = sizeof (GsNodeView),
+                        .name = storage->name,
+                        .zone = storage->zone,
+                        .weight = storage->weight,
+                        .healthy = TRUE,
+                        .in_flight = storage->reads != NULL ? __atomic_load_n (storage->reads, __ATOMIC_RELAXED) : 0 };
+}
+
 GsiReplica
 gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row)
 {

@@ -94,6 +94,8 @@ const GsiStorage *gsi_router_storage (GsiRouter *router, const char *name);
  * has caught up since. Corrects @row and the record.
  */
 void gsi_router_recheck (GsiRouter *router, GsiCall *call, GsiRow *row);
+/** A storage as routing plugins see it. Borrows from @storage. */
+GsNodeView gsi_router_view (const GsiStorage *storage);
 /** A located replica. Borrows from its arguments. */
 GsiReplica gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row);
 /** The path of a repository's replicas below their storages' roots: "@r/ab/cd/ID.git". *full*. */

@@ -201,6 +201,15 @@ conformance_has_option (Conformance *c, const char *key)
   return FALSE;
 }
 
+gboolean
+conformance_keeps (Conformance *c)
+{
+  for (const GsOption *row = c->target->plugin->options; row != NULL && row->key != NULL; row++)
+    if ((row->flags & GS_OPTION_REQUIRED) != 0)
+      return TRUE;
+  return FALSE;
+}
+
 void
 conformance_fail (Conformance *c, const char *expected, const char *happened_format, ...)
 {

@@ -313,7 +313,7 @@ rig_up (Rig *rig, World *world)
   GsiRpcLimits limits;
 
   rig->host = fake_host_new ("core");
-  storage = (GsiStorage) { "disk", &disk, world };
+  storage = (GsiStorage) { .name = "disk", .ops = &disk, .self = world, .zone = "", .weight = 1 };
   group = (GsiStorageGroup) { .name = "default", .storages = storages, .n_storages = 1, .n_copies = 1,
                               .min_copies = 1, .consistency = gs_plugin_query ()->ops };
   config.host = &rig->host->host;
