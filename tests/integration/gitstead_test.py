@@ -184,7 +184,11 @@ class Server:
             return None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(30 * SLOW)
+        try:
+            status = self.process.wait(30 * SLOW)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
         self.process = None
         return status
 

@@ -48,7 +48,7 @@ fixture_new (const char *key, const char *value)
   fixture->plugin = gs_plugin_query ();
   fixture->ops = fixture->plugin->ops;
   fixture->host = fake_host_new ("storage test");
-  fixture->call = fake_call_new (60 * G_USEC_PER_SEC);
+  fixture->call = fake_call_new (240 * G_USEC_PER_SEC);
   fixture->config = make_config (fixture, key, value);
   start (fixture, TRUE);
   make_work (fixture);
