@@ -38,7 +38,7 @@ typedef struct
 } Waiting;
 
 static const GsOption options[] = {
-  { .key = "name",
+  { .key = "endpoint", /* "name" is every instance's own */
     .type = GS_OPTION_STRING,
     .fallback = "default",
     .help = "Name in this transport's endpoint, inproc://NAME." },
@@ -148,7 +148,7 @@ endpoints (gpointer self)
 static gpointer
 create (const GsHost *host, const GsConfig *config, GError **error)
 {
-  const char *name = config->string (config, "name");
+  const char *name = config->string (config, "endpoint");
   Inproc *inproc;
   gboolean valid = name != NULL && name[0] != '\0' && strlen (name) <= 64;
   for (const char *c = name; valid && *c != '\0'; c++)
@@ -156,7 +156,7 @@ create (const GsHost *host, const GsConfig *config, GError **error)
   if (!valid)
     {
       gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-               "%s: the option 'name' must be 1 to 64 letters, digits, '-', '_' or '.'", host->instance);
+               "%s: the option 'endpoint' must be 1 to 64 letters, digits, '-', '_' or '.'", host->instance);
       return NULL;
     }
   inproc = g_new0 (Inproc, 1);

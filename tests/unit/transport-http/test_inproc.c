@@ -146,7 +146,7 @@ set_up (void **state)
   f->fake->host.method = method;
   f->plugin = gs_plugin_query ();
   f->ops = f->plugin->ops;
-  f->config = fake_config_new (f->plugin, "name", "here", NULL);
+  f->config = fake_config_new (f->plugin, "endpoint", "here", NULL);
   f->self = f->plugin->create (&f->fake->host, fake_config_get (f->config), &error);
   if (f->self == NULL)
     g_error ("%s", error->message);
@@ -329,10 +329,10 @@ test_bad_name (void **state)
   for (guint i = 0; i < G_N_ELEMENTS (names); i++)
     {
       g_autoptr (FakeHost) fake = fake_host_new ("transport inner");
-      g_autoptr (FakeConfig) config = fake_config_new (gs_plugin_query (), "name", names[i], NULL);
+      g_autoptr (FakeConfig) config = fake_config_new (gs_plugin_query (), "endpoint", names[i], NULL);
       g_autoptr (GError) error = NULL;
       assert_null (gs_plugin_query ()->create (&fake->host, fake_config_get (config), &error));
-      assert_non_null (strstr (error->message, "transport inner: the option 'name'"));
+      assert_non_null (strstr (error->message, "transport inner: the option 'endpoint'"));
     }
 }
 
