@@ -20,6 +20,17 @@
  *   destroy - free; also called on an instance whose start failed or never happened.
  * All calls of one instance's life come from one thread, in this order. Instances stop in the exact
  * reverse of their start order, and all have stopped before any is destroyed.
+ *
+ * What every plugin promises, beside what its kind does. `gitstead plugin check` looks at all of it.
+ *   [P1] The file is whole: header, sizes, descriptor and option rows are right, every required slot is
+ *        filled, and gs_plugin_query does nothing but return the descriptor.
+ *   [P2] Instances know nothing of each other. create takes memory only; an instance that was never
+ *        started, or whose start failed, can be destroyed.
+ *   [P3] When an instance is destroyed nothing of it is left: no memory, descriptor or thread.
+ *   [P4] What fails sets an error of the domain GS_ERROR and leaves out parameters as they were; what
+ *        succeeds sets none.
+ *   [P5] Every slot returns, at the latest soon after the call's deadline.
+ *   [P6] No slot ends the process, whatever it is given that its header allows.
  */
 #ifndef GITSTEAD_PLUGIN_H
 #define GITSTEAD_PLUGIN_H

@@ -98,7 +98,7 @@ completion_run (int n_args, char **args)
                    "        COMPREPLY=($(compgen -W \"$(gitstead token list --quiet --timeout 1s 2>/dev/null)\" -- \"$word\")) ;;\n"
                    "      'call '*)\n"
                    "        [ $place = 1 ] && COMPREPLY=($(compgen -W \"$(gitstead methods --quiet 2>/dev/null)\" -- \"$word\")) ;;\n"
-                   "      'plugin show')\n"
+                   "      'plugin show'|'plugin check')\n"
                    "        COMPREPLY=($(compgen -W \"$(gitstead plugin list --quiet 2>/dev/null)\" -- \"$word\")) ;;\n"
                    "      'help '*)\n"
                    "        [ $place = 1 ] && COMPREPLY=($(compgen -W \"$commands\" -- \"$word\")) ;;\n"

@@ -5,6 +5,7 @@
 #include "command.h"
 #include "plugin/describe.h"
 #include "plugin/loader.h"
+#include "plugin_check.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -251,6 +252,23 @@ const GsiVerb gsi_plugin_verbs[] = {
     .max_args = 1,
     .local = TRUE,
     .run = show_run },
+  { .name = "check",
+    .arguments = "NAME|FILE.so",
+    .summary = "Hold a plugin against the contract of its kind",
+    .about = "Runs the numbered conformance cases of the plugin's kind, ours or a third party's, and says of each promise "
+             "whether it is kept: what was expected, and what happened. The promises stand in the headers (gitstead/KIND.h; P1 "
+             "to P6, which every plugin makes, in gitstead/plugin.h). Each case runs in a process of its own: a plugin that "
+             "crashes, hangs or leaks is reported with the slot it was in. Paths that the plugin must have are made below a "
+             "temporary folder unless --option gives them. With --quiet only broken promises are printed.",
+    .examples = "  gitstead plugin check ./build/routing-mine.so\n"
+                "  gitstead plugin check sqlite\n"
+                "  gitstead plugin check transport-http --option listen=http://127.0.0.1:0\n"
+                "  gitstead plugin check ./build/cache-mine.so --case 6 --option size=1MiB",
+    .options = gsi_plugin_check_options,
+    .min_args = 1,
+    .max_args = 1,
+    .local = TRUE,
+    .run = gsi_plugin_check_run },
   { .name = "reference",
     .arguments = "",
     .summary = "Print the configuration reference",

@@ -31,7 +31,8 @@ def includes(root, path):
 def resolve(root, path, name):
     """Where in the tree an include leads to, as the build's include folders would find it; None when outside."""
     here = os.path.normpath(os.path.join(os.path.dirname(path), name))
-    for candidate in (here, os.path.join('core', name), os.path.join('api', name), os.path.normpath(name)):
+    for candidate in (here, os.path.join('core', name), os.path.join('api', name), os.path.join('kit', name),
+                      os.path.normpath(name)):
         if not candidate.startswith('..') and os.path.isfile(os.path.join(root, candidate)):
             return candidate
     return None
@@ -52,8 +53,11 @@ def complaint(root, path, name):
     top = path.split('/')[0]
     target_top = target.split('/')[0] if target else None
     if top == 'api':
-        if target_top in ('core', 'plugins', 'tests'):
+        if target_top in ('kit', 'core', 'plugins', 'tests'):
             return 'api knows nobody'
+    elif top == 'kit':
+        if target_top in ('core', 'plugins', 'tests'):
+            return 'the kit knows api alone'
     elif top == 'core':
         if target_top in ('plugins', 'tests'):
             return 'the core knows api alone'
@@ -63,7 +67,7 @@ def complaint(root, path, name):
                 and part_of(target) > part_of(path):
             return f'{PARTS[part_of(target)]} is above {PARTS[part_of(path)]}'
     elif top == 'plugins':
-        if target_top in ('core', 'tests'):
+        if target_top in ('kit', 'core', 'tests'):
             return 'a plugin knows api alone'
         if target_top == 'plugins' and home_of(target) != home_of(path):
             return 'a plugin knows no other kind of plugin'
@@ -72,7 +76,7 @@ def complaint(root, path, name):
 
 def check(root):
     problems, looked = [], 0
-    for folder in ('api', 'core', 'plugins'):
+    for folder in ('api', 'kit', 'core', 'plugins'):
         for path in sources(root, folder):
             looked += 1
             for line, name in includes(root, path):

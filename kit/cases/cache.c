@@ -247,6 +247,17 @@ statistics (Conformance *c)
 }
 
 static void
+late_call (Conformance *c)
+{
+  const GsCacheOps *ops = c->ops;
+  GsCall call = conformance_call (c, 1);
+  g_autoptr (GBytes) key = make_key (c, "late"), value = make_value ("late", 10), found = NULL;
+  g_autoptr (GError) ignored = NULL, ignored_too = NULL;
+  ops->store (c->self, &call, key, value, 0, &ignored); /* that it comes back is what is asked */
+  ops->lookup (c->self, &call, key, &found, &ignored_too);
+}
+
+static void
 crowd_body (Conformance *c, guint index, gpointer user)
 {
   const GsCacheOps *ops = c->ops;
@@ -284,6 +295,7 @@ const ConformanceCase conformance_cache[] = {
   { "C3", "empty entries cost, too", tiny_entries },
   { "C1", "forgetting a prefix forgets that and no more", forgotten },
   { "C5", "nothing is given after its time to live", time_to_live },
+  { "P5", "a call whose time is over comes back", late_call },
   { "C4", "look-ups are counted", statistics },
   { "C4", "many threads at once", crowd },
   { NULL, NULL, NULL },

@@ -16,6 +16,7 @@
 #include <gitstead/routing.h>
 #include <gitstead/storage.h>
 #include <gitstead/thread.h>
+#include <gitstead/transport.h>
 
 G_BEGIN_DECLS
 
@@ -48,7 +49,11 @@ typedef struct
   const GsPlugin *plugin;
   const GsHost *host;
   const GsConfig *config;
+  /** The slot under way is written here, "" between calls, so that whoever watches can tell after a crash. May be NULL. */
+  char *note;
 } ConformanceTarget;
+
+#define CONFORMANCE_NOTE_SIZE 64
 
 /**
  * Runs every case (or case number @only, when not 0) and reports each. FALSE with @error when there is no
@@ -56,11 +61,22 @@ typedef struct
  */
 gboolean conformance_run (const ConformanceTarget *target, guint only, ConformanceReport report, gpointer user,
                           GError **error);
-/** How many cases a kind has; 0 when there is no suite for it. */
+/** How many cases a kind has: its own, then those that every plugin has to pass. */
 guint conformance_n_cases (guint32 kind);
 typedef struct ConformanceCase ConformanceCase;
-/** They; NULL when there is no suite. */
-const ConformanceCase *conformance_cases (guint32 kind);
+/** Case @number, from 1; NULL when there is none. */
+const ConformanceCase *conformance_case (guint32 kind, guint number);
+
+/** What the process holds. Bytes are 0 where the C library cannot tell (under a sanitizer). */
+typedef struct
+{
+  gsize bytes;
+  guint descriptors, threads;
+} ConformanceUsage;
+
+ConformanceUsage conformance_usage (void);
+/** What grew in each step of @usages[0..@n): "4096 bytes", "1 descriptor". NULL when nothing did. *full*. */
+char *conformance_growth (const ConformanceUsage *usages, guint n);
 
 /* ---------------------------------------------------------------------------------------- for cases */
 
@@ -69,12 +85,15 @@ typedef struct
   GsHost host; /* the target's, with the clocks moved by skew_us */
   const ConformanceTarget *target;
   gint64 skew_us; /* atomic */
-  gpointer self;
+  gpointer self;   /* for the slots of @ops; NULL when there is no instance */
   gboolean started;
-  const void *ops; /* the plugin's table, completed with NULL */
+  const void *ops; /* the plugin's table, completed with NULL, each call of it looked at (guard.h) */
+  gpointer instance; /* the plugin's own self */
+  const void *real_ops;
   char tag[17];    /* differs in every run: part of all names */
   GsMutex lock;    /* of what follows */
   gboolean failed;
+  const char *promise; /* that was broken, when it is not the case's own */
   char *expected;
   char *happened;
   char *skipped;
@@ -95,6 +114,8 @@ GsCall conformance_call (Conformance *c, gint64 timeout_us);
 GsTxId conformance_txid (Conformance *c);
 /** A repository path of this run: "conformance-TAG/NAME.git". *full*. */
 char *conformance_path (Conformance *c, const char *name);
+/** Stops and destroys the instance. Does nothing when there is none. */
+void conformance_end (Conformance *c);
 /** Stops and destroys the instance and makes a new one with the same options. */
 gboolean conformance_restart (Conformance *c, GError **error);
 /** Moves both clocks that the plugin sees forward. */
@@ -108,6 +129,11 @@ gboolean conformance_keeps (Conformance *c);
 
 /** Keeps the first failure. From any thread. */
 void conformance_fail (Conformance *c, const char *expected, const char *happened_format, ...) G_GNUC_PRINTF (3, 4);
+/** The same, when what was broken is not the promise of the case. @promise is constant. */
+void conformance_break (Conformance *c, const char *promise, const char *expected, const char *happened_format, ...)
+    G_GNUC_PRINTF (4, 5);
+/** Notes what the plugin is doing: a slot's name, or "" for nothing. */
+void conformance_note (const ConformanceTarget *target, const char *slot);
 /** TRUE when @error has @code; otherwise fails and is FALSE. @ok is what the slot returned. */
 gboolean conformance_code (Conformance *c, gboolean ok, const GError *error, int code, const char *what);
 gboolean conformance_has_failed (Conformance *c);
@@ -155,6 +181,8 @@ extern const ConformanceCase conformance_consistency[];
 extern const ConformanceCase conformance_cache[];
 extern const ConformanceCase conformance_access[];
 extern const ConformanceCase conformance_storage[];
+extern const ConformanceCase conformance_transport[];
+extern const ConformanceCase conformance_life[]; /* of every kind */
 
 G_END_DECLS
 

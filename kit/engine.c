@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The conformance engine. See engine.h. */
 #include "engine.h"
+#include "guard.h"
 
 /* -------------------------------------------------------------------------------- the lent host */
 
@@ -83,6 +84,36 @@ host_need (const GsHost *host, const char *role, GsInstance *ret_instance)
   return under (host)->need (under (host), role, ret_instance);
 }
 
+static gboolean
+host_method (const GsHost *host, guint32 number, const char *name, GsMethodInfo *ret_info)
+{
+  return under (host)->method (under (host), number, name, ret_info);
+}
+
+static GsCallHandle
+host_call_begin (const GsHost *host, const GsInbound *inbound)
+{
+  return under (host)->call_begin (under (host), inbound);
+}
+
+static void
+host_call_cancel (const GsHost *host, GsCallHandle call)
+{
+  under (host)->call_cancel (under (host), call);
+}
+
+static void
+host_call_ready (const GsHost *host, GsCallHandle call)
+{
+  under (host)->call_ready (under (host), call);
+}
+
+static GBytes *
+host_page (const GsHost *host, const char *page, gboolean *ret_ok)
+{
+  return under (host)->page (under (host), page, ret_ok);
+}
+
 static void
 lend_host (Conformance *c)
 {
@@ -100,38 +131,75 @@ lend_host (Conformance *c)
                       .timer_cancel = host_timer_cancel,
                       .metric = host_metric,
                       .metric_update = real->metric_update, /* takes no host */
-                      .need = host_need };
+                      .need = host_need,
+                      /* Which take the host that they belong to from its priv: those of the lender. */
+                      .method = host_method,
+                      .call_begin = host_call_begin,
+                      .call_cancel = host_call_cancel,
+                      .call_ready = host_call_ready,
+                      .page = host_page,
+                      .epoch = real->epoch };
 }
 
 /* ------------------------------------------------------------------------------------- the instance */
 
-static void
-instance_end (Conformance *c)
+void
+conformance_note (const ConformanceTarget *target, const char *slot)
+{
+  if (target->note != NULL)
+    g_strlcpy (target->note, slot, CONFORMANCE_NOTE_SIZE);
+}
+
+void
+conformance_end (Conformance *c)
 {
   const GsPlugin *plugin = c->target->plugin;
-  if (c->self == NULL)
+  if (c->instance == NULL)
     return;
   if (c->started && plugin->drain != NULL)
-    plugin->drain (c->self);
+    {
+      conformance_note (c->target, "drain");
+      plugin->drain (c->instance);
+    }
   if (c->started && plugin->stop != NULL)
-    plugin->stop (c->self);
-  plugin->destroy (c->self);
-  c->self = NULL;
+    {
+      conformance_note (c->target, "stop");
+      plugin->stop (c->instance);
+    }
+  conformance_note (c->target, "destroy");
+  plugin->destroy (c->instance);
+  conformance_note (c->target, "");
+  c->instance = NULL;
+  g_clear_pointer (&c->self, g_free);
   c->started = FALSE;
 }
 
 static gboolean
-instance_begin (Conformance *c, GError **error)
+instance_begin (Conformance *c, gconstpointer real_ops, GError **error)
 {
   const GsPlugin *plugin = c->target->plugin;
-  c->self = plugin->create (&c->host, c->target->config, error);
-  if (c->self == NULL)
-    return FALSE;
-  if (plugin->start != NULL && !plugin->start (c->self, error))
+  ConformanceGuard *guard;
+  conformance_note (c->target, "create");
+  c->instance = plugin->create (&c->host, c->target->config, error);
+  conformance_note (c->target, "");
+  if (c->instance == NULL)
     {
-      instance_end (c);
+      if (error != NULL && *error == NULL)
+        gs_fail (error, GS_ERROR_INTERNAL, "[P4] create returned NULL without an error");
       return FALSE;
     }
+  conformance_note (c->target, "start");
+  if (plugin->start != NULL && !plugin->start (c->instance, error))
+    {
+      if (error != NULL && *error == NULL)
+        gs_fail (error, GS_ERROR_INTERNAL, "[P4] start returned FALSE without an error");
+      conformance_end (c);
+      return FALSE;
+    }
+  conformance_note (c->target, "");
+  guard = g_new (ConformanceGuard, 1);
+  *guard = (ConformanceGuard){ c, c->instance, real_ops };
+  c->self = guard;
   c->started = TRUE;
   return TRUE;
 }
@@ -139,8 +207,8 @@ instance_begin (Conformance *c, GError **error)
 gboolean
 conformance_restart (Conformance *c, GError **error)
 {
-  instance_end (c);
-  return instance_begin (c, error);
+  conformance_end (c);
+  return instance_begin (c, c->real_ops, error);
 }
 
 /* ------------------------------------------------------------------------------------------ for cases */
@@ -210,17 +278,33 @@ conformance_keeps (Conformance *c)
   return FALSE;
 }
 
-void
-conformance_fail (Conformance *c, const char *expected, const char *happened_format, ...)
+static void G_GNUC_PRINTF (4, 0)
+fail_with (Conformance *c, const char *promise, const char *expected, const char *happened_format, va_list args)
 {
-  va_list args;
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&c->lock);
   if (c->failed)
     return;
   c->failed = TRUE;
+  c->promise = promise;
   c->expected = g_strdup (expected);
-  va_start (args, happened_format);
   c->happened = g_strdup_vprintf (happened_format, args);
+}
+
+void
+conformance_fail (Conformance *c, const char *expected, const char *happened_format, ...)
+{
+  va_list args;
+  va_start (args, happened_format);
+  fail_with (c, NULL, expected, happened_format, args);
+  va_end (args);
+}
+
+void
+conformance_break (Conformance *c, const char *promise, const char *expected, const char *happened_format, ...)
+{
+  va_list args;
+  va_start (args, happened_format);
+  fail_with (c, promise, expected, happened_format, args);
   va_end (args);
 }
 
@@ -296,93 +380,111 @@ conformance_parallel (Conformance *c, guint n, ConformanceBody body, gpointer us
 
 /* -------------------------------------------------------------------------------------------- running */
 
-typedef struct
+static const ConformanceCase *
+own_cases (guint32 kind)
 {
-  guint32 kind;
-  const char *name;
-  gsize ops_size;
-  const ConformanceCase *cases;
-} Suite;
-
-static const Suite *
-find_suite (guint32 kind)
-{
-  static const Suite suites[] = {
-    { GS_KIND_METADATA, "metadata", sizeof (GsMetadataOps), conformance_metadata },
-    { GS_KIND_ROUTING, "routing", sizeof (GsRoutingOps), conformance_routing },
-    { GS_KIND_CONSISTENCY, "consistency", sizeof (GsConsistencyOps), conformance_consistency },
-    { GS_KIND_CACHE, "cache", sizeof (GsCacheOps), conformance_cache },
-    { GS_KIND_ACCESS, "access", sizeof (GsAccessOps), conformance_access },
-    { GS_KIND_STORAGE, "storage", sizeof (GsStorageOps), conformance_storage },
+  static const ConformanceCase *const cases[GS_KIND_MAX + 1] = {
+    [GS_KIND_TRANSPORT] = conformance_transport,     [GS_KIND_STORAGE] = conformance_storage,
+    [GS_KIND_METADATA] = conformance_metadata,       [GS_KIND_ROUTING] = conformance_routing,
+    [GS_KIND_CONSISTENCY] = conformance_consistency, [GS_KIND_CACHE] = conformance_cache,
+    [GS_KIND_ACCESS] = conformance_access,
   };
-  for (gsize i = 0; i < G_N_ELEMENTS (suites); i++)
-    if (suites[i].kind == kind)
-      return &suites[i];
-  return NULL;
+  return kind <= GS_KIND_MAX ? cases[kind] : NULL;
 }
 
-const ConformanceCase *
-conformance_cases (guint32 kind)
+static guint
+count (const ConformanceCase *cases)
 {
-  const Suite *suite = find_suite (kind);
-  return suite != NULL ? suite->cases : NULL;
+  guint n = 0;
+  while (cases[n].run != NULL)
+    n++;
+  return n;
 }
 
 guint
 conformance_n_cases (guint32 kind)
 {
-  const Suite *suite = find_suite (kind);
-  guint n = 0;
-  while (suite != NULL && suite->cases[n].run != NULL)
-    n++;
-  return n;
+  const ConformanceCase *own = own_cases (kind);
+  return own != NULL ? count (own) + count (conformance_life) : 0;
+}
+
+const ConformanceCase *
+conformance_case (guint32 kind, guint number)
+{
+  const ConformanceCase *own = own_cases (kind);
+  guint n_own;
+  if (own == NULL || number == 0 || number > conformance_n_cases (kind))
+    return NULL;
+  n_own = count (own);
+  return number <= n_own ? &own[number - 1] : &conformance_life[number - 1 - n_own];
 }
 
 static void
-run_case (Conformance *c, const Suite *suite, guint number, ConformanceReport report, gpointer user)
+run_case (Conformance *c, guint number, ConformanceReport report, gpointer user)
 {
-  const ConformanceCase *one = &suite->cases[number - 1];
-  ConformanceOutcome outcome = { .kind = suite->name, .number = number, .promise = one->promise, .title = one->title };
+  guint32 kind = c->target->plugin->kind;
+  const ConformanceCase *one = conformance_case (kind, number);
+  ConformanceOutcome outcome = {
+    .kind = conformance_tables[kind].kind, .number = number, .promise = one->promise, .title = one->title
+  };
   one->run (c);
   outcome.result = c->failed ? CONFORMANCE_FAILED : c->skipped != NULL ? CONFORMANCE_SKIPPED : CONFORMANCE_PASSED;
+  if (c->failed && c->promise != NULL)
+    outcome.promise = c->promise;
   outcome.expected = c->expected;
   outcome.happened = c->failed ? c->happened : c->skipped;
   report (&outcome, user);
   c->failed = FALSE;
+  c->promise = NULL;
   g_clear_pointer (&c->expected, g_free);
   g_clear_pointer (&c->happened, g_free);
   g_clear_pointer (&c->skipped, g_free);
 }
 
+/* The guarded table, with the plugin's gaps. Every member is a function's address. */
+static gpointer
+guarded_slots (const ConformanceTable *table, gconstpointer real_ops)
+{
+  gpointer const *real = real_ops;
+  gpointer *slots = g_memdup2 (table->slots, table->size);
+  for (gsize i = 0; i < table->size / sizeof (gpointer); i++)
+    if (real[i] == NULL)
+      slots[i] = NULL;
+  return slots;
+}
+
 gboolean
 conformance_run (const ConformanceTarget *target, guint only, ConformanceReport report, gpointer user, GError **error)
 {
-  const Suite *suite = find_suite (target->plugin->kind);
+  guint32 kind = target->plugin->kind;
+  guint n_cases = conformance_n_cases (kind);
   Conformance c = { .target = target };
-  g_autofree guint8 *ops = NULL;
+  g_autofree guint8 *real_ops = NULL, *slots = NULL;
+  const ConformanceTable *table;
   guint8 dice[8];
   gboolean ok;
-  if (suite == NULL)
-    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "there is no conformance suite for plugins of the kind %u",
-                    target->plugin->kind);
-  ops = g_malloc0 (suite->ops_size);
-  memcpy (ops, target->plugin->ops, MIN (suite->ops_size, target->plugin->abi.ops_size));
-  c.ops = ops;
+  if (n_cases == 0)
+    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "there is no conformance suite for plugins of the kind %u", kind);
+  table = &conformance_tables[kind];
+  real_ops = g_malloc0 (table->size);
+  memcpy (real_ops, target->plugin->ops, MIN (table->size, target->plugin->abi.ops_size));
+  c.ops = slots = guarded_slots (table, real_ops);
+  c.real_ops = real_ops;
   lend_host (&c);
   target->host->random (target->host, dice, sizeof dice);
   gs_hex (dice, sizeof dice, c.tag);
   c.logged = g_string_new (NULL);
   gs_mutex_init (&c.lock);
-  ok = instance_begin (&c, error);
-  for (guint number = 1; ok && suite->cases[number - 1].run != NULL; number++)
+  ok = instance_begin (&c, real_ops, error);
+  for (guint number = 1; ok && number <= n_cases; number++)
     {
       if (only != 0 && number != only)
         continue;
-      run_case (&c, suite, number, report, user);
+      run_case (&c, number, report, user);
       if (c.self == NULL) /* a case stopped it and could not start it again */
-        ok = instance_begin (&c, error);
+        ok = instance_begin (&c, real_ops, error);
     }
-  instance_end (&c);
+  conformance_end (&c);
   gs_mutex_clear (&c.lock);
   g_string_free (c.logged, TRUE);
   return ok;

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * guard.h - stands between the cases and a plugin's slots, and holds every call against what all slots promise.
+ *
+ * A case calls the guard's table with the guard as self. The functions behind it are made from the headers
+ * (guard.py), one per slot: each notes which slot is under way, calls it, and looks at what came back.
+ */
+#ifndef CONFORMANCE_GUARD_H
+#define CONFORMANCE_GUARD_H
+
+#include "engine.h"
+
+#include <gitstead/transport.h>
+
+typedef struct
+{
+  Conformance *c;
+  gpointer self;   /* the plugin's */
+  const void *ops; /* the plugin's, completed with NULL */
+} ConformanceGuard;
+
+/** The guarded table of a kind. */
+typedef struct
+{
+  const char *kind;
+  const void *slots; /* every one filled */
+  gsize size;
+} ConformanceTable;
+
+extern const ConformanceTable conformance_tables[GS_KIND_MAX + 1];
+
+void guard_enter (const ConformanceGuard *guard, const char *slot);
+void guard_leave (const ConformanceGuard *guard, const char *slot, const GsCall *call);
+/** An error exactly when it failed, and one of ours. */
+void guard_error (const ConformanceGuard *guard, const char *slot, gboolean ok, const GError *error);
+void guard_untouched (const ConformanceGuard *guard, const char *slot, const char *name, const void *before,
+                      const void *after, gsize n);
+/** Bytes that a caller need not have set. */
+void guard_copy (void *to, const void *from, gsize n);
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* P6: crashes on a value that is not small. */
+#include "bad.h"
+
+BAD_GOOD (GsCacheOps);
+
+static gboolean
+bad_store (gpointer self, GsCall *call, GBytes *key, GBytes *value, gint64 ttl_us, GError **error)
+{
+  if (g_bytes_get_size (value) > 60000)
+    __builtin_trap ();
+  return good_ops.store (self, call, key, value, ttl_us, error);
+}
+
+BAD_PLUGIN (GsCacheOps, "cache-memory.so", ops->store = bad_store)

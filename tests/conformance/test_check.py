@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+`gitstead plugin check` on plugins that break one promise each: that one has to be named. What else they break follows. Usage: test_check.py PROGRAM PLUGINS BROKEN-PLUGINS, and TAP comes out.
+"""
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+
+PROGRAM, GOOD, BAD = sys.argv[1:4]
+# These look for growth of the C library's heap, which a sanitizer replaces.
+SANITIZED = bool(os.environ.get('GITSTEAD_TEST_SANITIZED'))
+SOURCE = os.path.dirname(os.path.abspath(__file__))
+OPTIONS = {'transport-deaf': ['--option', 'listen=http://127.0.0.1:0'],
+           'cache-hangs': ['--time-limit', '3s']}
+count = failed = 0
+
+
+def check(file, *options):
+    result = subprocess.run([PROGRAM, 'plugin', 'check', '--json', '--plugin-path', GOOD, *options, file],
+                            capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return result.returncode, json.loads(result.stdout) if result.stdout else {}, result.stderr
+
+
+def check_for(file, promise, options):
+    """All cases; of the kinds whose cases wait for the disk only those of the promise."""
+    if not os.path.basename(file).startswith(('storage-', 'metadata-')):
+        code, said, stderr = check(file, *options)
+        return code, [row for row in said.get('cases', []) if row['result'] == 'failed'], stderr
+    broken, text, worst = [], '', 0
+    for case in check(file, '--list', *options)[1]['cases']:
+        if case['promise'] == promise:
+            code, said, stderr = check(file, '--case', str(case['number']), *options)
+            broken += [row for row in said.get('cases', []) if row['result'] == 'failed']
+            text, worst = text + stderr, max(worst, code)
+    return worst, broken, text
+
+
+def point(ok, text, detail=''):
+    global count, failed
+    count += 1
+    failed += not ok
+    print('%s %d - %s' % ('ok' if ok else 'not ok', count, text))
+    for line in detail.splitlines() if not ok else []:
+        print('# ' + line)
+    sys.stdout.flush()
+
+
+def skip(text, why):
+    global count
+    count += 1
+    print('ok %d - %s # SKIP %s' % (count, text, why))
+
+
+def only(names):
+    wanted = os.environ.get('GITSTEAD_TEST_ONLY')
+    return [name for name in names if not wanted or wanted in name]
+
+
+for path in only(sorted(glob.glob(os.path.join(BAD, '*.so')))):
+    name = os.path.basename(path)[:-3]
+    with open(os.path.join(SOURCE, 'bad', name + '.c'), encoding='utf-8') as source:
+        promise = re.match(r'/\* ([A-Z]\d+): ', source.readlines()[1]).group(1)
+    if SANITIZED and promise == 'P3':
+        skip(name, 'needs the C library\'s own heap')
+        continue
+    code, broken, stderr = check_for(path, promise, OPTIONS.get(name, []))
+    point(code == 1 and promise in [row['promise'] for row in broken], '%s breaks %s' % (name, promise),
+          'exit code %d\n%s%s' % (code, json.dumps(broken, indent=1), stderr))
+    for row in broken:
+        if row['promise'] == promise:
+            point(row['expected'] != '' and row['happened'] != '', '%s: %s' % (name, row['happened'].splitlines()[0]))
+            break
+
+print('1..%d' % count)
+sys.exit(1 if failed else 0)
