@@ -352,11 +352,7 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
                                                 "Packs written by maintenance.", NULL);
   storage->metric.maintain_seconds = host->metric (host, GS_METRIC_HISTOGRAM, "gitstead_storage_maintenance_seconds",
                                                    "Time one replica's maintenance took.", NULL);
-  if (!maintain_init (storage, error))
-    {
-      git_destroy (storage);
-      return NULL;
-    }
+  maintain_init (storage);
   return storage;
 }
 
@@ -425,8 +421,8 @@ git_start (gpointer self, GError **error)
   char *absolute = g_canonicalize_filename (storage->root, NULL);
   g_free (storage->root);
   storage->root = absolute;
-  return find_git (storage, error) && find_hook_dir (storage, error) && storage_root_open (storage, error)
-         && objects_library_start (storage, error) && advertise_probe (storage, error)
+  return maintain_start (storage, error) && find_git (storage, error) && find_hook_dir (storage, error)
+         && storage_root_open (storage, error) && objects_library_start (storage, error) && advertise_probe (storage, error)
          && (storage_root_was_clean (storage, NULL) || storage_recover (storage, error));
 }
 

@@ -189,7 +189,9 @@ gboolean storage_sweep_tmp (Storage *storage, gint64 older_than_seconds, GError 
 void maintain_note (Repo *repo);
 /** Ends the work on the replica at @path, and returns when it has ended. Nobody can open the replica. */
 void maintain_stop (Storage *storage, const char *path);
-gboolean maintain_init (Storage *storage, GError **error);
+/** Memory only; maintain_start makes what it needs of the system. */
+void maintain_init (Storage *storage);
+gboolean maintain_start (Storage *storage, GError **error);
 void maintain_clear (Storage *storage);
 
 /* -------------------------------------------------------------------------------------- change.c */

@@ -38,15 +38,21 @@ struct Care
   int stop_fd;       /* eventfd: ends the work on @path */
 };
 
-gboolean
-maintain_init (Storage *storage, GError **error)
+void
+maintain_init (Storage *storage)
 {
   Care *care = g_new0 (Care, 1);
   care->dirty = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   gs_cond_init (&care->ended);
-  care->stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  care->stop_fd = -1;
   storage->care = care;
-  return care->stop_fd >= 0 || fsu_fail (error, errno, "make an event descriptor");
+}
+
+gboolean
+maintain_start (Storage *storage, GError **error)
+{
+  storage->care->stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  return storage->care->stop_fd >= 0 || fsu_fail (error, errno, "make an event descriptor");
 }
 
 void
