@@ -185,7 +185,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(30 * SLOW)
+            status = self.process.wait(90 * SLOW)  # the grace for calls under way is 30 s
         except subprocess.TimeoutExpired:
             self.kill()
             raise
