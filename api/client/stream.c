@@ -122,6 +122,25 @@ write_frame (GsClientStream *stream, guint8 type, const guint8 *bytes, gsize len
   return write_bytes (stream, header, sizeof header, error) && write_bytes (stream, bytes, len, error);
 }
 
+/* Says that we are alive, unless END was said, or a frame is on its way, which says the same. It must not wait for a
+ * writer: that one may be waiting for the server, and the server for us to read. */
+static gboolean
+write_ping (GsClientStream *stream, GError **error)
+{
+  guint8 header[GS_CHUNK_HEADER_SIZE];
+  gboolean good = TRUE;
+  if (pthread_mutex_trylock (&stream->write_lock.m) != 0)
+    return TRUE;
+  /* Looked at under the lock: nothing may follow END. */
+  if (!__atomic_load_n (&stream->ended, __ATOMIC_ACQUIRE))
+    {
+      gs_chunk_write (header, GS_CHUNK_PING, 0);
+      good = write_bytes (stream, header, sizeof header, error);
+    }
+  gs_mutex_unlock (&stream->write_lock);
+  return good;
+}
+
 /* Some bytes, and PINGs while there are none. */
 static gssize
 read_some (GsClientStream *stream, guint8 *to, gsize len, GError **error)
@@ -151,7 +170,7 @@ read_some (GsClientStream *stream, guint8 *to, gsize len, GError **error)
         {
           /* It does not count as movement: the server's own word does. */
           gint64 before = __atomic_load_n (&stream->moved_us, __ATOMIC_RELAXED);
-          if (!__atomic_load_n (&stream->ended, __ATOMIC_ACQUIRE) && !write_frame (stream, GS_CHUNK_PING, NULL, 0, error))
+          if (!write_ping (stream, error))
             return -1;
           __atomic_store_n (&stream->moved_us, before, __ATOMIC_RELAXED);
           ping_us = now_us + PING_US;

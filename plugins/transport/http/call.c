@@ -189,6 +189,9 @@ certificate_name (struct MHD_Connection *connection)
   gnutls_session_t session = info != NULL ? info->tls_session : NULL;
   const gnutls_datum_t *chain;
   gnutls_x509_crt_t certificate;
+  /* What a client certificate is for, so that no server's certificate passes as one. */
+  gnutls_typed_vdata_st purpose = { .type = GNUTLS_DT_KEY_PURPOSE_OID,
+                                    .data = (unsigned char *) GNUTLS_KP_TLS_WWW_CLIENT };
   guint count = 0, status = 0;
   char name[256];
   size_t size = sizeof name;
@@ -196,7 +199,7 @@ certificate_name (struct MHD_Connection *connection)
 
   if (session == NULL || (chain = gnutls_certificate_get_peers (session, &count)) == NULL || count == 0)
     return NULL;
-  if (gnutls_certificate_verify_peers2 (session, &status) != GNUTLS_E_SUCCESS || status != 0)
+  if (gnutls_certificate_verify_peers (session, &purpose, 1, &status) != GNUTLS_E_SUCCESS || status != 0)
     return NULL;
   if (gnutls_x509_crt_init (&certificate) != GNUTLS_E_SUCCESS)
     return NULL;

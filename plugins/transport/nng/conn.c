@@ -188,11 +188,20 @@ static gboolean
 tls_decrypt (NtConn *conn, gboolean full)
 {
   ssize_t n;
+  gsize before;
   if (!conn->tls_ready)
     {
-      int rv = gnutls_handshake (conn->tls);
+      int rv;
+      /* A warning alert ends a step early. What came behind it is taken now: while it lies there no receive is
+       * posted, and with it no time limit and no notice of the peer's leaving. */
+      do
+        {
+          before = conn->raw_off;
+          rv = gnutls_handshake (conn->tls);
+        }
+      while (rv < 0 && !gnutls_error_is_fatal (rv) && conn->raw_off > before && conn->raw_off < conn->raw_len);
       if (rv < 0)
-        return !gnutls_error_is_fatal (rv);
+        return !gnutls_error_is_fatal (rv) && conn->raw_off == conn->raw_len;
       conn->tls_ready = TRUE;
       conn->certificate = nt_tls_peer_name (conn->tls);
     }
@@ -204,13 +213,14 @@ tls_decrypt (NtConn *conn, gboolean full)
           conn->tls_stuck = TRUE;
           return TRUE;
         }
+      before = conn->raw_off;
       n = gnutls_record_recv (conn->tls, conn->rx + conn->rx_len, conn->rx_cap - conn->rx_len);
       if (n == 0)
         return FALSE;
       if (n < 0 && (n == GNUTLS_E_REHANDSHAKE || gnutls_error_is_fatal ((int) n)))
         return FALSE;
-      if (n < 0 && n != GNUTLS_E_INTERRUPTED)
-        return TRUE;
+      if (n < 0 && n != GNUTLS_E_INTERRUPTED && (conn->raw_off == conn->raw_len || conn->raw_off == before))
+        return conn->raw_off == conn->raw_len;
       if (n > 0)
         conn->rx_len += (gsize) n;
       if (message_size (conn) != 0 && conn->rx_len - conn->rx_off >= message_size (conn) && conn->greeted)

@@ -413,10 +413,11 @@ next_frame (Pump *pump)
     return FALSE;
   if (!pump->output_eof)
     {
-      if (pump->output_r >= 0)
-        return frame_from_pipe (pump);
-      if (pump->all != NULL)
+      if (pump->output_r >= 0 && frame_from_pipe (pump))
+        return TRUE;
+      if (pump->output_r < 0 && pump->all != NULL)
         return frame_from_memory (pump);
+      /* Whatever the call wrote is in the pipe when it is done; a grandchild may hold the other end for ever. */
       if (pump->end != NULL)
         {
           pump->output_eof = TRUE;
