@@ -69,6 +69,7 @@ typedef struct
   const char *message;   /* NULL when OK */
   gint64 retry_after_us; /* 0 = no advice */
   GBytes *payload;       /* the reply in the call's encoding; NULL unless OK */
+  gboolean unproven;     /* the credentials were not found to be right: nobody looked at them, or they were wrong */
 } GsOutcome;
 
 /** A call that a transport hands in. Borrowed until call_begin returns, except where said. */

@@ -150,6 +150,27 @@ typedef struct
 
 typedef gboolean (*GsTreeVisit) (const GsTreeEntry *entry, gpointer user);
 
+/**
+ * A call of the Git API that a storage carries out by itself: the methods whose rule in api/proto says `storage`.
+ * Borrowed until the slot returns.
+ */
+typedef struct
+{
+  guint32 size;
+  guint32 method;    /* its number in api/proto */
+  GBytes *request;   /* the request message, protobuf, decoded once already: well-formed, but its values are unchecked */
+  GsStream *stream;  /* for methods with bulk bytes, else NULL */
+} GsQuery;
+
+/** What a write of the Git API would do. *full*: computed_free. */
+typedef struct
+{
+  guint32 size;
+  GsChangeSet change; /* txid unset; n_updates 0 = there is nothing to write (a dry run, a conflict told in the reply) */
+  GBytes *reply;      /* the reply message, protobuf; the core fills in its field "receipt" */
+  gpointer priv;
+} GsComputed;
+
 #define GS_SERVICE_UPLOAD_PACK 1u
 #define GS_SERVICE_RECEIVE_PACK 2u
 
@@ -249,6 +270,22 @@ typedef struct
   /** [S63] Entries of one tree in git's order. Optional. */
   gboolean (*list_tree) (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *tree,
                          GsTreeVisit visit, gpointer user, GError **error);
+
+  /**
+   * [S70] Answers an accessor of the Git API. @ret_reply *full*: the reply message. UNIMPLEMENTED for a method that this
+   * storage does not know. Optional.
+   */
+  gboolean (*query) (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery *query,
+                     GBytes **ret_reply, GError **error);
+  /**
+   * [S71] Computes what a mutator of the Git API would write: new objects as one pack, and ref updates with their
+   * expected old values. Nothing is written that readers could see; the result goes the one write path (stage, on every
+   * participant). The same request on the same refs gives the same objects. *@ret_computed *full*, given back by
+   * computed_free. Optional, both or neither.
+   */
+  gboolean (*compute) (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery *query,
+                       GsComputed **ret_computed, GError **error);
+  void (*computed_free) (gpointer self, GsComputed *computed);
 } GsStorageOps;
 
 G_END_DECLS

@@ -135,6 +135,7 @@ add_method (GsWireMethods *methods, const FileSet *set, const char *full_service
   row.bytes_in = rule->bytes_in;
   row.bytes_out = rule->bytes_out;
   row.timeout_ms = rule->timeout_ms;
+  row.storage = rule->storage;
   row.input = keep (methods, plain_name (method->input_type));
   row.output = keep (methods, plain_name (method->output_type));
   row.target = keep (methods, find_target (set, row.input, &n_targets));

@@ -180,7 +180,7 @@ make_router (GsiServer *server, GError **error)
   GsiInstance *metadata = gsi_registry_get (registry, GS_KIND_METADATA, NULL);
   GsiInstance *access = gsi_registry_get (registry, GS_KIND_ACCESS, NULL);
   GsiInstance *cache = gsi_registry_get (registry, GS_KIND_CACHE, NULL);
-  g_autofree GsiBinding *bindings = gsi_router_bindings ();
+  g_autofree GsiBinding *bindings = gsi_router_bindings (gsi_rpc_methods (server->rpc));
   GsiRouterConfig config = { 0 };
 
   for (GsiInstance *const *one = gsi_registry_all (registry, GS_KIND_STORAGE); *one != NULL; one++)

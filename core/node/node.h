@@ -71,6 +71,19 @@ typedef struct
   GsiReceiptReply reply;
 } GsiWriteBinding;
 
+/** Answers an accessor whose rule says `storage`, whichever it is. */
+gboolean gsi_node_query (const GsiReplica *replica, GsiCall *call, GError **error);
+/** Computes a mutator whose rule says `storage`, on one replica. *@ret_computed is given back by the storage's computed_free. */
+gboolean gsi_node_compute (const GsiReplica *replica, GsiCall *call, GsComputed **ret_computed, GError **error);
+/** Replies with what @replica computed, and the receipt where there is one. */
+gboolean gsi_node_computed_reply (const GsiReplica *replica, GsiCall *call, const GsComputed *computed,
+                                  const GsiReceipt *receipt, GError **error);
+/** Replies to a computed call that was decided before with the receipt alone: what else it said is not kept. */
+void gsi_node_receipt_reply (GsiCall *call, const GsiReceipt *receipt);
+/** Stages @change on one replica. */
+gboolean gsi_node_change_stage (const GsiReplica *replica, GsiCall *call, const GsChangeSet *change, gpointer *ret_txn,
+                                const GsVote **ret_vote, GError **error);
+
 const GsiReadBinding *gsi_node_reads (void);
 const GsiWriteBinding *gsi_node_writes (void);
 

@@ -125,22 +125,21 @@ gsi_node_ref_find (const GsiReplica *replica, GsiCall *call, GError **error)
 
 /* ---------------------------------------------------------------------------------------- writing */
 
-/* Stages @updates, all or none. A refused one becomes the error, with its name and reason. */
-static gboolean
-stage_updates (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
-               gpointer *ret_txn, const GsVote **ret_vote, GError **error)
+/* A refused update becomes the error, with its name and reason. */
+gboolean
+gsi_node_change_stage (const GsiReplica *replica, GsiCall *call, const GsChangeSet *change, gpointer *ret_txn,
+                       const GsVote **ret_vote, GError **error)
 {
   const GsStorageOps *ops = replica->storage->ops;
-  GsChangeSet change = { sizeof change, *txid, updates, n, TRUE, NULL };
   const GsVote *vote;
   gpointer txn;
 
-  if (!ops->stage (replica->storage->self, &call->base, &replica->repo, &change, &txn, &vote, error))
+  if (!ops->stage (replica->storage->self, &call->base, &replica->repo, change, &txn, &vote, error))
     return FALSE;
   for (gsize i = 0; i < vote->n_verdicts; i++)
     if (vote->verdicts[i].code != GS_OK)
       {
-        gs_fail (error, vote->verdicts[i].code, "cannot update '%s' of repository '%s': %s", updates[i].name,
+        gs_fail (error, vote->verdicts[i].code, "cannot update '%s' of repository '%s': %s", change->updates[i].name,
                  replica->path, vote->verdicts[i].reason);
         ops->abort (replica->storage->self, &call->base, txn, NULL);
         return FALSE;
@@ -148,6 +147,14 @@ stage_updates (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, con
   *ret_txn = txn;
   *ret_vote = vote;
   return TRUE;
+}
+
+static gboolean
+stage_updates (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
+               gpointer *ret_txn, const GsVote **ret_vote, GError **error)
+{
+  GsChangeSet change = { sizeof change, *txid, updates, n, TRUE, NULL };
+  return gsi_node_change_stage (replica, call, &change, ret_txn, ret_vote, error);
 }
 
 static void

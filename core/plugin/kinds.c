@@ -36,7 +36,9 @@ static const GsiSlot storage_slots[] = {
   REQUIRED (GsStorageOps, maintain),         OPTIONAL (GsStorageOps, advertise),
   OPTIONAL (GsStorageOps, upload_pack),      OPTIONAL (GsStorageOps, resolve_revision),
   OPTIONAL (GsStorageOps, read_object),      OPTIONAL (GsStorageOps, stream_object),
-  OPTIONAL (GsStorageOps, list_tree),        END,
+  OPTIONAL (GsStorageOps, list_tree),        OPTIONAL (GsStorageOps, query),
+  OPTIONAL (GsStorageOps, compute),          OPTIONAL (GsStorageOps, computed_free),
+  END,
 };
 
 static const GsiSlot metadata_slots[] = {

@@ -3,10 +3,12 @@
 #include "router/router.h"
 
 static GsiReadHandler
-find_read (guint32 number)
+find_read (const GsiMethod *method)
 {
+  if (method->storage)
+    return gsi_node_query;
   for (const GsiReadBinding *read = gsi_node_reads (); read->number != 0; read++)
-    if (read->number == number)
+    if (read->number == method->number)
       return read->read;
   return NULL;
 }
@@ -74,7 +76,7 @@ gsi_router_read (gpointer user, GsiCall *call, GError **error)
 {
   GsiRouter *router = user;
   const GsiRouterConfig *config = gsi_router_config (router);
-  GsiReadHandler read = find_read (call->method->number);
+  GsiReadHandler read = find_read (call->method);
   const GsiStorageGroup *vs;
   g_autoptr (GsiRow) row = gsi_router_locate (router, call, &vs, error);
   g_autoptr (GArray) candidates = NULL;

@@ -198,7 +198,7 @@ gsi_router_settle_later (GsiRouter *router, const GsiStorage *storage)
 }
 
 GsiBinding *
-gsi_router_bindings (void)
+gsi_router_bindings (const GsiMethods *methods)
 {
   static const GsiBinding own[] = {
     { 100, gsi_router_repository_create },  { 101, gsi_router_repository_get },
@@ -209,6 +209,8 @@ gsi_router_bindings (void)
   };
   const GsiBinding end = { 0, NULL };
   GArray *bindings = g_array_new (FALSE, FALSE, sizeof (GsiBinding));
+  gsize n_methods;
+  const GsiMethod *const *all = gsi_methods_all (methods, &n_methods);
   g_array_append_vals (bindings, own, G_N_ELEMENTS (own));
   for (const GsiReadBinding *read = gsi_node_reads (); read->number != 0; read++)
     {
@@ -220,6 +222,13 @@ gsi_router_bindings (void)
       GsiBinding binding = { write->number, gsi_router_write };
       g_array_append_val (bindings, binding);
     }
+  for (gsize i = 0; i < n_methods; i++)
+    if (all[i]->storage)
+      {
+        GsiBinding binding = { all[i]->number,
+                               all[i]->operation == GSI_ACCESSOR ? gsi_router_read : gsi_router_write };
+        g_array_append_val (bindings, binding);
+      }
   g_array_append_val (bindings, end);
   return (GsiBinding *) g_array_free (bindings, FALSE);
 }

@@ -16,6 +16,7 @@
 
 #include "node/node.h"
 #include "router/row.h"
+#include "rpc/methods.h"
 
 /** A named group of storages that clients see as one. */
 typedef struct
@@ -56,9 +57,9 @@ void gsi_router_stop (GsiRouter *router);
 /** After every call has ended. NULL is fine. */
 void gsi_router_free (GsiRouter *router);
 
-/** The handlers of the Repository, Ref, Object, Git and Token services, for gsi_rpc_handle_all; user data is the
+/** The handlers of every call on a repository and of the Token service, for gsi_rpc_handle_all; user data is the
  *  router. The list ends with number 0. *full* (g_free). */
-GsiBinding *gsi_router_bindings (void);
+GsiBinding *gsi_router_bindings (const GsiMethods *methods);
 
 /**
  * Settles every write that an earlier process left staged: decided ones are applied, others get an abort

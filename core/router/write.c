@@ -35,7 +35,9 @@ typedef struct
   const GsiRouterConfig *config;
   GsiCall *call;
   const GsiStorageGroup *vs;
-  const GsiWriteBinding *binding;
+  const GsiWriteBinding *binding; /* NULL: the storage computes the change set itself */
+  GsComputed *computed;           /* that change set */
+  const GsiStorage *computer;
   GsiRow *row;
   GsTxId txid;
   GArray *parts;  /* of Part */
@@ -75,6 +77,27 @@ write_blame (Write *write, GError *why)
 
 /* ----------------------------------------------------------------------------------------- staging */
 
+/* A write of the Git API is computed once, on the first participant that can; all stage the result. */
+static gboolean
+stage_here (Write *write, const GsiReplica *replica, Part *part, GError **error)
+{
+  if (write->binding != NULL)
+    return write->binding->stage (replica, write->call, &write->txid, &part->txn, &part->vote, error);
+  if (write->computed == NULL)
+    {
+      if (!gsi_node_compute (replica, write->call, &write->computed, error))
+        return FALSE;
+      write->computer = replica->storage;
+      write->computed->change.txid = write->txid;
+    }
+  if (write->computed->change.n_updates == 0)
+    {
+      part->vote = NULL;
+      return TRUE;
+    }
+  return gsi_node_change_stage (replica, write->call, &write->computed->change, &part->txn, &part->vote, error);
+}
+
 static void
 write_stage (Write *write, gsize index)
 {
@@ -82,16 +105,17 @@ write_stage (Write *write, gsize index)
   GsiReplica replica = gsi_router_replica (write->router, part->storage, write->row);
   GError *why = NULL;
 
-  if (!write->binding->stage (&replica, write->call, &write->txid, &part->txn, &part->vote, &why))
+  if (!stage_here (write, &replica, part, &why))
     {
       part->txn = NULL;
       write_blame (write, why);
       write_event (write, GS_EVENT_LOST, index, NULL);
     }
-  else if (part->vote->n_updates == 0)
+  else if (part->vote == NULL || part->vote->n_updates == 0)
     {
       write->nothing = TRUE;
-      part->storage->ops->abort (part->storage->self, &write->call->base, part->txn, NULL);
+      if (part->txn != NULL)
+        part->storage->ops->abort (part->storage->self, &write->call->base, part->txn, NULL);
       part->txn = NULL;
       write_event (write, GS_EVENT_LOST, index, NULL);
     }
@@ -410,8 +434,22 @@ write_setup (Write *write, GError **error)
   return write->txn != NULL;
 }
 
-static void
-write_answer (Write *write)
+/* @receipt NULL: nothing was changed. */
+static gboolean
+write_reply (Write *write, const GsiReceipt *receipt, GError **error)
+{
+  GsiReplica replica;
+  if (write->binding != NULL)
+    {
+      write->binding->reply (write->call, receipt);
+      return TRUE;
+    }
+  replica = gsi_router_replica (write->router, write->computer, write->row);
+  return gsi_node_computed_reply (&replica, write->call, write->computed, receipt, error);
+}
+
+static gboolean
+write_answer (Write *write, GError **error)
 {
   g_autoptr (GPtrArray) replicas = g_ptr_array_new ();
   GsiReceipt receipt = { write->txid, write->decision.generation, write->decision.refs_digest, NULL, 0 };
@@ -420,7 +458,7 @@ write_answer (Write *write)
       g_ptr_array_add (replicas, (gpointer) write_part (write, i)->storage->name);
   receipt.replicas = (const char *const *) replicas->pdata;
   receipt.n_replicas = replicas->len;
-  write->binding->reply (write->call, &receipt);
+  return write_reply (write, &receipt, error);
 }
 
 /* A resent call whose first run was decided gets the first answer, also from another process. */
@@ -437,7 +475,10 @@ repeat_visit (const GsChange *change, gpointer user)
   Repeat *repeat = user;
   GsiReceipt receipt = { change->txid, change->generation, change->refs_digest, change->voters,
                          g_strv_length ((char **) change->voters) };
-  repeat->binding->reply (repeat->call, &receipt);
+  if (repeat->binding != NULL)
+    repeat->binding->reply (repeat->call, &receipt);
+  else
+    gsi_node_receipt_reply (repeat->call, &receipt);
   repeat->found = TRUE;
   return FALSE;
 }
@@ -462,8 +503,9 @@ gsi_router_write (gpointer user, GsiCall *call, GError **error)
   gboolean repeated = FALSE, ok;
   Write write = { .router = router, .config = gsi_router_config (router), .call = call };
 
-  for (write.binding = gsi_node_writes (); write.binding->number != call->method->number;)
-    write.binding++;
+  if (!call->method->storage)
+    for (write.binding = gsi_node_writes (); write.binding->number != call->method->number;)
+      write.binding++;
   write.row = gsi_router_locate (router, call, &write.vs, error);
   if (write.row == NULL)
     return FALSE;
@@ -490,9 +532,9 @@ gsi_router_write (gpointer user, GsiCall *call, GError **error)
     {
       write_run (&write);
       if (write.end == WRITE_ACKNOWLEDGED)
-        write_answer (&write);
+        ok = write_answer (&write, error);
       else if (write.nothing)
-        write.binding->reply (call, NULL);
+        ok = write_reply (&write, NULL, error);
       /* The same call was decided meanwhile, by another router that it was sent to again: its answer is ours. */
       else if (gs_error_code (write.why) == GS_ERROR_ALREADY_EXISTS && !call->method->bytes_in
                && answer_repeat (router, write.row, write.binding, call, &repeated, NULL) && repeated)
@@ -507,6 +549,8 @@ gsi_router_write (gpointer user, GsiCall *call, GError **error)
   /* One that is left open stays claimed: the storage could not resolve it while it is in hand. */
   if (!write.open)
     gsi_settler_release (gsi_router_settler (router), &write.txid);
+  if (write.computed != NULL)
+    write.computer->ops->computed_free (write.computer->self, write.computed);
   g_clear_error (&write.why);
   g_array_free (write.parts, TRUE);
   g_array_free (write.events, TRUE);

@@ -227,6 +227,7 @@ add_method (Build *build, const GsWireMethod *wire, GError **error)
   row->scope = (GsiScope) wire->scope;
   row->bytes_in = wire->bytes_in;
   row->bytes_out = wire->bytes_out;
+  row->storage = wire->storage;
   row->timeout_us = (gint64) wire->timeout_ms * 1000;
   row->request = wire->request;
   row->reply = wire->reply;
@@ -234,6 +235,9 @@ add_method (Build *build, const GsWireMethod *wire, GError **error)
   add_message (build, row->reply);
   if (!find_target (row, wire, error))
     return FALSE;
+  if (row->storage && (row->target == NULL || row->operation == GSI_MAINTENANCE))
+    return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s is a storage's, but no accessor or mutator of a repository",
+                    row->name);
   if (!g_hash_table_insert (build->methods->by_name, (gpointer) row->name, row))
     return gs_fail (error, GS_ERROR_INTERNAL, "schema: two methods are named %s", row->name);
   g_hash_table_insert (build->methods->by_number, GUINT_TO_POINTER (row->number), row);

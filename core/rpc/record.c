@@ -234,7 +234,8 @@ leave_locked (Call *call)
 static void
 tell (Call *call, const GsiEnd *end)
 {
-  GsOutcome outcome = { sizeof outcome, end->code, end->retry, end->message, end->retry_after_us, end->payload };
+  GsOutcome outcome = { sizeof outcome, end->code, end->retry, end->message, end->retry_after_us, end->payload,
+                        call->identity == NULL };
   gsi_dispatch_note (call->rpc, call, end, g_get_monotonic_time ());
   call->done (call->done_user, &outcome);
 }

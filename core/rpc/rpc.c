@@ -331,7 +331,7 @@ refuse (GsiRpc *rpc, const GsiMethod *method, const GsInbound *inbound, GError *
 {
   int code = gs_error_code (error);
   g_autoptr (GsiEnd) end = gsi_end_new (code, error->message, gsi_record_advice_us (code), NULL);
-  GsOutcome outcome = { sizeof outcome, code, end->retry, end->message, end->retry_after_us, NULL };
+  GsOutcome outcome = { sizeof outcome, code, end->retry, end->message, end->retry_after_us, NULL, TRUE };
   gsi_dispatch_count (rpc, method, code);
   gsi_log (rpc->log, GS_LOG_DEBUG, "call.refused", GS_TEXT ("method", method ? method->name : inbound->method_name),
            GS_NUMBER ("number", inbound->method), GS_TEXT ("peer", inbound->peer), GSI_LOG_ERROR_FIELDS (error));

@@ -124,7 +124,10 @@ on_done (void *user, const GsOutcome *outcome)
   Nt *nt = call->nt;
   NtStream *stream = call->stream;
 
-  if (call->has_nonce && outcome->code == GS_ERROR_UNAUTHENTICATED)
+  /* A nonce counts once its signature was found to be right: else strangers could fill the table. */
+  if (call->has_nonce
+      && (outcome->code == GS_ERROR_UNAUTHENTICATED
+          || (GS_HAS (outcome, outcome->size, GsOutcome, unproven) && outcome->unproven)))
     nt_nonces_remove (nt->nonces, call->nonce);
   if (stream == NULL || !nt_stream_done (stream, outcome))
     nt_reply (call->conn, call->trace, call->trace_len, &call->call_id, outcome->code, outcome->message, outcome->retry,

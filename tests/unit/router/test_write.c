@@ -308,7 +308,7 @@ rig_up (Rig *rig, World *world)
   static const GsiStorage *storages[] = { &storage };
   static GsiStorageGroup group;
   static const GsiStorageGroup *groups[] = { &group };
-  g_autofree GsiBinding *bindings = gsi_router_bindings ();
+  g_autofree GsiBinding *bindings = NULL;
   GsiRouterConfig config = { 0 };
   GsiRpcLimits limits;
 
@@ -330,6 +330,7 @@ rig_up (Rig *rig, World *world)
   rig->rpc = gsi_rpc_new (&limits, rig->workers, rig->streams, NULL, rig->metrics, NULL);
   rig->router = gsi_router_new (&config);
   gsi_rpc_set_access (rig->rpc, &door, NULL);
+  bindings = gsi_router_bindings (gsi_rpc_methods (rig->rpc));
   assert_true (gsi_rpc_handle_all (rig->rpc, bindings, rig->router, NULL));
 }
 

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Calls of the Git API that a storage carries out by itself: the methods whose rule in api/proto says `storage`. The
+ * core knows their messages only by their descriptors, so that a new call needs no line here.
+ */
+#include "node/names.h"
+#include "node/node.h"
+
+/* What a reply may take once decoded, over its size on the wire. */
+#define REPLY_BUDGET (64 * 1024 * 1024)
+
+/* *full* with @query->request, which the caller gives back. */
+static void
+query_from_call (GsiCall *call, GsQuery *ret_query)
+{
+  *ret_query = (GsQuery) { sizeof *ret_query, call->method->number, gs_wire_encode (call->request), call->stream };
+}
+
+/* The storage's reply as a message of the method's reply type, in @arena. */
+static ProtobufCMessage *
+decode_reply (const GsiReplica *replica, GsiCall *call, GBytes *bytes, GsArena *arena, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  gsize len;
+  const guint8 *data = g_bytes_get_data (bytes, &len);
+  ProtobufCMessage *reply = gs_wire_decode (arena, call->method->reply, data, len, &why);
+  if (reply == NULL)
+    gs_fail (error, GS_ERROR_INTERNAL, "storage '%s' answered %s with something else than its reply: %s",
+             replica->storage->name, call->method->name, why->message);
+  return reply;
+}
+
+gboolean
+gsi_node_query (const GsiReplica *replica, GsiCall *call, GError **error)
+{
+  const GsStorageOps *ops = replica->storage->ops;
+  g_autoptr (GsArena) arena = gs_arena_new (REPLY_BUDGET);
+  g_autoptr (GBytes) bytes = NULL;
+  ProtobufCMessage *reply;
+  GsQuery query;
+  gboolean ok;
+
+  if (ops->query == NULL)
+    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "storage '%s' does not know %s", replica->storage->name,
+                    call->method->name);
+  query_from_call (call, &query);
+  ok = ops->query (replica->storage->self, &call->base, &replica->repo, &query, &bytes, error);
+  g_bytes_unref (query.request);
+  if (!ok)
+    return FALSE;
+  reply = decode_reply (replica, call, bytes, arena, error);
+  if (reply == NULL)
+    return FALSE;
+  gsi_call_reply (call, reply);
+  return TRUE;
+}
+
+gboolean
+gsi_node_compute (const GsiReplica *replica, GsiCall *call, GsComputed **ret_computed, GError **error)
+{
+  const GsStorageOps *ops = replica->storage->ops;
+  GsQuery query;
+  gboolean ok;
+  if (ops->compute == NULL)
+    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "storage '%s' does not know %s", replica->storage->name,
+                    call->method->name);
+  query_from_call (call, &query);
+  ok = ops->compute (replica->storage->self, &call->base, &replica->repo, &query, ret_computed, error);
+  g_bytes_unref (query.request);
+  return ok;
+}
+
+/* @message is the memory that the receipt lives in. */
+static void
+set_receipt (ProtobufCMessage *reply, const GsiReceipt *receipt, Gitstead__V1__Receipt *message)
+{
+  const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name (reply->descriptor, "receipt");
+  if (field == NULL || field->descriptor != &gitstead__v1__receipt__descriptor)
+    return;
+  gsi_receipt_message (receipt, message);
+  *(ProtobufCMessage **) ((guint8 *) reply + field->offset) = &message->base;
+}
+
+void
+gsi_node_receipt_reply (GsiCall *call, const GsiReceipt *receipt)
+{
+  ProtobufCMessage *reply = g_malloc0 (call->method->reply->sizeof_message);
+  Gitstead__V1__Receipt message;
+  protobuf_c_message_init (call->method->reply, reply);
+  set_receipt (reply, receipt, &message);
+  gsi_call_reply (call, reply);
+  g_free (reply);
+}
+
+gboolean
+gsi_node_computed_reply (const GsiReplica *replica, GsiCall *call, const GsComputed *computed,
+                         const GsiReceipt *receipt, GError **error)
+{
+  g_autoptr (GsArena) arena = gs_arena_new (REPLY_BUDGET);
+  ProtobufCMessage *reply = decode_reply (replica, call, computed->reply, arena, error);
+  Gitstead__V1__Receipt message;
+  if (reply == NULL)
+    return FALSE;
+  if (receipt != NULL)
+    set_receipt (reply, receipt, &message);
+  gsi_call_reply (call, reply);
+  return TRUE;
+}
