@@ -353,5 +353,337 @@ class Blobs(ApiCase):
         self.assertEqual([(p["file_size"], raw(p["data"])) for p in found], [(12345, git_histories.lfs(b"a1" * 32, 12345))])
 
 
+# ---------------------------------------------------------------------------------------------- diffs
+
+def pairs(name):
+    """Left and right sides worth comparing: each commit and its parents, branches, roots, trees."""
+    found = [("", oid) for oid in git(history(name), "rev-list", "--all", "--max-count=40").decode().split()]
+    return found + [("main~5", "main"), ("main", "main~5"), ("main^{tree}", "main~2^{tree}"), ("main", "main")]
+
+
+class Diffs(ApiCase):
+    def sides(self, name, left, right):
+        if not left:
+            parents = git(history(name), "rev-list", "--parents", "-1", right).decode().split()[1:]
+            left = parents[0] if parents else EMPTY_TREE
+        return left, right
+
+    def git_diff(self, name, left, right, *arguments):
+        return git(history(name), "diff", "--full-index", "--no-abbrev", "-M50%", *arguments, *self.sides(name, left, right))
+
+    def test_raw(self):
+        for name in self.histories:
+            for left, right in pairs(name)[::3] + [("main~5", "main")]:
+                with self.subTest(name=name, left=left, right=right):
+                    self.assertEqual(self.stream(name, "Diff/Raw", left=left, right=right),
+                                     self.git_diff(name, left, right, "-p"))
+
+    def test_options(self):
+        cases = [({"whitespace": "WHITESPACE_IGNORE_ALL"}, ["-w"]), ({"whitespace": "WHITESPACE_IGNORE_AMOUNT"}, ["-b"]),
+                 ({"no_renames": True}, ["--no-renames"]), ({"rename_similarity": 99}, ["-M99%"]), ({"context": 7}, ["-U7"]),
+                 ({"no_context": True}, ["-U0"])]
+        for options, arguments in cases:
+            with self.subTest(options):
+                expected = self.git_diff("odd", "v1.0", "main~4", "-p", *arguments)
+                self.assertEqual(self.stream("odd", "Diff/Raw", left="v1.0", right="main~4", options=options), expected)
+                files = self.parsed("odd", left="v1.0", right="main~4", options=options)
+                self.assertEqual(b"".join(raw(f["patch"]) for f in files), self.hunks(expected))
+        paths = self.stream("odd", "Diff/Raw", left="v1.0", right="main", options={"paths": ["src", "bin/tool", "[glob]*?"]})
+        self.assertEqual(paths, git(history("odd"), "--literal-pathspecs", "diff", "--full-index", "v1.0", "main", "--", "src",
+                                    "bin/tool", "[glob]*?"))
+
+    def parsed(self, name, limit=None, limits=None, **fields):
+        if limits is None:
+            limits = {"max_files": 100000, "max_lines": 5000000, "max_bytes": 536870912, "max_patch_bytes": 409600}
+        files, _ = self.pages(name, "Diff/Parsed", "files", limit, limits=limits, **fields)
+        return files
+
+    @staticmethod
+    def hunks(patch):
+        """The hunks of a patch without the headers of its files; lines of content never look like a header here."""
+        kept, inside = [], False
+        for line in patch.splitlines(keepends=True) if b"\r" not in patch else re.findall(rb"[^\n]*\n", patch):
+            if line.startswith(b"diff --git "):
+                inside = False
+            elif line.startswith(b"@@ "):
+                inside = True
+            if inside:
+                kept.append(line)
+        return b"".join(kept)
+
+    def expected_files(self, name, left, right):
+        rows = self.git_diff(name, left, right, "--raw", "-z").split(b"\0")[:-1]
+        found = []
+        while rows:
+            old_mode, new_mode, old, new, status = rows.pop(0)[1:].split()
+            old_path = new_path = rows.pop(0)
+            if status[:1] in b"RC":
+                new_path = rows.pop(0)
+            names = {b"A": "ADDED", b"D": "DELETED", b"M": "MODIFIED", b"R": "RENAMED", b"C": "COPIED", b"T": "TYPE_CHANGED"}
+            found.append(("DIFF_" + names[status[:1]], old_path, new_path, int(old_mode, 8), int(new_mode, 8), old.decode(),
+                          new.decode(), int(status[1:] or 0)))
+        return found
+
+    @staticmethod
+    def path_row(path):
+        return (path["status"], raw(path["old_path"]), raw(path["new_path"]), path["old_mode"], path["new_mode"],
+                path["old_oid"], path["new_oid"], path["similarity"])
+
+    def expected_counts(self, name, left, right):
+        rows = self.git_diff(name, left, right, "--numstat", "-z").split(b"\0")[:-1]
+        found = []
+        while rows:
+            added, deleted, path = rows.pop(0).split(b"\t", 2)
+            old_path = new_path = path
+            if not path:
+                old_path, new_path = rows.pop(0), rows.pop(0)
+            found.append((old_path, new_path, int(added if added != b"-" else 0), int(deleted if deleted != b"-" else 0),
+                          added == b"-"))
+        return found
+
+    def test_parsed(self):
+        for name in self.histories:
+            for left, right in pairs(name)[::2] + pairs(name)[-4:]:
+                with self.subTest(name=name, left=left, right=right):
+                    files = self.parsed(name, left=left, right=right)
+                    self.assertEqual([self.path_row(f["path"]) for f in files], self.expected_files(name, left, right))
+                    self.assertEqual([(raw(f["path"]["old_path"]), raw(f["path"]["new_path"]), f["additions"],
+                                       f["deletions"], f["binary"]) for f in files], self.expected_counts(name, left, right))
+                    small = [f for f in files if not f["too_large"]]
+                    if len(small) == len(files):
+                        self.assertEqual(b"".join(raw(f["patch"]) for f in files),
+                                         self.hunks(self.git_diff(name, left, right, "-p")))
+                    for file in small:
+                        self.assertEqual(file["patch_size"], len(raw(file["patch"])))
+
+    def test_parsed_in_small_pages(self):
+        whole = self.parsed("odd", left="v1.0", right="main")
+        self.assertGreater(len(whole), 15)
+        for limit in (1, 4):
+            self.assertEqual(self.parsed("odd", limit=limit, left="v1.0", right="main"), whole)
+
+    def test_limits(self):
+        whole = self.parsed("odd", left="v1.0", right="main")
+        reply = self.api("odd", "Diff/Parsed", left="v1.0", right="main", limits={"max_files": 3})
+        self.assertEqual((len(reply["files"]), reply["overflow"], reply["next_page_token"]), (3, True, ""))
+        exact = self.api("odd", "Diff/Parsed", left="v1.0", right="main", limits={"max_files": len(whole), "max_patch_bytes": 1})
+        self.assertEqual((len(exact["files"]), exact["overflow"]), (len(whole), False))
+        for file, full in zip(exact["files"], whole):
+            self.assertEqual((file["too_large"], file["patch"]), (full["patch_size"] > 1, ""))
+            self.assertEqual((file["additions"], file["patch_size"]), (full["additions"], full["patch_size"]))
+        few = self.api("odd", "Diff/Parsed", left="v1.0", right="main", limits={"max_lines": 20})
+        self.assertTrue(few["overflow"])
+        self.assertLess(len(few["files"]), len(whole))
+        self.assertLessEqual(sum(f["additions"] + f["deletions"] for f in few["files"]), 20)
+        few = self.api("odd", "Diff/Parsed", left="v1.0", right="main", limits={"max_bytes": 300})
+        self.assertTrue(few["overflow"])
+        self.assertLessEqual(sum(f["patch_size"] for f in few["files"]), 300)
+        safe = self.api("odd", "Diff/Parsed", left="v1.0", right="main", limits={"safe_files": 2})
+        self.assertEqual([f["collapsed"] for f in safe["files"]],
+                         [i >= 2 and f["patch_size"] > 0 and not f["too_large"] for i, f in enumerate(safe["files"])])
+        self.assertTrue(any(f["collapsed"] for f in safe["files"]))
+        self.assertTrue(any(f["patch"] for f in safe["files"][:2]))
+
+    def test_stats(self):
+        for name in self.histories:
+            for left, right in pairs(name)[::4] + [("main~5", "main")]:
+                files, _ = self.pages(name, "Diff/Stats", "files", 5, left=left, right=right)
+                self.assertEqual([(raw(f["old_path"]), raw(f["new_path"]), f["additions"], f["deletions"], f["binary"])
+                                  for f in files], self.expected_counts(name, left, right))
+
+    def test_changed_paths(self):
+        for name in self.histories:
+            commits = self.revisions(name, "--all", "--max-count=40")
+            for merges in ("MERGES_FIRST_PARENT", "MERGES_ALL_PARENTS", "MERGES_NONE"):
+                expected = []
+                for index, oid in enumerate(commits):
+                    parents = git(history(name), "rev-list", "--parents", "-1", oid).decode().split()[1:] or [EMPTY_TREE]
+                    if len(parents) > 1 and merges == "MERGES_NONE":
+                        continue
+                    for number, parent in enumerate(parents if merges == "MERGES_ALL_PARENTS" else parents[:1]):
+                        expected += [(index, number) + row for row in self.expected_files(name, parent, oid)]
+                found, _ = self.pages(name, "Diff/ChangedPaths", "paths", 17, pairs=[{"right": c} for c in commits],
+                                      merges=merges, renames=True)
+                self.assertEqual([(p["pair"], p["parent"]) + self.path_row(p["path"]) for p in found], expected)
+        reply = self.api("odd", "Diff/ChangedPaths", pairs=[{"left": "main", "right": "main"},
+                                                           {"left": "v1.0", "right": "main~4"}])
+        self.assertEqual({p["pair"] for p in reply["paths"]}, {1})
+        self.assertNotIn("DIFF_RENAMED", {p["path"]["status"] for p in reply["paths"]})
+
+    def test_patch(self):
+        for left, right in (("main~5", "main"), ("", "main~1"), ("", "v1.0"), ("main", "main")):
+            whole = git(history("odd"), "format-patch", "--stdout", "--no-signature", "--full-index",
+                        *([left + ".." + right] if left else ["-1", "--root", right]))
+            self.assertEqual(self.stream("odd", "Diff/Patch", left=left, right=right), whole)
+
+    def test_patch_id(self):
+        for left, right in (("main~5", "main"), ("", "main~1"), ("v1.0", "main~6")):
+            diff = git(history("odd"), "diff", "-M", "--full-index", *self.sides("odd", left, right))
+            expected = git(history("odd"), "patch-id", "--stable", input=diff).decode().split()[0]
+            self.assertEqual(self.api("odd", "Diff/PatchId", left=left, right=right)["patch_id"], expected)
+        self.assertEqual(self.api("odd", "Diff/PatchId", left="main", right="main")["patch_id"], "")
+
+
+# ----------------------------------------------------------------------------------------------- refs
+
+class Refs(ApiCase):
+    histories = ("odd", "wide")
+
+    def for_each_ref(self, name, *arguments):
+        return git(history(name), "for-each-ref", "--format=%(refname)", *arguments).decode().split()
+
+    def names(self, name, limit=None, **fields):
+        found, _ = self.pages(name, "Ref/Query", "refs", limit, **fields)
+        return [raw(r["ref"]["name"]).decode() for r in found]
+
+    def test_patterns(self):
+        for patterns in ([], ["refs/heads"], ["refs/heads/"], ["refs/tags/v*"], ["refs/heads/feature"], ["refs/*/main"],
+                         ["refs/heads/*"], ["refs/heads/**"], ["refs/tags/v1.?", "refs/heads/side?"], ["refs/heads/m"],
+                         ["refs/nothing"]):
+            with self.subTest(patterns):
+                self.assertEqual(self.names("odd", patterns=patterns), self.for_each_ref("odd", *patterns))
+
+    def test_sort_and_pages(self):
+        for sort, key in (("REF_SORT_NAME", "refname"), ("REF_SORT_DATE", "creatordate"), ("REF_SORT_VERSION", "version:refname")):
+            for descending in (False, True):
+                for limit in (None, 3):
+                    with self.subTest(sort=sort, descending=descending, limit=limit):
+                        self.assertEqual(self.names("odd", limit=limit, sort=sort, descending=descending, patterns=["refs/tags"]),
+                                         self.for_each_ref("odd", "--sort=refname", "--sort=%s%s" % ("-" if descending else "", key),
+                                                           "refs/tags"))
+        self.assertEqual(self.names("wide", limit=700), self.for_each_ref("wide"))
+
+    def test_points_at(self):
+        for revision in ("main", "v1.0^{}", "v2.0", "signed"):
+            oid = git(history("odd"), "rev-parse", revision).decode().strip()
+            expected = self.for_each_ref("odd", "--points-at", oid)
+            # Git looks behind one tag, we look behind all.
+            if revision == "signed":
+                expected = sorted(expected + ["refs/tags/nested"])
+            self.assertEqual(self.names("odd", points_at=[oid]), expected)
+
+    def test_commits_and_tags(self):
+        found, _ = self.pages("odd", "Ref/Query", "refs", 5, commits=True, tags=True, signatures=True, message_limit=60000)
+        by_name = {raw(r["ref"]["name"]).decode(): r for r in found}
+        folder = history("odd")
+        for name, entry in by_name.items():
+            kind = git(folder, "cat-file", "-t", name).decode().strip()
+            self.assertEqual("tag" in entry, kind == "tag", name)
+            leads_to = git(folder, "rev-parse", name + "^{}").decode().strip()
+            commit = git(folder, "cat-file", "-t", leads_to) == b"commit\n"
+            self.assertEqual("commit" in entry, commit, name)
+            if commit:
+                self.assertEqual(entry["commit"]["oid"], leads_to)
+            if kind == "tag":
+                tag = entry["tag"]
+                out = git(folder, "for-each-ref", "--format=%(objectname)%00%(object)%00%(type)%00%(tag)%00%(taggername)%00"
+                          "%(contents:subject)%00%(contents:signature)", name).split(b"\0")
+                self.assertEqual([tag["oid"], tag["target"], tag["target_type"].lower(), tag["name"]],
+                                 [part.decode() for part in out[:4]])
+                self.assertEqual(raw(tag["tagger"]["name"]) if "tagger" in tag else b"", out[4])
+                self.assertEqual(raw(tag["message"]).split(b"\n")[0], out[5])
+                self.assertEqual(raw(tag["signature"]["signature"]) if "signature" in tag else b"",
+                                 out[6].rstrip(b"\n") + (b"\n" if out[6].strip() else b""))
+        self.assertEqual(raw(by_name["refs/tags/v1.0"]["tag"]["message"]), b"First release\n\nWith notes.\n")
+        signed = by_name["refs/tags/v2.0"]["tag"]
+        self.assertEqual(signed["signature_kind"], "SIGNATURE_PGP")
+        self.assertEqual(raw(signed["signature"]["payload"]) + raw(signed["signature"]["signature"]),
+                         git(folder, "cat-file", "tag", "v2.0"))
+
+    def test_find_many(self):
+        refs = self.api("odd", "Ref/FindMany", names=["refs/heads/main", "refs/heads/nope", "HEAD", "refs/tags/v1.0"],
+                        commits=True)["refs"]
+        main = git(history("odd"), "rev-parse", "main").decode().strip()
+        self.assertEqual([r.get("ref", {}).get("oid") for r in refs],
+                         [main, None, main, git(history("odd"), "rev-parse", "v1.0").decode().strip()])
+        self.assertEqual(raw(refs[2]["ref"]["symref_target"]), b"refs/heads/main")
+        self.assertEqual(refs[3]["commit"]["oid"], git(history("odd"), "rev-parse", "v1.0^{}").decode().strip())
+
+
+# ------------------------------------------------------------------------------------------- repositories
+
+class Repositories(ApiCase):
+    def test_statistics(self):
+        reply = self.api("odd", "Repository/Statistics")
+        replica = self.server.replica("odd")
+        total = sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(replica) for name in names)
+        self.assertEqual(reply["total_bytes"], total)
+        packs = [n for n in os.listdir(os.path.join(replica, "objects/pack")) if n.endswith(".pack")]
+        self.assertEqual(reply["packs"], len(packs))
+        self.assertEqual(reply["pack_bytes"], sum(os.path.getsize(os.path.join(replica, "objects/pack", n)) for n in packs))
+        refs = git(replica, "for-each-ref", "--format=%(refname)").decode().split()
+        self.assertEqual((reply["refs"], reply["branches"], reply["tags"]), (
+            len(refs), len([r for r in refs if r.startswith("refs/heads/")]), len([r for r in refs if r.startswith("refs/tags/")])))
+        self.assertEqual((reply["object_format"], reply["generation"]), ("sha1", self.server.info("odd")["generation"]))
+
+    def test_checksum(self):
+        for name in self.histories:
+            reply = self.api(name, "Repository/Checksum")
+            self.assertEqual(reply["refs_digest"], self.server.info(name)["refs_digest"])
+            self.assertEqual(reply["refs_digest"], gitstead_test.refs_digest(Git(), self.server.replica(name)))
+
+    def test_attributes(self):
+        """Stock git reads them from a work tree."""
+        work = os.path.join(self.scratch(), "work")
+        git(None, "clone", "-q", "-b", "main", history("odd"), work)
+        paths = ["src/b.c", "lib/a.c", "docs/deep/x.txt", "skip.txt", "x.bin", "src/new.c"]
+        names = ["diff", "text", "linguist-language", "export-ignore", "binary", "merge"]
+        expected = []
+        rows = git(work, "check-attr", "-z", *names, "--", *paths).decode().split("\0")[:-1]
+        for path, name, value in zip(rows[::3], rows[1::3], rows[2::3]):
+            if value != "unspecified":
+                expected.append((path, name, value))
+        found = self.api("odd", "Repository/Attributes", revision="main", paths=paths, attributes=names)["attributes"]
+        self.assertGreater(len(expected), 8)
+        self.assertEqual([(raw(a["path"]).decode(), a["attribute"], raw(a["value"]).decode()) for a in found], expected)
+
+    def test_search_content(self):
+        for text, fields, arguments in (("line 1", {}, ["-F"]), ("^line 1[0-9]+ ", {"regular_expression": True}, ["-E"]),
+                                        ("NOW A", {"ignore_case": True}, ["-F", "-i"]), ("-text", {}, ["-F"]),
+                                        ("other", {"paths": ["src/b.c"]}, ["-F"]), ("nothing such", {}, ["-F"]),
+                                        ("line 1", {"max_per_file": 2}, ["-F", "--max-count=2"])):
+            with self.subTest(text):
+                spec = ["--"] + fields.get("paths", [])
+                run = Git().run("grep", "-n", "-z", "-I", *arguments, "-e", text, "main", *spec, cwd=history("odd"))
+                expected = [tuple(row) for row in re.findall(rb"main:([^\0]*)\0(\d+)\0([^\n]*)\n", run.stdout)]
+                found, _ = self.pages("odd", "Repository/SearchContent", "matches", 400, revision="main", text=text, **fields)
+                self.assertEqual([(raw(m["path"]), b"%d" % m["line"], raw(m["text"])) for m in found], expected)
+                self.assertEqual(bool(expected), text != "nothing such")
+
+    def test_archive(self):
+        folder = history("odd")
+        expected = git(folder, "-c", "tar.umask=0002", "archive", "--format=tar", "--prefix=p-1/", git(folder, "rev-parse", "main").decode().strip())
+        one = self.stream("odd", "Repository/Archive", revision="main", format="ARCHIVE_TAR", prefix="p-1")
+        self.assertEqual(one, expected)
+        names = tarfile.open(fileobj=io.BytesIO(one)).getnames()
+        self.assertIn("p-1/lib/a.c", names)
+        self.assertNotIn("p-1/skip.txt", names)
+        zipped = self.stream("odd", "Repository/Archive", revision="main", format="ARCHIVE_ZIP", paths=["lib", "bin"])
+        self.assertEqual(set(zipfile.ZipFile(io.BytesIO(zipped)).namelist()), {"lib/", "lib/a.c", "bin/", "bin/tool"})
+        packed = [self.stream("odd", "Repository/Archive", revision="main", format="ARCHIVE_TAR_GZ", excluded=["lib"])
+                  for _ in range(2)]
+        self.assertEqual(packed[0], packed[1])
+        names = tarfile.open(fileobj=io.BytesIO(packed[0]), mode="r:gz").getnames()
+        self.assertIn("bin/tool", names)
+        self.assertNotIn("lib/a.c", names)
+
+    def test_bundle(self):
+        scratch = self.scratch()
+        path = os.path.join(scratch, "all.bundle")
+        with open(path, "wb") as out:
+            out.write(self.stream("odd", "Repository/BundleCreate"))
+        copy = os.path.join(scratch, "copy.git")
+        git(None, "clone", "-q", "--mirror", path, copy)
+        self.assertEqual(Git().refs(copy), Git().refs(self.server.replica("odd")))
+        with open(path, "wb") as out:
+            out.write(self.stream("odd", "Repository/BundleCreate", refs=["refs/heads/main"], excluded=["main~2"]))
+        self.assertEqual(git(copy, "bundle", "list-heads", path).decode().split(),
+                         [git(copy, "rev-parse", "main").decode().strip(), "refs/heads/main"])
+        git(copy, "bundle", "verify", path)
+        fresh = os.path.join(scratch, "fresh.git")
+        git(None, "init", "-q", "--bare", fresh)
+        self.assertMentions(Git().fails("bundle", "verify", path, cwd=fresh), "prerequisite")
+
+
 if __name__ == "__main__":
     gitstead_test.main()

@@ -10,7 +10,7 @@
 /* ------------------------------------------------------------------------------------ command line */
 
 static gboolean
-add_options (GitCall *call, GPtrArray *argv, const Gitstead__V1__DiffOptions *options, GError **error)
+add_options (GitCall *call, GPtrArray *argv, const Gitstead__V1__DiffOptions *options, gboolean patch, GError **error)
 {
   static const char *const whitespace[] = { NULL, "-b", "-w" };
   guint similarity = options->rename_similarity == 0 ? 50 : options->rename_similarity;
@@ -27,7 +27,9 @@ add_options (GitCall *call, GPtrArray *argv, const Gitstead__V1__DiffOptions *op
   g_autofree char *find = g_strdup_printf ("--find-renames=%u%%", similarity);
   g_autofree char *unified = g_strdup_printf ("--unified=%" G_GUINT64_FORMAT, options->no_context ? 0 : context);
   g_ptr_array_add (argv, options->no_renames ? (gpointer) "--no-renames" : api_text (call, find, -1));
-  g_ptr_array_add (argv, api_text (call, unified, -1));
+  /* Asking for context is asking for a patch. */
+  if (patch)
+    g_ptr_array_add (argv, api_text (call, unified, -1));
   return TRUE;
 }
 
@@ -39,13 +41,17 @@ diff_argv (GitCall *call, const Gitstead__V1__DiffOptions *options, const char *
                                         "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short" };
   static const Gitstead__V1__DiffOptions none = GITSTEAD__V1__DIFF_OPTIONS__INIT;
   g_autoptr (GPtrArray) argv = g_ptr_array_new ();
+  gboolean patch = FALSE;
   options = options != NULL ? options : &none;
   g_ptr_array_add (argv, (gpointer) "diff-tree");
   for (gsize i = 0; i < G_N_ELEMENTS (always); i++)
     g_ptr_array_add (argv, (gpointer) always[i]);
   for (; *formats != NULL; formats++)
-    g_ptr_array_add (argv, (gpointer) *formats);
-  if (!add_options (call, argv, options, error))
+    {
+      patch = patch || strcmp (*formats, "--patch") == 0;
+      g_ptr_array_add (argv, (gpointer) *formats);
+    }
+  if (!add_options (call, argv, options, patch, error))
     return NULL;
   g_ptr_array_add (argv, (gpointer) sides->left);
   g_ptr_array_add (argv, (gpointer) sides->right);

@@ -7,6 +7,7 @@
 #define PATTERNS_MAX 100
 #define POINTS_AT_MAX 1000
 #define NAMES_MAX 1000
+#define TAGS_MAX 64 /* of tags */
 #define RICH_MAX 200 /* entries with commits or tags */
 #define MESSAGE_DEFAULT 1024
 #define MESSAGE_MAX (64u << 10)
@@ -307,12 +308,31 @@ creator_date (GitCall *call, const RefEntry *ref, gint64 *ret_date, GError **err
 }
 
 static gboolean
-points_at_one (const RefEntry *ref, const GsOid *oids, gsize n)
+one_of (const GsOid *oid, const GsOid *oids, gsize n)
 {
   for (gsize i = 0; i < n; i++)
-    if (gs_oid_equal (&ref->oid, &oids[i]) || gs_oid_equal (&ref->peeled, &oids[i]))
+    if (gs_oid_equal (oid, &oids[i]))
       return TRUE;
-  return n == 0;
+  return FALSE;
+}
+
+/* Itself, what it leads to, or a tag on the way. */
+static gboolean
+points_at_one (GitCall *call, const RefEntry *ref, const GsOid *oids, gsize n, gboolean *ret_yes, GError **error)
+{
+  GsOid at = ref->oid;
+  *ret_yes = n == 0 || one_of (&ref->oid, oids, n) || one_of (&ref->peeled, oids, n);
+  for (guint depth = 0; depth < TAGS_MAX && !*ret_yes && ref->peeled.len > 0 && !gs_oid_equal (&at, &ref->peeled); depth++)
+    {
+      g_autoptr (GBytes) bytes = NULL;
+      TagParts parts;
+      if (!api_read (call, &at, GS_OBJECT_TAG, ODB_TAG_MAX, &bytes, error)
+          || !parse_tag (call, &at, g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes), &parts, error))
+        return FALSE;
+      at = parts.target;
+      *ret_yes = one_of (&at, oids, n);
+    }
+  return TRUE;
 }
 
 static gboolean
@@ -331,14 +351,17 @@ collect (GitCall *call, const Gitstead__V1__RefQueryRequest *request, RefSnapsho
   for (gsize i = 0; i < ref_snapshot_count (snapshot); i++)
     {
       RefEntry ref;
+      gboolean wanted;
       Row row = { .index = i };
       ref_snapshot_get (snapshot, i, &ref);
       row.name = ref.name;
-      if (ref.missing || ref_name_hidden (call->repo->refs, ref.name) || !matches (patterns, ref.name)
-          || !points_at_one (&ref, oids, request->n_points_at))
+      if (ref.missing || ref_name_hidden (call->repo->refs, ref.name) || !matches (patterns, ref.name))
         continue;
-      if (!gs_call_check (call->call, "list refs", error))
+      if (!gs_call_check (call->call, "list refs", error)
+          || !points_at_one (call, &ref, oids, request->n_points_at, &wanted, error))
         return FALSE;
+      if (!wanted)
+        continue;
       if (request->sort == GITSTEAD__V1__REF_SORT__REF_SORT_DATE && !creator_date (call, &ref, &row.date, error))
         return FALSE;
       g_array_append_val (rows, row);
