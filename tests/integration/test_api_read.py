@@ -2,6 +2,7 @@
 """Reading calls of the Git API: each against stock git's own answer, on histories that hold what real ones hold."""
 import base64
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -33,6 +34,13 @@ def field(value):
 class ApiCase(ServerTestCase):
     """A server with the histories in it."""
     histories = HISTORIES
+    connection = None
+
+    @classmethod
+    def tearDownClass(cls):
+        if cls.connection is not None:
+            cls.connection.close()
+        super().tearDownClass()
 
     @classmethod
     def setUpClass(cls):
@@ -44,8 +52,21 @@ class ApiCase(ServerTestCase):
             if name == "odd":
                 cls.server.call("Ref/SetDefaultBranch", {"repository": {"path": name}, "branch": "main"})
 
+    def post(self, name, method, fields):
+        """Status and answer. One connection for all: a test makes hundreds of calls."""
+        body = json.dumps(dict({"repository": {"path": name}}, **fields))
+        headers = dict(self.server.bearer(), **{"Content-Type": "application/json"})
+        cls = type(self)
+        if cls.connection is None:
+            cls.connection = http.client.HTTPConnection("127.0.0.1", self.server.http_port, timeout=60 * gitstead_test.SLOW)
+        cls.connection.request("POST", "/api/v1/" + method, body=body, headers=headers)
+        response = cls.connection.getresponse()
+        return response.status, json.loads(response.read())
+
     def api(self, name, method, **fields):
-        return self.server.call(method, dict({"repository": {"path": name}}, **fields))
+        status, answer = self.post(name, method, fields)
+        self.assertEqual(status, 200, "%s %s: %s" % (method, str(fields)[:300], answer))
+        return answer
 
     def stream(self, name, method, **fields):
         """The bulk bytes of a call."""
@@ -72,12 +93,10 @@ class ApiCase(ServerTestCase):
 
     def refused(self, name, method, code, *mentions, **fields):
         """The call fails with @code and says @mentions."""
-        request = json.dumps(dict({"repository": {"path": name}}, **fields))
-        response = self.server.http("POST", "/api/v1/" + method, body=request, headers=dict(
-            self.server.bearer(), **{"Content-Type": "application/json"}))
-        error = json.loads(response.body)
-        error = error.get("error", error)
-        self.assertEqual(error["code"], code, "%s %s: %s" % (method, request[:300], error))
+        status, answer = self.post(name, method, fields)
+        error = answer.get("error", answer)
+        self.assertNotEqual(status, 200, "%s %s went well" % (method, str(fields)[:300]))
+        self.assertEqual(error["code"], code, "%s %s: %s" % (method, str(fields)[:300], error))
         self.assertMentions(error["message"], *mentions)
         return error["message"]
 

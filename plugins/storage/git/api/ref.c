@@ -355,7 +355,10 @@ collect (GitCall *call, const Gitstead__V1__RefQueryRequest *request, RefSnapsho
       Row row = { .index = i };
       ref_snapshot_get (snapshot, i, &ref);
       row.name = ref.name;
-      if (ref.missing || ref_name_hidden (call->repo->refs, ref.name) || !matches (patterns, ref.name))
+      if (ref_name_hidden (call->repo->refs, ref.name) || !matches (patterns, ref.name))
+        continue;
+      /* As git does; but whoever asks for the commits is told that one is lost. */
+      if (ref.missing && !request->commits && !request->tags)
         continue;
       if (!gs_call_check (call->call, "list refs", error)
           || !points_at_one (call, &ref, oids, request->n_points_at, &wanted, error))

@@ -26,8 +26,16 @@ static gboolean
 check (GitCall *call, Child *child, int status, GError **error)
 {
   g_autoptr (GError) why = NULL;
-  if (child_check (child, status, &why))
+  /* Some commands only mention what they could not read, and go on. */
+  gboolean fine = child_check (child, status, &why);
+  if (fine && !is_loss (child->err->str))
     return TRUE;
+  if (fine)
+    {
+      g_autofree char *said = g_strchomp (g_utf8_make_valid (child->err->str, (gssize) child->err->len));
+      return gs_fail (error, GS_ERROR_DATA_LOSS, "repository %" G_GUINT64_FORMAT " has a damaged or lost object: %s",
+                      call->repo->id, said);
+    }
   if (WIFEXITED (status) && is_loss (why->message))
     return gs_fail (error, GS_ERROR_DATA_LOSS, "repository %" G_GUINT64_FORMAT " has a damaged or lost object: %s",
                     call->repo->id, why->message);
@@ -93,7 +101,7 @@ api_run (GitCall *call, const char *const *argv, GBytes *input, int *ret_status,
     }
   if (done && !enough && (done = child_wait (&child, call->call, NULL, &status, error)))
     {
-      if (ret_status != NULL && WIFEXITED (status) && WEXITSTATUS (status) <= 1)
+      if (ret_status != NULL && WIFEXITED (status) && WEXITSTATUS (status) <= 1 && !is_loss (child.err->str))
         *ret_status = WEXITSTATUS (status);
       else
         done = check (call, &child, status, error);
