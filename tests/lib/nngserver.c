@@ -42,7 +42,8 @@ finish (Call *call, int code, const char *message, GBytes *payload)
                         .code = (GsErrorCode) code,
                         .retry = gs_error_retry (code),
                         .message = message,
-                        .payload = payload };
+                        .payload = payload,
+                        .unproven = code == GS_ERROR_UNIMPLEMENTED || code == GS_ERROR_UNAUTHENTICATED };
   call->inbound.done (call->inbound.user, &outcome);
   if (payload != NULL)
     g_bytes_unref (payload);

@@ -281,6 +281,12 @@ signatures (void **state)
   g_autoptr (GByteArray) redirected = build_signed (&s, 0, "payload");
   gs_put_u32 (redirected->data + 4, NS_COUNT);
   expect (req, redirected, 0, "payload"); /* NS_COUNT looks at no credentials; NS_WHO would see a bad tag */
+  /* refused before anybody looked at the signature: its nonce is not kept on a stranger's word */
+  g_autoptr (GByteArray) early = build_signed (&s, 0, "payload");
+  gs_put_u32 (early->data + 4, 77777);
+  expect (req, early, GS_ERROR_UNIMPLEMENTED, "no such method");
+  gs_put_u32 (early->data + 4, NS_WHO);
+  expect (req, early, 0, "hmac 000102030405 good");
   /* malformed */
   g_autoptr (GByteArray) ignored = build_signed (&s, 0, "payload");
   s.signature.nonce.len = 15;
