@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A third party's way: an installed tree, `gitstead plugin new`, a build against that tree alone, and a server with the result."""
 import os
+import re
 import shutil
 import subprocess
-import sys
 import tempfile
-import unittest
 
 import gitstead_test
 
@@ -77,6 +76,16 @@ class Sdk(gitstead_test.TestCase):
                                 text=True)
         self.assertEqual(result.returncode, 1)
         self.assertMentions(result.stderr, "taken")
+
+    def test_guide(self):
+        # Word by word, as somebody new would.
+        with open(os.path.join(gitstead_test.SOURCE, "docs", "plugins.md"), encoding="utf-8") as source:
+            guide = source.read()
+        commands = "".join(re.findall(r"^```sh\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE))
+        folder = tempfile.mkdtemp(dir=PLACE)
+        said = self.run_there("sh", "-e", "-c", commands, folder=folder)
+        self.assertIn("found\n", said)
+        self.assertIn("promise:  R1\n", said)
 
     def test_serve_with_it(self):
         _, plugin = self.begin("routing")
