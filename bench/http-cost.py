@@ -14,6 +14,7 @@ import argparse
 import http.client
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -24,20 +25,33 @@ SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(SOURCE, "tests/integration"))
 from gitstead_test import Server, free_ports  # noqa: E402
 
-TICK = os.sysconf("SC_CLK_TCK")
+class Account:
+    """CPU time of a process and all its descendants, living or dead, from a control group of its own."""
 
+    def __init__(self, pids):
+        for base, usage, scale in (("/sys/fs/cgroup/cpuacct", "cpuacct.usage", 1e-9), ("/sys/fs/cgroup", "cpu.stat", 1e-6)):
+            self.folder = os.path.join(base, "gitstead-bench-%d" % pids[0])
+            self.usage, self.scale = os.path.join(self.folder, usage), scale
+            try:
+                os.mkdir(self.folder)
+                if os.path.exists(self.usage):
+                    break
+                os.rmdir(self.folder)
+            except OSError:
+                pass
+        else:
+            sys.exit("needs control groups (v1 cpuacct or v2) and the right to make one")
+        for pid in pids:
+            with open(os.path.join(self.folder, "cgroup.procs"), "w") as procs:
+                procs.write(str(pid))
 
-def cpu_seconds(pids):
-    """User and system time of the processes and of the children they have waited for."""
-    total = 0
-    for pid in pids:
-        try:
-            with open("/proc/%d/stat" % pid) as stat:
-                fields = stat.read().rsplit(")", 1)[1].split()
-            total += sum(int(value) for value in fields[11:15])
-        except FileNotFoundError:
-            pass
-    return total / TICK
+    def seconds(self):
+        with open(self.usage) as usage:
+            return int(usage.read().split()[1 if self.usage.endswith("cpu.stat") else 0]) * self.scale
+
+    def close(self):
+        """After the processes ended."""
+        os.rmdir(self.folder)
 
 
 def git(*args, **options):
@@ -76,10 +90,10 @@ http { access_log off; client_max_body_size 0; keepalive_requests 1000000;
       fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding; } } }
 """ % {"f": folder, "port": self.port, "socket": socket, "root": self.root})
         self.wrap = subprocess.Popen(["fcgiwrap", "-c", "2", "-s", "unix:" + socket], stdin=subprocess.DEVNULL,
-                                     env=dict(os.environ, GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="safe.directory",
+                                     start_new_session=True, env=dict(os.environ, GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="safe.directory",
                                               GIT_CONFIG_VALUE_0="*"))
         self.nginx = subprocess.Popen(["nginx", "-c", config, "-p", folder], stdin=subprocess.DEVNULL,
-                                      stderr=subprocess.DEVNULL)
+                                      start_new_session=True, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while True:
             try:
@@ -91,15 +105,13 @@ http { access_log off; client_max_body_size 0; keepalive_requests 1000000;
                 if time.monotonic() > deadline:
                     raise
                 self.nginx_wait()
+        self.account = Account(family(self.wrap.pid) + family(self.nginx.pid))
 
     def nginx_wait(self):
         try:
             self.nginx.wait(0.05)
         except subprocess.TimeoutExpired:
             pass
-
-    def pids(self):
-        return family(self.wrap.pid) + family(self.nginx.pid)
 
     def add(self, name, source):
         target = os.path.join(self.root, name)
@@ -109,8 +121,9 @@ http { access_log off; client_max_body_size 0; keepalive_requests 1000000;
 
     def stop(self):
         for process in (self.nginx, self.wrap):
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)  # their workers too
             process.wait()
+        self.account.close()
 
 
 class Ours:
@@ -120,16 +133,15 @@ class Ours:
         self.server = Server(access={"anonymous": "write"})
         self.server.start()
         self.port = self.server.http_port
-
-    def pids(self):
-        return [self.server.process.pid]
+        self.account = Account([self.server.process.pid])
 
     def add(self, name, source):
         self.server.create(name)
         git("-C", source, "push", "-q", "--mirror", "%s/%s" % (self.server.url, name))
 
     def stop(self):
-        self.server.stop()
+        self.server.clean()
+        self.account.close()
 
 
 def family(pid):
@@ -206,10 +218,10 @@ def measure(servers, what, count, make):
         operation()
     for _ in range(ROUNDS):
         for server, operation in operations:
-            before = cpu_seconds(server.pids())
+            before = server.account.seconds()
             for _ in range(count):
                 operation()
-            results[server.name].append((cpu_seconds(server.pids()) - before) / count * 1000)
+            results[server.name].append((server.account.seconds() - before) / count * 1000)
     medians = {name: statistics.median(values) for name, values in results.items()}
     line = "%-34s" % what + "".join("%22.3f" % medians[server.name] for server in servers)
     if len(servers) == 2:

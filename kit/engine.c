@@ -269,6 +269,15 @@ conformance_has_option (Conformance *c, const char *key)
   return FALSE;
 }
 
+gboolean
+conformance_keeps (Conformance *c)
+{
+  for (const GsOption *row = c->target->plugin->options; row != NULL && row->key != NULL; row++)
+    if ((row->flags & GS_OPTION_REQUIRED) != 0)
+      return TRUE;
+  return FALSE;
+}
+
 static void G_GNUC_PRINTF (4, 0)
 fail_with (Conformance *c, const char *promise, const char *expected, const char *happened_format, va_list args)
 {

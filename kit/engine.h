@@ -124,6 +124,8 @@ void conformance_advance (Conformance *c, gint64 by_us);
 char *conformance_log (Conformance *c);
 /** Does the plugin declare this option? */
 gboolean conformance_has_option (Conformance *c, const char *key);
+/** Does it keep things beyond its instance? One that requires no option was told no place to keep them in. */
+gboolean conformance_keeps (Conformance *c);
 
 /** Keeps the first failure. From any thread. */
 void conformance_fail (Conformance *c, const char *expected, const char *happened_format, ...) G_GNUC_PRINTF (3, 4);

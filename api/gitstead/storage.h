@@ -215,8 +215,8 @@ typedef struct
   /** [S41] Applies it (@decision) or drops it (NULL). Idempotent; unknown ids are fine. */
   gboolean (*resolve) (gpointer self, GsCall *call, const GsRepo *repo, const GsTxId *txid,
                        const GsDecision *decision, GError **error);
-  /** [S42] Periodic care: trash past its grace, stale temporary files, ref packing. Never needed for
-   *  correctness. */
+  /** [S42] Periodic care: trash past its grace, stale temporary files, packing of refs and objects. Never
+   *  needed for correctness. May take long; it ends within seconds when the call is cancelled. */
   gboolean (*maintain) (gpointer self, GsCall *call, GError **error);
 
   /**

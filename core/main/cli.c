@@ -157,6 +157,21 @@ hint_for (const GError *error)
     }
 }
 
+/* As the API's JSON has errors, so that a program reads both with the same code. */
+static void
+print_json_error (const GError *error, const char *what)
+{
+  static const char *const retries[] = { "never", "same", "new" };
+  g_autofree char *message = g_strconcat (what, ": ", error->message, NULL);
+  g_autoptr (GString) text = g_string_new ("{\"code\":");
+  int code = gs_error_code (error);
+  gsi_text_append_json (text, gs_error_name (code), -1);
+  g_string_append (text, ",\"message\":");
+  gsi_text_append_json (text, message, -1);
+  g_string_append_printf (text, ",\"retry\":\"%s\"}", retries[gs_error_retry (code)]);
+  g_printerr ("%s\n", text->str);
+}
+
 int
 gsi_cli_fail (const GError *error, const char *format, ...)
 {
@@ -167,6 +182,11 @@ gsi_cli_fail (const GError *error, const char *format, ...)
   va_start (args, format);
   what = g_strdup_vprintf (format, args);
   va_end (args);
+  if (settings.json)
+    {
+      print_json_error (error, what);
+      return GSI_EXIT_FAILED;
+    }
   gsi_text_append_escaped (line, what, -1, FALSE);
   g_string_append (line, ": ");
   gsi_text_append_escaped (line, error->message, -1, FALSE);

@@ -62,12 +62,20 @@ log_settings (const GsiOptions *options, char **ret_topics)
   return settings;
 }
 
+static void
+storage_free (gpointer data)
+{
+  GsiStorage *storage = data;
+  g_free (storage->reads);
+  g_free (storage);
+}
+
 GsiServer *
 gsi_server_new (const char *config_path, GError **error)
 {
   g_autoptr (GsiServer) server = g_new0 (GsiServer, 1);
   server->config_path = g_strdup (config_path);
-  server->storages = g_ptr_array_new_with_free_func (g_free);
+  server->storages = g_ptr_array_new_with_free_func (storage_free);
   server->groups = g_ptr_array_new_with_free_func (g_free);
   server->suspects = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   server->started_us = g_get_monotonic_time ();
@@ -181,6 +189,11 @@ make_router (GsiServer *server, GError **error)
       storage->name = gsi_instance (*one)->name;
       storage->ops = GSI_OPS (*one, GsStorageOps);
       storage->self = GSI_SELF (*one);
+      storage->zone = gsi_options_string (gsi_instance_core_options (*one), "zone");
+      if (storage->zone == NULL)
+        storage->zone = "";
+      storage->weight = gsi_options_integer (gsi_instance_core_options (*one), "weight");
+      storage->reads = g_new0 (guint32, 1);
       g_ptr_array_add (server->storages, storage);
     }
   for (const GsiVirtualStorage *const *one = gsi_registry_virtual_storages (registry); *one != NULL; one++)
@@ -262,6 +275,7 @@ gsi_server_stop (GsiServer *server)
 {
   gint64 grace_us = gsi_options_integer (gsi_registry_server (server->registry), "shutdown_grace");
   __atomic_store_n (&server->stopping, 1, __ATOMIC_RELEASE);
+  gsi_router_maintain_stop (server->router);
   gsi_log (server->log, GS_LOG_INFO, "server.stopping", GS_NUMBER ("in_flight", gsi_rpc_in_flight (server->rpc)));
   gsi_registry_drain (server->registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_rpc_drain (server->rpc);

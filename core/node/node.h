@@ -19,6 +19,9 @@ typedef struct
   const char *name;
   const GsStorageOps *ops;
   gpointer self;
+  const char *zone;     /* "" when not configured */
+  gint64 weight;        /* share of new repositories; 0 = none */
+  guint32 *reads;       /* atomic: reads under way; NULL = not counted */
 } GsiStorage;
 
 /** One copy of a repository, located. Borrowed until the handler returns. */

@@ -222,6 +222,8 @@ gsi_describe_reference (GsiLoader *loader)
   GString *out = g_string_new (introduction);
 
   append_table (out, gsi_server_options);
+  g_string_append (out, "## storages\n\nEvery storage has these beside the options of its plugin.\n\n");
+  append_table (out, gsi_storage_options);
   for (guint i = 0; i < files->len; i++)
     {
       const GsiPluginFile *file = g_ptr_array_index (files, i);

@@ -33,6 +33,7 @@ gsi_instance_free (GsiInstance *instance)
     return;
   gsi_host_free (instance->host);
   gsi_options_free (instance->options);
+  gsi_options_free (instance->core_options);
   g_hash_table_unref (instance->turns);
   gs_mutex_clear (&instance->lock);
   gs_cond_clear (&instance->turn);
@@ -52,6 +53,12 @@ const GsiPlugin *
 gsi_instance_plugin (const GsiInstance *instance)
 {
   return instance->plugin;
+}
+
+const GsiOptions *
+gsi_instance_core_options (const GsiInstance *instance)
+{
+  return instance->core_options;
 }
 
 const GsiOptions *

@@ -15,7 +15,13 @@
 /* The first descriptor that was ever published ends here. */
 #define STRUCT_SIZE_MIN (G_STRUCT_OFFSET (GsPlugin, destroy) + sizeof (gpointer))
 
-const char *const gsi_plugin_keys[] = { "plugin", "name", NULL };
+const char *const *
+gsi_plugin_keys (guint32 kind)
+{
+  static const char *const common[] = { "plugin", "name", NULL };
+  static const char *const storage[] = { "plugin", "name", "zone", "weight", NULL };
+  return kind == GS_KIND_STORAGE ? storage : common;
+}
 
 gboolean
 gsi_name_is_fine (const char *name, gssize len)
@@ -105,7 +111,7 @@ check_needs (const GsPlugin *plugin, GError **error)
       if (i == NEEDS_MAX)
         return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it has more than %d needs, or the list has no end",
                         NEEDS_MAX);
-      if (!gsi_name_is_fine (needs[i].role, -1) || g_strv_contains (gsi_plugin_keys, needs[i].role))
+      if (!gsi_name_is_fine (needs[i].role, -1) || g_strv_contains (gsi_plugin_keys (plugin->kind), needs[i].role))
         return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "its need \"%.40s\" has a bad or reserved role name",
                         needs[i].role);
       if (gsi_kind_name (needs[i].kind) == NULL)
@@ -121,11 +127,12 @@ check_needs (const GsPlugin *plugin, GError **error)
 static gboolean
 check_options (const GsPlugin *plugin, GError **error)
 {
-  const char *reserved[4 + NEEDS_MAX] = { NULL }; /* the plugin keys, the roles, the end */
+  const char *reserved[8 + NEEDS_MAX] = { NULL }; /* the core's keys, the roles, the end */
+  const char *const *keys = gsi_plugin_keys (plugin->kind);
   guint n = 0;
 
-  for (; gsi_plugin_keys[n] != NULL; n++)
-    reserved[n] = gsi_plugin_keys[n];
+  for (; keys[n] != NULL; n++)
+    reserved[n] = keys[n];
   for (guint i = 0; plugin->needs != NULL && plugin->needs[i].role != NULL; i++)
     reserved[n++] = plugin->needs[i].role;
   reserved[n] = NULL;

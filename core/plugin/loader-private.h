@@ -11,7 +11,8 @@
 gboolean gsi_name_is_fine (const char *name, gssize len);
 
 /** Keys of a plugin's mapping that are not its options. NULL-terminated. */
-extern const char *const gsi_plugin_keys[];
+/** The keys of a plugin mapping that are the core's, by kind; NULL-terminated. */
+const char *const *gsi_plugin_keys (guint32 kind);
 
 /**
  * Takes over what @found (as gs_plugin_query gave it) says, after checking it all. NULL with the reason, which does not

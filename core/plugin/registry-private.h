@@ -13,6 +13,7 @@ struct GsiInstance
   char *name, *label;      /* "default", "storage default" */
   const GsiPlugin *plugin; /* NULL when it could not be loaded: there is a problem about it already */
   GsiOptions *options;
+  GsiOptions *core_options; /* of storages; NULL for others */
   const GsiNode *node; /* its mapping; NULL for one that nobody wrote */
   GsiInstance **needs; /* one per row of the plugin's needs; NULL for an optional one that is absent */
   gsize n_needs;

@@ -325,6 +325,8 @@ print_instance (const GsiInstance *instance, const char *lead, guint indent, GSt
     if (instance->needs[i] != NULL)
       g_string_append_printf (out, "%*s%s: %s\n", (int) indent, "", instance->plugin->plugin.needs[i].role,
                               instance->needs[i]->name);
+  if (instance->core_options != NULL)
+    gsi_options_print (instance->core_options, indent, out);
   gsi_options_print (instance->options, indent, out);
 }
 

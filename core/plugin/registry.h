@@ -25,7 +25,7 @@
  *   access: {plugin: NAME, …}
  *   cache: {plugin: NAME, …}
  *   storages:
- *     - {name: default, plugin: NAME, …}
+ *     - {name: default, plugin: NAME, zone: ZONE/RACK, weight: 1, …}
  *   virtual_storages:
  *     - {name: default, storages: [default], routing: {plugin: NAME, …}, consistency: {plugin: NAME, …}, min_copies: 1}
  *   transports:
@@ -33,7 +33,7 @@
  *
  * Every plugin mapping holds `plugin` (a name, or an absolute path of a .so), `name` (see below), the plugin's options,
  * and for each of its needs, if wanted, the role as key and an instance's name as value. Names are [a-z][a-z0-9-]*, at
- * most 32 bytes, unique within a kind. Without `name`: "default" for metadata, access and cache; the plugin's name for
+ * most 32 bytes, unique within a kind. A storage has `zone` and `weight` besides (gsi_storage_options). Without `name`: "default" for metadata, access and cache; the plugin's name for
  * transports; the virtual storage's name for routing and consistency; storages and virtual storages must have one.
  */
 #ifndef GSI_PLUGIN_REGISTRY_H
@@ -53,6 +53,8 @@ typedef struct GsiInstance GsiInstance;
 
 /** Rows of the `server:` section (server-options.c). */
 extern const GsOption gsi_server_options[];
+/** Rows that every storage mapping has beside its plugin's (server-options.c). */
+extern const GsOption gsi_storage_options[];
 
 /** A named group of storages as clients see it. Borrowed from the registry. */
 typedef struct
@@ -106,6 +108,8 @@ const GsiVirtualStorage *gsi_registry_virtual_storage (const GsiRegistry *regist
 const GsInstance *gsi_instance (const GsiInstance *instance);
 const GsiPlugin *gsi_instance_plugin (const GsiInstance *instance);
 const GsiOptions *gsi_instance_options (const GsiInstance *instance);
+/** The core's own options of a storage, by the rows of gsi_storage_options; NULL for other kinds. */
+const GsiOptions *gsi_instance_core_options (const GsiInstance *instance);
 gboolean gsi_instance_running (const GsiInstance *instance);
 
 /** `GSI_OPS (instance, GsStorageOps)->create (GSI_SELF (instance), …)` */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rows of the `server:` section. A row that is added here is checked, printed and documented by itself. */
+/* The rows of the `server:` section, and those that every storage has. A row that is added here is checked, printed and documented by itself. */
 #include "plugin/registry.h"
 
 #define KIB G_GINT64_CONSTANT (1024)
@@ -7,6 +7,14 @@
 #define SECOND G_GINT64_CONSTANT (1000000)
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
+
+const GsOption gsi_storage_options[] = {
+  { .key = "zone", .type = GS_OPTION_STRING,
+    .help = "Where it is, ZONE or ZONE/RACK, for routings that spread copies or read from nearby." },
+  { .key = "weight", .type = GS_OPTION_INT, .fallback = "1", .min = 0, .max = 1000000,
+    .help = "Its share of new repositories against the other storages'; 0: it gets none." },
+  { .key = NULL },
+};
 
 const GsOption gsi_server_options[] = {
   { .key = "name", .type = GS_OPTION_STRING, .fallback = "gitstead", .help = "Name of this node in logs and status pages." },

@@ -100,6 +100,24 @@ name_of (const GsiNode *mapping, const char *what, const char *fallback, GsiProb
   return name != NULL ? name : fallback;
 }
 
+#define ZONE_MAX 64
+
+/* ZONE or ZONE/RACK. */
+static gboolean
+zone_is_fine (const char *zone)
+{
+  gsize n = strlen (zone), n_slashes = 0;
+
+  if (n > ZONE_MAX || zone[0] == '/' || zone[n - 1] == '/')
+    return FALSE;
+  for (gsize i = 0; i < n; i++)
+    if (zone[i] == '/')
+      n_slashes++;
+    else if (!g_ascii_isalnum (zone[i]) && strchr ("-_.", zone[i]) == NULL)
+      return FALSE;
+  return n_slashes <= 1;
+}
+
 /* Stands in for a mapping that nobody wrote: relative fallbacks belong to the first file's folder all the same. */
 static GsiNode
 empty_mapping (const GsiRegistry *registry)
@@ -121,14 +139,34 @@ load_plugin (GsiRegistry *registry, GsiInstance *instance, const char *plugin_na
       gsi_problems_add (problems, at, "%s: %s", instance->label, error->message);
       return;
     }
-  for (gsize i = 0; gsi_plugin_keys[i] != NULL; i++)
-    g_ptr_array_add (others, (gpointer) gsi_plugin_keys[i]);
+  for (const char *const *key = gsi_plugin_keys (instance->pub.kind); *key != NULL; key++)
+    g_ptr_array_add (others, (gpointer) *key);
   for (const GsNeed *need = instance->plugin->plugin.needs; need != NULL && need->role != NULL; need++)
     g_ptr_array_add (others, (gpointer) need->role);
   g_ptr_array_add (others, NULL);
   instance->options
       = gsi_options_new (instance->plugin->plugin.options, instance->node != NULL ? instance->node : &nothing,
                          instance->label, (const char *const *) others->pdata, problems);
+}
+
+/* The core's own keys of a storage. Those of the plugin have been checked with the plugin's rows. */
+static void
+read_storage (GsiInstance *instance, GsiProblems *problems)
+{
+  g_autoptr (GPtrArray) others = g_ptr_array_new ();
+  const char *zone;
+
+  for (guint i = 0; i < instance->node->n_items; i++)
+    g_ptr_array_add (others, (gpointer) instance->node->keys[i]->text);
+  g_ptr_array_add (others, NULL);
+  instance->core_options = gsi_options_new (gsi_storage_options, instance->node, instance->label,
+                                            (const char *const *) others->pdata, problems);
+  zone = gsi_options_string (instance->core_options, "zone");
+  if (zone != NULL && zone[0] != '\0' && !zone_is_fine (zone))
+    gsi_problems_add (problems, gsi_node_get (instance->node, "zone"),
+                      "%s: \"%s\" is no zone: want ZONE or ZONE/RACK of letters, digits, \"-\", \"_\" and \".\", at most "
+                      "%d bytes",
+                      instance->label, zone, ZONE_MAX);
 }
 
 /* Reads one plugin mapping. @fallback: its name when it gives none, "" for the plugin's own. NULL with problems. */
@@ -163,6 +201,8 @@ read_instance (GsiRegistry *registry, guint32 kind, const GsiNode *node, const c
       return NULL;
     }
   instance = gsi_instance_new (registry, kind, name, node);
+  if (kind == GS_KIND_STORAGE)
+    read_storage (instance, problems);
   if (plugin_name != NULL)
     load_plugin (registry, instance, plugin_name, gsi_node_get (node, "plugin"), problems);
   return instance;

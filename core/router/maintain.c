@@ -68,24 +68,42 @@ sweep_leftovers (GsiRouter *router, const GsiStorage *storage, GHashTable *befor
     }
 }
 
+/* A storage may be in the middle of an hour's work when the server is to stop. */
+typedef struct
+{
+  GsCall call;
+  int stop_fd;
+} Round;
+
+static int
+round_cancel_fd (GsCall *call)
+{
+  return ((Round *) call)->stop_fd;
+}
+
 GHashTable *
 gsi_router_maintain (GsiRouter *router, GHashTable *suspects)
 {
   const GsiRouterConfig *config = gsi_router_config (router);
   GHashTable *next = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   GsIdentity identity;
-  GsCall call;
+  Round round = { .stop_fd = gsi_router_stop_fd (router) };
+  GsCall *call = &round.call;
 
-  gsi_own_call_init (&call, &identity, "maintenance");
-  for (gsize i = 0; i < config->n_storages; i++)
+  gsi_own_call_init (call, &identity, "maintenance");
+  call->cancel_fd = round_cancel_fd;
+  gsi_router_set_round (router, call);
+  for (gsize i = 0; i < config->n_storages && !gs_call_cancelled (call); i++)
     {
       const GsiStorage *storage = config->storages[i];
       g_autoptr (GError) why = NULL;
-      if (!storage->ops->maintain (storage->self, &call, &why))
+      if (!storage->ops->maintain (storage->self, call, &why) && !gs_call_cancelled (call))
         config->host->log (config->host, GS_LOG_WARNING, "maintain.failed",
                            (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("error", why->message) }, 2);
-      sweep_leftovers (router, storage, suspects, next, &call);
+      if (!gs_call_cancelled (call))
+        sweep_leftovers (router, storage, suspects, next, call);
     }
+  gsi_router_set_round (router, NULL);
   g_hash_table_destroy (suspects);
   return next;
 }

@@ -33,11 +33,10 @@ current_replicas (GsiRouter *router, const GsiRow *row)
   for (gsize i = 0; i < row->n_replicas; i++)
     {
       const GsiStorage *storage = gsi_router_storage (router, row->replicas[i].storage);
-      Candidate candidate = { .view = { .size = sizeof (GsNodeView), .zone = "", .weight = 1, .healthy = TRUE },
-                              .storage = storage };
+      Candidate candidate = { .storage = storage };
       if (storage == NULL || row->replicas[i].generation < row->generation)
         continue;
-      candidate.view.name = storage->name;
+      candidate.view = gsi_router_view (storage);
       g_array_append_val (candidates, candidate);
     }
   return candidates;
@@ -56,6 +55,20 @@ pick (const GsiStorageGroup *vs, const GsHost *host, guint64 id, GArray *candida
   return vs->routing->pick_reader (vs->routing_self, key, views, candidates->len, dice, ret_index, error);
 }
 
+/* Runs the read, counted as under way on its storage. */
+static gboolean
+read_counted (GsiReadHandler read, const GsiReplica *replica, GsiCall *call, GError **error)
+{
+  guint32 *reads = replica->storage->reads;
+  gboolean ok;
+  if (reads != NULL)
+    __atomic_add_fetch (reads, 1, __ATOMIC_RELAXED);
+  ok = read (replica, call, error);
+  if (reads != NULL)
+    __atomic_sub_fetch (reads, 1, __ATOMIC_RELAXED);
+  return ok;
+}
+
 gboolean
 gsi_router_read (gpointer user, GsiCall *call, GError **error)
 {
@@ -69,6 +82,7 @@ gsi_router_read (gpointer user, GsiCall *call, GError **error)
 
   if (row == NULL)
     return FALSE;
+  gsi_router_recheck (router, call, row);
   candidates = current_replicas (router, row);
   while (candidates->len > 0)
     {
@@ -78,7 +92,7 @@ gsi_router_read (gpointer user, GsiCall *call, GError **error)
         return FALSE;
       g_clear_error (&why);
       replica = gsi_router_replica (router, g_array_index (candidates, Candidate, index).storage, row);
-      if (read (&replica, call, &why))
+      if (read_counted (read, &replica, call, &why))
         return TRUE;
       if (!worth_another_replica (why) || (call->stream != NULL && gs_call_cancelled (&call->base)))
         break;

@@ -23,11 +23,7 @@ place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, GError **err
 
   for (gsize i = 0; i < group->n_storages; i++)
     {
-      views[i].size = sizeof views[i];
-      views[i].name = group->storages[i]->name;
-      views[i].zone = "";
-      views[i].weight = 1;
-      views[i].healthy = TRUE;
+      views[i] = gsi_router_view (group->storages[i]);
       pointers[i] = &views[i];
     }
   if (!group->routing->place (group->routing_self, key, pointers, group->n_storages, group->n_copies, chosen,
@@ -76,6 +72,8 @@ record (GsiRouter *router, GsiCall *call, const GsiStorageGroup *group, const Gs
   g_autofree GsReplicaRow *replicas = g_new0 (GsReplicaRow, storages->len);
   g_autofree const GsReplicaRow **pointers = g_new (const GsReplicaRow *, storages->len);
   GsRepoRow row = { sizeof row };
+  g_autoptr (GError) why = NULL;
+  gboolean unknown;
 
   for (guint i = 0; i < storages->len; i++)
     {
@@ -94,9 +92,12 @@ record (GsiRouter *router, GsiCall *call, const GsiStorageGroup *group, const Gs
   row.created_wall_us = row.changed_wall_us = config->host->wall_us (config->host);
   row.replicas = pointers;
   row.n_replicas = storages->len;
-  if (config->metadata->repo_record (config->metadata_self, &call->base, &row, &call->base.id, error))
+  if (config->metadata->repo_record (config->metadata_self, &call->base, &row, &call->base.id, &why))
     return TRUE;
-  for (guint i = 0; i < storages->len; i++)
+  /* Perhaps it was recorded: then the replicas belong to it. If not, housekeeping finds them. */
+  unknown = gs_error_code (why) == GS_ERROR_UNKNOWN;
+  g_propagate_error (error, g_steal_pointer (&why));
+  for (guint i = 0; !unknown && i < storages->len; i++)
     {
       const GsiStorage *storage = storages->pdata[i];
       storage->ops->remove (storage->self, &call->base, repo, NULL);

@@ -2,7 +2,11 @@
 /* Configuration, location, and the list of handlers. See router.h. */
 #include "router/router.h"
 
+#include <gitstead/thread.h>
+
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "router/settle.h"
 
@@ -10,6 +14,11 @@ struct GsiRouter
 {
   GsiRouterConfig config;
   GsiSettler *settler;
+
+  GsMutex lock;
+  GsCall *round;  /* of housekeeping, under way */
+  gboolean ended; /* no more housekeeping */
+  int stop_fd;    /* eventfd: the same, for those who poll */
 };
 
 GsiRouter *
@@ -18,6 +27,8 @@ gsi_router_new (const GsiRouterConfig *config)
   GsiRouter *router = g_new0 (GsiRouter, 1);
   router->config = *config;
   router->settler = gsi_settler_new (router);
+  gs_mutex_init (&router->lock);
+  router->stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   return router;
 }
 
@@ -33,7 +44,36 @@ gsi_router_free (GsiRouter *router)
   if (router == NULL)
     return;
   gsi_settler_free (router->settler);
+  if (router->stop_fd >= 0)
+    close (router->stop_fd);
+  gs_mutex_clear (&router->lock);
   g_free (router);
+}
+
+void
+gsi_router_set_round (GsiRouter *router, GsCall *call)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
+  router->round = call;
+  if (call != NULL && router->ended)
+    __atomic_store_n (&call->cancelled, 1, __ATOMIC_RELEASE);
+}
+
+int
+gsi_router_stop_fd (GsiRouter *router)
+{
+  return router->stop_fd;
+}
+
+void
+gsi_router_maintain_stop (GsiRouter *router)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
+  router->ended = TRUE;
+  if (router->round != NULL)
+    __atomic_store_n (&router->round->cancelled, 1, __ATOMIC_RELEASE);
+  if (router->stop_fd >= 0)
+    eventfd_write (router->stop_fd, 1);
 }
 
 const GsiRouterConfig *
@@ -97,6 +137,38 @@ gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret
   if (ret_vs != NULL)
     *ret_vs = vs;
   return row;
+}
+
+void
+gsi_router_recheck (GsiRouter *router, GsiCall *call, GsiRow *row)
+{
+  const GsiRouterConfig *config = &router->config;
+  GsRepo repo = { sizeof repo, row->id, row->replica_path };
+  for (gsize i = 0; i < row->n_replicas; i++)
+    if (row->replicas[i].generation >= row->generation)
+      return;
+  for (gsize i = 0; i < row->n_replicas; i++)
+    {
+      const GsiStorage *storage = gsi_router_storage (router, row->replicas[i].storage);
+      GsReplicaState state = { sizeof state };
+      if (storage == NULL || !storage->ops->state (storage->self, &call->base, &repo, &state, NULL)
+          || state.repository_id != row->id || state.generation < row->generation)
+        continue;
+      row->replicas[i].generation = row->generation;
+      config->metadata->replica_set (config->metadata_self, &call->base, row->id, storage->name, row->generation, FALSE,
+                                     NULL);
+    }
+}
+
+GsNodeView
+gsi_router_view (const GsiStorage *storage)
+{
+  return (GsNodeView) { .size = sizeof (GsNodeView),
+                        .name = storage->name,
+                        .zone = storage->zone,
+                        .weight = storage->weight,
+                        .healthy = TRUE,
+                        .in_flight = storage->reads != NULL ? __atomic_load_n (storage->reads, __ATOMIC_RELAXED) : 0 };
 }
 
 GsiReplica

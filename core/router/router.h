@@ -73,16 +73,29 @@ gboolean gsi_router_recover (GsiRouter *router, GError **error);
  * few minutes from a worker thread, one round at a time.
  */
 GHashTable *gsi_router_maintain (GsiRouter *router, GHashTable *suspects);
+/** Ends the round under way soon, and every later one at once. From any thread; does not wait. */
+void gsi_router_maintain_stop (GsiRouter *router);
 
 /* ---- shared by the router's files ---- */
 
 const GsiRouterConfig *gsi_router_config (GsiRouter *router);
+/** Makes @call the round of housekeeping that gsi_router_maintain_stop cancels; NULL when it has ended. */
+void gsi_router_set_round (GsiRouter *router, GsCall *call);
+/** Readable once maintenance is to stop; -1 when there is none. */
+int gsi_router_stop_fd (GsiRouter *router);
 /** @name "" = the default one. NULL with NOT_FOUND naming those there are. */
 const GsiStorageGroup *gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error);
 /** The row of the call's target. NULL with NOT_FOUND naming it. *full*. */
 GsiRow *gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error);
 /** A storage of this process by name, NULL when there is none. */
 const GsiStorage *gsi_router_storage (GsiRouter *router, const char *name);
+/**
+ * Where no replica of @row is recorded as current, asks the storages: one whose apply failed was recorded as behind, and
+ * has caught up since. Corrects @row and the record.
+ */
+void gsi_router_recheck (GsiRouter *router, GsiCall *call, GsiRow *row);
+/** A storage as routing plugins see it. Borrows from @storage. */
+GsNodeView gsi_router_view (const GsiStorage *storage);
 /** A located replica. Borrows from its arguments. */
 GsiReplica gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row);
 /** The path of a repository's replicas below their storages' roots: "@r/ab/cd/ID.git". *full*. */

@@ -5,6 +5,7 @@
 #include <gitstead/thread.h>
 
 #define SETTLE_DELAY_US (1 * G_USEC_PER_SEC)
+#define SETTLE_DOUBLINGS 6 /* a round looks at every replica's journal: what fails again is tried ever less often */
 
 struct GsiSettler
 {
@@ -16,6 +17,7 @@ struct GsiSettler
   gboolean armed;   /* a timer is set, or a round is under way */
   gboolean working; /* a round is under way */
   gboolean stopping;
+  guint n_failed;   /* rounds in a row that left something open */
 };
 
 static guint
@@ -140,6 +142,25 @@ take_decision (const GsChange *change, gpointer user)
   return FALSE;
 }
 
+/*
+ * The storage cannot bring it to its end now. That concerns one replica: it is recorded as behind, so that nobody reads
+ * what lacks a decided write, and a later round tries again; the others are served meanwhile.
+ */
+static void
+put_off (GsiRouter *router, const GsiStorage *storage, GsCall *call, const Open *open, const GsDecision *decision,
+         const GError *why)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  if (decision != NULL)
+    config->metadata->replica_set (config->metadata_self, call, open->repository_id, storage->name,
+                                   decision->generation - 1, TRUE, NULL);
+  config->host->log (config->host, GS_LOG_ERROR, "write.settle.failed",
+                     (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("replica", open->replica_path),
+                                   GS_TEXT ("error", why->message) },
+                     3);
+  gsi_router_settle_later (router, storage);
+}
+
 static gboolean
 settle_one (GsiRouter *router, const GsiStorage *storage, GsCall *call, const Open *open, GError **error)
 {
@@ -165,12 +186,20 @@ settle_one (GsiRouter *router, const GsiStorage *storage, GsCall *call, const Op
                                      take_decision, &decision, error))
     return FALSE;
   if (!storage->ops->resolve (storage->self, call, &repo, &open->txid, state == GS_TX_DECIDED ? &decision : NULL,
-                              error))
-    return FALSE;
+                              &why))
+    {
+      put_off (router, storage, call, open, state == GS_TX_DECIDED ? &decision : NULL, why);
+      return TRUE;
+    }
+  /* NOT_FOUND: the repository was deleted after the decision; there is nothing to record any more. */
   if (state == GS_TX_DECIDED
       && !config->metadata->replica_set (config->metadata_self, call, open->repository_id, storage->name,
-                                         decision.generation, FALSE, error))
-    return FALSE;
+                                         decision.generation, FALSE, &why)
+      && gs_error_code (why) != GS_ERROR_NOT_FOUND)
+    {
+      g_propagate_error (error, g_steal_pointer (&why));
+      return FALSE;
+    }
   gs_hex (open->txid.bytes, sizeof open->txid.bytes, hex);
   config->host->log (config->host, GS_LOG_INFO, "write.settled",
                      (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("replica", open->replica_path),
@@ -184,17 +213,19 @@ gboolean
 gsi_router_settle (GsiRouter *router, const GsiStorage *storage, GsCall *call, GError **error)
 {
   g_autoptr (GArray) open = g_array_new (FALSE, TRUE, sizeof (Open));
+  gboolean done = TRUE;
   g_array_set_clear_func (open, open_clear);
   if (!storage->ops->pending (storage->self, call, collect_pending, open, error))
     return FALSE;
   for (guint i = 0; i < open->len; i++)
     {
       const Open *one = &g_array_index (open, Open, i);
+      /* One that cannot be settled now must not keep the others open; the first error is told. */
       if (!settler_claims (gsi_router_settler (router), &one->txid)
-          && !settle_one (router, storage, call, one, error))
-        return FALSE;
+          && !settle_one (router, storage, call, one, done ? error : NULL))
+        done = FALSE;
     }
-  return TRUE;
+  return done;
 }
 
 gboolean
@@ -260,6 +291,7 @@ settler_work (gpointer user)
   gs_mutex_lock (&settler->lock);
   settler->armed = settler->working = FALSE;
   again = !settler->stopping && g_hash_table_size (settler->wanted) > 0;
+  settler->n_failed = again ? settler->n_failed + 1 : 0;
   gs_cond_broadcast (&settler->idle);
   gs_mutex_unlock (&settler->lock);
   if (again)
@@ -270,6 +302,7 @@ static void
 settler_arm (GsiSettler *settler)
 {
   const GsHost *host = gsi_router_config (settler->router)->host;
+  gint64 delay_us;
   gs_mutex_lock (&settler->lock);
   if (settler->armed || settler->stopping)
     {
@@ -277,8 +310,9 @@ settler_arm (GsiSettler *settler)
       return;
     }
   settler->armed = TRUE;
+  delay_us = SETTLE_DELAY_US << MIN (settler->n_failed, SETTLE_DOUBLINGS);
   gs_mutex_unlock (&settler->lock);
-  if (host->timer (host, SETTLE_DELAY_US, settler_work, settler) != 0)
+  if (host->timer (host, delay_us, settler_work, settler) != 0)
     return;
   gs_mutex_lock (&settler->lock);
   settler->armed = FALSE; /* too many timers: the next failure asks again */

@@ -45,6 +45,7 @@ typedef struct
   GsDecision decision;
   guint8 vote[32];  /* what the voters agreed on */
   gboolean nothing; /* a participant staged no update: there is nothing to decide */
+  gboolean open;    /* left to a restart: its locks and its process are still there */
   WriteEnd end;
   GError *why;
 } Write;
@@ -223,6 +224,7 @@ write_leave_open (Write *write)
            write->row->path, hex);
   g_clear_error (&write->why);
   write->why = why;
+  write->open = TRUE;
   write->end = WRITE_FAILED;
 }
 
@@ -388,6 +390,7 @@ write_setup (Write *write, GError **error)
   g_autoptr (GPtrArray) views = g_ptr_array_new ();
   GsTxnSetup setup = { sizeof setup };
 
+  gsi_router_recheck (write->router, write->call, write->row);
   for (gsize i = 0; i < write->row->n_replicas; i++)
     {
       const GsiRowReplica *replica = &write->row->replicas[i];
@@ -501,7 +504,9 @@ gsi_router_write (gpointer user, GsiCall *call, GError **error)
         }
       write.vs->consistency->txn_free (write.vs->consistency_self, write.txn);
     }
-  gsi_settler_release (gsi_router_settler (router), &write.txid);
+  /* One that is left open stays claimed: the storage could not resolve it while it is in hand. */
+  if (!write.open)
+    gsi_settler_release (gsi_router_settler (router), &write.txid);
   g_clear_error (&write.why);
   g_array_free (write.parts, TRUE);
   g_array_free (write.events, TRUE);

@@ -241,7 +241,8 @@ host_method (const GsHost *host, guint32 number, const char *name, GsMethodInfo 
 static GsCallHandle
 host_call_begin (const GsHost *host, const GsInbound *inbound)
 {
-  GsOutcome outcome = { .size = sizeof outcome, .code = GS_ERROR_UNIMPLEMENTED, .message = "the fake host takes no calls" };
+  GsOutcome outcome
+      = { .size = sizeof outcome, .code = GS_ERROR_UNIMPLEMENTED, .message = "the fake host takes no calls" };
   inbound->done (inbound->user, &outcome);
   return 0;
 }
@@ -289,25 +290,25 @@ fake_host_new (const char *instance)
   p->text = g_string_new (NULL);
   p->print = g_getenv ("GITSTEAD_TEST_LOG") != NULL;
   fake->p = p;
-  fake->host = (GsHost) { .size = sizeof (GsHost),
-                          .priv = p,
-                          .instance = g_strdup (instance),
-                          .log = host_log,
-                          .log_enabled = host_log_enabled,
-                          .now_us = host_now_us,
-                          .wall_us = host_wall_us,
-                          .random = host_random,
-                          .submit = host_submit,
-                          .timer = host_timer,
-                          .timer_cancel = host_timer_cancel,
-                          .metric = host_metric,
-                          .metric_update = host_metric_update,
-                          .need = host_need,
-                          .method = host_method,
-                          .call_begin = host_call_begin,
-                          .call_cancel = host_call_nothing,
-                          .call_ready = host_call_nothing,
-                          .page = host_page };
+  fake->host = (GsHost){ .size = sizeof (GsHost),
+                         .priv = p,
+                         .instance = g_strdup (instance),
+                         .log = host_log,
+                         .log_enabled = host_log_enabled,
+                         .now_us = host_now_us,
+                         .wall_us = host_wall_us,
+                         .random = host_random,
+                         .submit = host_submit,
+                         .timer = host_timer,
+                         .timer_cancel = host_timer_cancel,
+                         .metric = host_metric,
+                         .metric_update = host_metric_update,
+                         .need = host_need,
+                         .method = host_method,
+                         .call_begin = host_call_begin,
+                         .call_cancel = host_call_nothing,
+                         .call_ready = host_call_nothing,
+                         .page = host_page };
   return fake;
 }
 
@@ -339,7 +340,7 @@ fake_host_add_need (FakeHost *fake, const char *role, guint32 kind, gpointer sel
   FakeNeed *need = g_new0 (FakeNeed, 1);
   need->role = g_strdup (role);
   need->instance
-      = (GsInstance) { .size = sizeof (GsInstance), .kind = kind, .self = self, .ops = ops, .name = need->role };
+      = (GsInstance){ .size = sizeof (GsInstance), .kind = kind, .self = self, .ops = ops, .name = need->role };
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&fake->p->lock);
   g_ptr_array_add (fake->p->needs, need);
 }
@@ -404,8 +405,9 @@ static void
 value_set (FakeValue *value, const char *text)
 {
   static const char *const time_units[] = { "us", "ms", "s", "m", "h", "d", NULL };
-  static const gint64 time_scales[] = { 1, 1000, 1000000, G_GINT64_CONSTANT (60000000), G_GINT64_CONSTANT (3600000000),
-                                        G_GINT64_CONSTANT (86400000000) };
+  static const gint64 time_scales[] = {
+    1, 1000, 1000000, G_GINT64_CONSTANT (60000000), G_GINT64_CONSTANT (3600000000), G_GINT64_CONSTANT (86400000000)
+  };
   static const char *const size_units[] = { "", "KiB", "MiB", "GiB", NULL };
   static const gint64 size_scales[] = { 1, 1 << 10, 1 << 20, 1 << 30 };
   static const char *const int_units[] = { "", NULL };
@@ -436,7 +438,8 @@ value_set (FakeValue *value, const char *text)
     default:
       break;
     }
-  if ((value->row->min != 0 || value->row->max != 0) && (value->number < value->row->min || value->number > value->row->max))
+  if ((value->row->min != 0 || value->row->max != 0)
+      && (value->number < value->row->min || value->number > value->row->max))
     g_error ("option %s: %s is out of its limits", key, text);
 }
 
@@ -493,12 +496,12 @@ fake_config_new (const GsPlugin *plugin, ...)
   const char *key;
 
   fake->values = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, value_free);
-  fake->config = (GsConfig) { .size = sizeof (GsConfig),
-                              .priv = fake,
-                              .string = config_string,
-                              .integer = config_integer,
-                              .boolean = config_boolean,
-                              .list = config_list };
+  fake->config = (GsConfig){ .size = sizeof (GsConfig),
+                             .priv = fake,
+                             .string = config_string,
+                             .integer = config_integer,
+                             .boolean = config_boolean,
+                             .list = config_list };
   for (const GsOption *row = plugin->options; row != NULL && row->key != NULL; row++)
     {
       FakeValue *value = g_new0 (FakeValue, 1);
@@ -552,13 +555,14 @@ call_cancel_fd (GsCall *call)
 FakeCall *
 fake_call_new (gint64 timeout_us)
 {
-  static const GsIdentity tester = { .size = sizeof (GsIdentity), .name = "tester", .scope = GS_SCOPE_ADMIN, .prefix = "" };
+  static const GsIdentity tester
+      = { .size = sizeof (GsIdentity), .name = "tester", .scope = GS_SCOPE_ADMIN, .prefix = "" };
   FakeCall *fake = g_new0 (FakeCall, 1);
-  fake->call = (GsCall) { .size = sizeof (GsCall),
-                          .deadline_us = timeout_us == 0 ? G_MAXINT64 : g_get_monotonic_time () + timeout_us,
-                          .identity = &tester,
-                          .peer = "test",
-                          .cancel_fd = call_cancel_fd };
+  fake->call = (GsCall){ .size = sizeof (GsCall),
+                         .deadline_us = timeout_us == 0 ? G_MAXINT64 : g_get_monotonic_time () + timeout_us,
+                         .identity = &tester,
+                         .peer = "test",
+                         .cancel_fd = call_cancel_fd };
   host_random (NULL, fake->call.id.bytes, sizeof fake->call.id.bytes);
   fake->cancel_event = -1;
   pthread_mutex_init (&fake->lock, NULL);
@@ -650,13 +654,13 @@ FakeStream *
 fake_stream_new (GBytes *head, int input, int output)
 {
   FakeStream *fake = g_new0 (FakeStream, 1);
-  fake->stream = (GsStream) { .size = sizeof (GsStream),
-                              .head = head != NULL ? g_bytes_ref (head) : g_bytes_new_static ("", 0),
-                              .complete = input < 0,
-                              .accept = stream_accept,
-                              .open_input = stream_open_input,
-                              .open_output = stream_open_output,
-                              .send_all = stream_send_all };
+  fake->stream = (GsStream){ .size = sizeof (GsStream),
+                             .head = head != NULL ? g_bytes_ref (head) : g_bytes_new_static ("", 0),
+                             .complete = input < 0,
+                             .accept = stream_accept,
+                             .open_input = stream_open_input,
+                             .open_output = stream_open_output,
+                             .send_all = stream_send_all };
   fake->input = input;
   fake->output = output;
   return fake;

@@ -92,6 +92,7 @@ class Server:
         self.http_options = {}
         self.nng_options = {}
         self.server_options = {}
+        self.redis = None
         for name, value in options.items():
             getattr(self, name + "_options").update(value)
 
@@ -100,6 +101,31 @@ class Server:
     @property
     def url(self):
         return "http://127.0.0.1:%d" % self.http_port
+
+    def chosen(self, kind):
+        """The plugin of that kind: GITSTEAD_TEST_KIND in the environment, or the usual one."""
+        usual = {"metadata": "sqlite", "cache": "memory", "routing": "rendezvous"}[kind]
+        plugin = os.environ.get("GITSTEAD_TEST_" + kind.upper()) or usual
+        options = {
+            ("metadata", "sqlite"): {"path": os.path.join(self.folder, "metadata.db")},
+            ("cache", "disk"): {"path": os.path.join(self.folder, "cache"), "size": "16MiB"},
+            ("cache", "redis"): {"url": os.path.join(self.folder, "redis")},
+            ("routing", "zone"): {"zone": "here/r1"},
+            ("routing", "weighted"): {"by": "both"},
+        }.get((kind, plugin), {})
+        return dict({"plugin": plugin}, **options)
+
+    def start_redis(self):
+        """A redis server of its own, when the cache is one."""
+        if self.chosen("cache")["plugin"] != "redis" or self.redis is not None:
+            return
+        if shutil.which("redis-server") is None:
+            raise unittest.SkipTest("there is no redis-server on this machine")
+        path = self.chosen("cache")["url"]
+        self.redis = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir",
+                                       self.folder, "--maxmemory", "64mb"], stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        eventually(lambda: os.path.exists(path), 20, "the redis server's socket")
 
     def write_config(self):
         storage = {"name": "default", "plugin": "git", "path": self.root}
@@ -110,11 +136,11 @@ class Server:
         config = {
             "server": dict({"name": "test"}, **self.server_options),
             "plugin_path": [PLUGINS],
-            "metadata": {"plugin": "sqlite", "path": os.path.join(self.folder, "metadata.db")},
+            "metadata": self.chosen("metadata"),
             "access": dict({"plugin": "token"}, **self.access_options),
-            "cache": {"plugin": "memory"},
+            "cache": self.chosen("cache"),
             "storages": [storage],
-            "virtual_storages": [{"name": "default", "storages": ["default"], "routing": {"plugin": "rendezvous"},
+            "virtual_storages": [{"name": "default", "storages": ["default"], "routing": self.chosen("routing"),
                                   "consistency": {"plugin": "direct"}}],
             "transports": [
                 dict({"plugin": "http", "listen": [self.url]}, **self.http_options),
@@ -131,6 +157,7 @@ class Server:
         self.storage_options.update(storage_options)
         self.write_config()
         self.storage_options = kept
+        self.start_redis()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([PROGRAM, "serve", "--config", self.config], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, cwd=self.folder)
@@ -157,7 +184,11 @@ class Server:
             return None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(30 * SLOW)
+        try:
+            status = self.process.wait(30 * SLOW)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
         self.process = None
         return status
 
@@ -168,6 +199,9 @@ class Server:
 
     def clean(self):
         status = self.stop()
+        if self.redis is not None:
+            self.redis.terminate()
+            self.redis.wait()
         if os.environ.get("GITSTEAD_TEST_KEEP"):
             print("# kept: %s" % self.folder)
         else:

@@ -2,7 +2,9 @@
 """The program as people and scripts meet it: help, usage errors, exit codes, tables, JSON."""
 import json
 import os
+import shutil
 import subprocess
+import unittest
 
 import gitstead_test
 from gitstead_test import ServerTestCase, TestCase, run_program
@@ -151,6 +153,30 @@ class WithoutServer(TestCase):
         printed = run_program("plugin", "reference", "--plugin-path", gitstead_test.PLUGINS).stdout
         with open(os.path.join(gitstead_test.SOURCE, "docs/reference/config.md")) as file:
             self.assertEqual(printed, file.read(), "write it anew: gitstead plugin reference > docs/reference/config.md")
+
+    @unittest.skipUnless(shutil.which("cc") and shutil.which("pkg-config"), "no C compiler")
+    def test_the_plugin_guides_example_loads(self):
+        with open(os.path.join(gitstead_test.SOURCE, "docs/plugins.md")) as file:
+            source = file.read().split("```c\n")[1].split("```")[0]
+        folder = self.scratch()
+        with open(os.path.join(folder, "blank.c"), "w") as out:
+            out.write(source)
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "glib-2.0"], check=True, capture_output=True,
+                               text=True).stdout.split()
+        subprocess.run(["cc", "-Wall", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden",
+                        "-I" + os.path.join(gitstead_test.SOURCE, "api"), "-Wl,-z,defs", "-o", "cache-blank.so", "blank.c"]
+                       + flags, check=True, cwd=folder)
+        shown = run_program("plugin", "show", "./cache-blank.so", cwd=folder)
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        self.assertMentions(shown.stdout, "blank", "Keeps nothing", "cache")
+
+    def test_the_example_configuration_is_good(self):
+        path = os.path.join(gitstead_test.SOURCE, "docs/examples/single-node.yaml")
+        env = {"GITSTEAD_PLUGIN_PATH": gitstead_test.PLUGINS}
+        result = run_program("check", "--config", path, env=env)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        printed = run_program("check", "--config", path, "--print", env=env).stdout
+        self.assertMentions(printed, 'metrics_access: "loopback"', "trash_grace")
 
     def test_plugin_names_that_do_not_fit(self):
         plugins = ("--plugin-path", gitstead_test.PLUGINS)
@@ -301,6 +327,13 @@ class WithServer(ServerTestCase):
         self.assertEqual(result.returncode, 1)
         self.assertEqual(result.stdout, "")
         self.assertMentions(result.stderr, "cannot call Ref/List", "not/there")
+
+    def test_failures_in_json(self):
+        result = self.server.cli("repo", "show", "not/there", "--json", check=False)
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        failure = json.loads(result.stderr)
+        self.assertEqual((failure["code"], failure["retry"]), ("NOT_FOUND", "never"))
+        self.assertMentions(failure["message"], "cannot show repository 'not/there'")
 
     def test_changes_are_an_audit_log(self):
         url = self.server.create("audit")

@@ -3,6 +3,7 @@
 #include "nngserver.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -248,7 +249,14 @@ count_call (Call *call)
   g_hash_table_replace (server->counts, g_strdup (hex),
                         GUINT_TO_POINTER (GPOINTER_TO_UINT (g_hash_table_lookup (server->counts, hex)) + 1));
   gs_mutex_unlock (&server->lock);
-  finish (call, GS_OK, NULL, g_bytes_ref (call->inbound.payload));
+  if (server->count_file != NULL)
+    {
+      FILE *file = fopen (server->count_file, "ae");
+      if (file == NULL || fprintf (file, "%s\n", hex) < 0 || fclose (file) != 0)
+        g_error ("cannot write %s", server->count_file);
+    }
+  if (!server->count_silently)
+    finish (call, GS_OK, NULL, g_bytes_ref (call->inbound.payload));
 }
 
 /* Ends calls that waited, outside the lock. */

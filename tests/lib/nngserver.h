@@ -45,6 +45,8 @@ typedef struct
   guint n_cancelled, n_begun;
   guint held; /* NS_HOLD calls that wait */
   gboolean released;
+  const char *count_file;  /* NS_COUNT also adds a line with the call id here; NULL = no */
+  gboolean count_silently; /* NS_COUNT never replies: somebody is about to kill the server */
   gint64 wall_offset_us; /* added to the host's wall clock */
 } NgServer;
 

@@ -3,14 +3,14 @@
  * What git clients learn about refs, without a process: advertisements of protocol v0, v1 and v2, and ls-refs.
  * Capabilities are those of the installed git, asked once at the start, because a spawned git does the second step.
  */
+#include "child.h"
 #include "disk.h"
 #include "git.h"
 #include "pktline.h"
-#include "child.h"
 
 #include <string.h>
 
-#define SYMREF_MARK '\1' /* stands in upload_caps where HEAD's target goes */
+#define SYMREF_MARK '\1'   /* stands in upload_caps where HEAD's target goes */
 #define PREFIXES_MAX 65536 /* from so many ref-prefix lines on, git ignores them all */
 #define PROBE_MAX (64 * 1024)
 
@@ -23,7 +23,7 @@ probe_ask (Storage *storage, const char *dir, ChildRole role, const char *servic
   const ChildSpec spec = { .role = role, .argv = argv, .protocol = protocol, .input = -1, .output = -1, .extra = -1 };
   GBytes *answer = NULL;
   int status;
-  if (!child_run (storage, &spec, NULL, NULL, PROBE_MAX, &answer, &status, error))
+  if (!child_run (storage, &spec, NULL, NULL, PROBE_MAX, &answer, &status, NULL, error))
     return NULL;
   if (status == 0)
     return answer;
@@ -65,10 +65,12 @@ probe_repository (Storage *storage, const char *dir, GError **error)
   if (!disk_make_dirs (dir, "objects", FALSE, error) || !disk_make_dirs (dir, "refs/heads", FALSE, error)
       || !disk_replace (head, "ref: refs/heads/main\n", 21, FALSE, error)
       || !disk_replace (config, "[core]\n\tbare = true\n", 20, FALSE, error)
-      || !child_run (storage, &spec, NULL, input, PROBE_MAX, &oid, &status, error))
+      || !child_run (storage, &spec, NULL, input, PROBE_MAX, &oid, &status, NULL, error))
     return FALSE;
-  gboolean made = status == 0 ? disk_replace (branch, g_bytes_get_data (oid, NULL), g_bytes_get_size (oid), FALSE, error)
-                              : gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s cannot write an object in %s", storage->git, dir);
+  gboolean made
+      = status == 0
+            ? disk_replace (branch, g_bytes_get_data (oid, NULL), g_bytes_get_size (oid), FALSE, error)
+            : gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s cannot write an object in %s", storage->git, dir);
   g_bytes_unref (oid);
   return made;
 }
@@ -89,7 +91,8 @@ probe_in (Storage *storage, const char *dir, GError **error)
   storage->v2_advertisement = g_strndup (g_bytes_get_data (v2, NULL), g_bytes_get_size (v2));
   at = storage->upload_caps != NULL ? strstr (storage->upload_caps, symref) : NULL;
   if (at == NULL || storage->receive_caps == NULL || !g_str_has_prefix (storage->v2_advertisement, "000eversion 2\n"))
-    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s advertises in a way this program does not know", storage->git);
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s advertises in a way this program does not know",
+                    storage->git);
   *at = SYMREF_MARK;
   memmove (at + 1, at + sizeof symref - 1, strlen (at + sizeof symref - 1) + 1);
   return TRUE;
@@ -100,9 +103,9 @@ advertise_probe (Storage *storage, GError **error)
 {
   g_autofree char *dir = g_strconcat (storage->root, "/" GIT_ROOT_TMP "/probe-XXXXXX", NULL);
   if (g_mkdtemp_full (dir, 0700) == NULL)
-    return disk_fail (error, errno, "make folder", dir);
+    return fsu_fail (error, errno, "make folder %s", dir);
   gboolean known = probe_in (storage, dir, error);
-  disk_remove (dir, NULL);
+  fsu_remove_tree (AT_FDCWD, dir, NULL);
   return known;
 }
 
@@ -158,7 +161,8 @@ upload_caps (const Storage *storage, const char *head)
 {
   const char *mark = strchr (storage->upload_caps, SYMREF_MARK);
   if (head != NULL)
-    return g_strdup_printf ("%.*ssymref=HEAD:%s%s", (int) (mark - storage->upload_caps), storage->upload_caps, head, mark + 1);
+    return g_strdup_printf ("%.*ssymref=HEAD:%s%s", (int) (mark - storage->upload_caps), storage->upload_caps, head,
+                            mark + 1);
   /* Without the space before it. */
   return g_strdup_printf ("%.*s%s", (int) (mark - storage->upload_caps) - 1, storage->upload_caps, mark + 1);
 }
@@ -176,7 +180,8 @@ advertise_refs (Repo *repo, guint32 service, int version, GError **error)
   if (snapshot == NULL)
     return NULL;
   gboolean head = upload && shown_head (repo, snapshot, &entry);
-  g_autofree char *all_caps = upload ? upload_caps (storage, head ? entry.name : NULL) : g_strdup (storage->receive_caps);
+  g_autofree char *all_caps
+      = upload ? upload_caps (storage, head ? entry.name : NULL) : g_strdup (storage->receive_caps);
   const char *caps = all_caps;
   gsize n = ref_snapshot_count (snapshot);
   GString *out = g_string_sized_new (512 + n * 80);
@@ -233,7 +238,8 @@ ls_refs_capability (LsRefs *ask, const char *line)
   if (g_str_has_prefix (line, "object-format="))
     {
       if (strcmp (line, "object-format=sha1") != 0)
-        ask->error = g_strdup_printf ("mismatched object format: server sha1; client %s", line + strlen ("object-format="));
+        ask->error
+            = g_strdup_printf ("mismatched object format: server sha1; client %s", line + strlen ("object-format="));
     }
   else if (!g_str_has_prefix (line, "agent=") && !g_str_has_prefix (line, "server-option=")
            && !g_str_has_prefix (line, "session-id=") && strcmp (line, "command=ls-refs") != 0)
@@ -491,7 +497,7 @@ storage_find_ref (gpointer self, GsCall *call, const GsRepo *repo, const char *n
       visit_head (snapshot, visit, user);
       found = TRUE;
     }
-  else if (snapshot != NULL && ref_snapshot_find (snapshot, name, &entry))
+  else if (snapshot != NULL && !ref_name_hidden (open->refs, name) && ref_snapshot_find (snapshot, name, &entry))
     {
       const GsRef ref = { .size = sizeof ref, .name = entry.name, .oid = entry.oid, .peeled = entry.peeled };
       visit (&ref, user);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Staged writes: quarantine, prepare and vote, then commit or abort. What a push and an API write have in common. */
+#include "child.h"
 #include "disk.h"
 #include "git.h"
-#include "child.h"
+#include "repack.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -24,13 +25,13 @@ quarantine_make (Repo *repo, const GsTxId *txid, char **ret_name, GError **error
   char name[GIT_TXID_HEX + 1];
   gs_hex (txid->bytes, GS_TXID_SIZE, name);
   g_autofree char *dir = g_strconcat (repo->dir, "/" GIT_QUARANTINES "/", name, NULL);
-  if (!disk_make_dirs (repo->dir, GIT_QUARANTINES, repo->storage->sync, error))
-    return FALSE;
-  if (mkdir (dir, 0777) != 0)
+  if (mkdir (dir, 0777) != 0
+      && (errno != ENOENT || !disk_make_dirs (repo->dir, GIT_QUARANTINES, repo->storage->sync, NULL)
+          || mkdir (dir, 0777) != 0))
     {
       if (errno == EEXIST)
         return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "write %s to replica %s is staged already", name, repo->path);
-      return disk_fail (error, errno, "make the quarantine", dir);
+      return fsu_fail (error, errno, "make the quarantine %s", dir);
     }
   gs_mutex_lock (&repo->lock);
   g_hash_table_add (repo->quarantines, g_strdup (name));
@@ -49,10 +50,11 @@ quarantine_drop (Repo *repo, const char *name)
 {
   g_autofree char *dir = g_strconcat (repo->dir, "/" GIT_QUARANTINES "/", name, NULL);
   g_autoptr (GError) failed = NULL;
-  if (!disk_remove (dir, &failed))
+  if (!fsu_remove_tree (AT_FDCWD, dir, &failed))
     {
       const GsField fields[] = { GS_TEXT ("replica", repo->path), GS_TEXT ("error", failed->message) };
-      repo->storage->host->log (repo->storage->host, GS_LOG_WARNING, "storage.quarantine.left", fields, G_N_ELEMENTS (fields));
+      repo->storage->host->log (repo->storage->host, GS_LOG_WARNING, "storage.quarantine.left", fields,
+                                G_N_ELEMENTS (fields));
     }
   gs_mutex_lock (&repo->lock);
   g_hash_table_remove (repo->quarantines, name);
@@ -122,7 +124,8 @@ quarantine_publish (Repo *repo, const char *name, GError **error)
         if (disk_exists (to))
           unlink (from);
         else if (rename (from, to) != 0 && errno != ENOENT)
-          return disk_fail (error, errno, "move into the repository", from);
+          return fsu_fail (error, errno, "move into the repository %s", from);
+        repack_note_published (repo, names->pdata[i]);
       }
   return !moved || !repo->storage->sync || disk_sync (to_dir, FALSE, error);
 }
@@ -157,7 +160,7 @@ make_vote (Txn *txn, const guint8 *trailer, gsize trailer_len)
   for (int i = 0; i < 8; i++)
     head[1 + i] = (guint8) (txn->repo->id >> (56 - 8 * i));
   g_checksum_update (sum, head, sizeof head);
-  *vote = (GsVote) { .size = sizeof *vote };
+  *vote = (GsVote){ .size = sizeof *vote };
   if (txn->refs != NULL)
     vote->updates = ref_txn_updates (txn->refs, &vote->n_updates, &vote->refs_plus, &vote->refs_minus);
   for (gsize i = 0; i < vote->n_updates; i++)
@@ -205,8 +208,8 @@ prepare_refs (Txn *txn, GsCall *call, const GsRefUpdate *updates, gsize n, gbool
     return TRUE;
   if (!objects_peel_in_quarantine (txn->repo, txn->quarantine, &in, error))
     return FALSE;
-  done = ref_store_prepare_with (txn->repo->refs, call, &txn->txid, left, n_left, atomic, txn->quarantine, objects_peel, &in,
-                                 verdicts, &txn->refs, error);
+  done = ref_store_prepare_with (txn->repo->refs, call, &txn->txid, left, n_left, atomic, txn->quarantine, objects_peel,
+                                 &in, verdicts, &txn->refs, error);
   objects_peel_done (&in);
   for (gsize i = 0; i < n_left; i++)
     if (done)
@@ -257,7 +260,7 @@ index_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
 {
   Repo *repo = txn->repo;
   const char *const argv[] = { "index-pack", "--stdin", "--fix-thin", "--strict", NULL };
-  g_autofree char *quarantine = NULL;
+  g_autofree char *quarantine = NULL, *said = NULL;
   int status;
   if (!quarantine_make (repo, &txn->txid, &txn->quarantine, error))
     return FALSE;
@@ -270,15 +273,11 @@ index_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
                            .input = -1,
                            .output = -1,
                            .extra = -1 };
-  GError *failed = NULL;
-  if (!child_run (repo->storage, &spec, call, pack, 0, NULL, &status, &failed))
-    {
-      g_propagate_error (error, failed);
-      return FALSE;
-    }
+  if (!child_run (repo->storage, &spec, call, pack, 0, NULL, &status, &said, error))
+    return FALSE;
   return status == 0
-         || gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the pack for repository %" G_GUINT64_FORMAT " was refused by git index-pack",
-                     repo->id);
+         || gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                     "git index-pack refused the pack for repository %" G_GUINT64_FORMAT ": %s", repo->id, said);
 }
 
 gboolean
@@ -340,6 +339,7 @@ txn_apply (Txn *txn, guint64 generation, GError **error)
   if (!ref_txn_finish (refs, error))
     return FALSE;
   storage_crash_point (storage, "commit.finished");
+  maintain_note (repo);
   return TRUE;
 }
 

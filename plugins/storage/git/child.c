@@ -18,6 +18,9 @@
 
 #define CHILD_GRACE_US (2 * G_USEC_PER_SEC)
 #define PUMP_BYTES (128 * 1024)
+#define NICE_LOW 10 /* gives way, but gets on: the longer it takes, the more packs there are meanwhile */
+#define IOPRIO_OF_PROCESS 1
+#define IOPRIO_LOW (2 << 13 | 7) /* class best-effort, so that it is slow but never starved */
 
 /* ----------------------------------------------------------------------------------- environment */
 
@@ -80,6 +83,14 @@ static const Setting settings_receive[] = {
   { "receive.keepAlive", "5" },
 };
 
+static const Setting settings_maintain[] = {
+  { "pack.threads", "1" },
+  { "pack.packSizeLimit", "0" },
+  { "repack.packKeptObjects", "false" },
+  { "core.multiPackIndex", "true" },
+  { "core.commitGraph", "true" },
+};
+
 /* Faults that old, real histories have and that harm nobody. */
 static const Setting settings_lenient[] = {
   { "receive.fsck.badTimezone", "ignore" },
@@ -93,8 +104,7 @@ typedef struct
   guint n_settings;
 } Environment;
 
-static void
-env_add (Environment *env, const char *format, ...) G_GNUC_PRINTF (2, 3);
+static void env_add (Environment *env, const char *format, ...) G_GNUC_PRINTF (2, 3);
 
 static void
 env_add (Environment *env, const char *format, ...)
@@ -166,6 +176,13 @@ make_environment (Storage *storage, const ChildSpec *spec)
   env_setting (&env, "core.hooksPath", spec->role == CHILD_RECEIVE ? storage->hook_dir : "/dev/null");
   if (spec->role == CHILD_UPLOAD)
     env_settings (&env, settings_upload, G_N_ELEMENTS (settings_upload));
+  if (spec->role == CHILD_MAINTAIN)
+    {
+      env_settings (&env, settings_maintain, G_N_ELEMENTS (settings_maintain));
+      /* It puts new files in the place of old ones itself. */
+      if (storage->sync)
+        env_setting (&env, "core.fsync", "objects,derived-metadata");
+    }
   if (spec->role == CHILD_RECEIVE)
     {
       env_settings (&env, settings_receive, G_N_ELEMENTS (settings_receive));
@@ -200,6 +217,14 @@ limit_child (Storage *storage, pid_t pid)
       struct rlimit memory = { (rlim_t) storage->child_memory, (rlim_t) storage->child_memory };
       prlimit (pid, RLIMIT_DATA, &memory, NULL);
     }
+}
+
+/* Whatever it starts inherits this. */
+static void
+lower_priority (pid_t pid)
+{
+  setpriority (PRIO_PROCESS, (id_t) pid, NICE_LOW);
+  syscall (SYS_ioprio_set, IOPRIO_OF_PROCESS, pid, IOPRIO_LOW);
 }
 
 static int
@@ -252,13 +277,13 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
   int err[2], pidfd, failed;
   pid_t pid;
   if (pipe2 (err, O_CLOEXEC) != 0)
-    return disk_fail (error, errno, "make a pipe for", "git");
+    return fsu_fail (error, errno, "make a pipe for %s", "git");
   failed = spawn_git (storage, spec, err[1], &pid);
   close (err[1]);
   if (failed != 0)
     {
       close (err[0]);
-      return disk_fail (error, failed, "start", storage->git);
+      return fsu_fail (error, failed, "start %s", storage->git);
     }
   pidfd = (int) syscall (SYS_pidfd_open, pid, 0);
   if (pidfd < 0)
@@ -268,18 +293,20 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
       while (waitpid (pid, NULL, 0) < 0 && errno == EINTR)
         ;
       close (err[0]);
-      return disk_fail (error, failed, "watch", storage->git);
+      return fsu_fail (error, failed, "watch %s", storage->git);
     }
   limit_child (storage, pid);
+  if (spec->role == CHILD_MAINTAIN)
+    lower_priority (pid);
   fcntl (err[0], F_SETFL, O_NONBLOCK);
   fcntl (pidfd, F_SETFD, FD_CLOEXEC);
-  *ret_child = (Child) { .storage = storage,
-                         .pid = pid,
-                         .pidfd = pidfd,
-                         .err_fd = err[0],
-                         .err = g_string_new (NULL),
-                         .name = spec->argv[0],
-                         .started_us = g_get_monotonic_time () };
+  *ret_child = (Child){ .storage = storage,
+                        .pid = pid,
+                        .pidfd = pidfd,
+                        .err_fd = err[0],
+                        .err = g_string_new (NULL),
+                        .name = spec->argv[0],
+                        .started_us = g_get_monotonic_time () };
   storage->host->metric_update (storage->metric.children, 1);
   return TRUE;
 }
@@ -374,7 +401,8 @@ child_check (Child *child, int status, GError **error)
     return TRUE;
   if (WIFSIGNALED (status))
     return gs_fail (error, WTERMSIG (status) == SIGXCPU ? GS_ERROR_OUT_OF_RANGE : GS_ERROR_INTERNAL,
-                    "git %s was ended by signal %d%s%s", child->name, WTERMSIG (status), *said != '\0' ? ": " : "", said);
+                    "git %s was ended by signal %d%s%s", child->name, WTERMSIG (status), *said != '\0' ? ": " : "",
+                    said);
   return gs_fail (error, GS_ERROR_INTERNAL, "git %s exited with %d%s%s", child->name, WEXITSTATUS (status),
                   *said != '\0' ? ": " : "", said);
 }
@@ -385,7 +413,7 @@ gboolean
 call_poll (GsCall *call, struct pollfd *fds, nfds_t n_fds, const char *doing, GError **error)
 {
   int cancel = call != NULL ? call->cancel_fd (call) : -1;
-  fds[n_fds] = (struct pollfd) { .fd = cancel, .events = POLLIN };
+  fds[n_fds] = (struct pollfd){ .fd = cancel, .events = POLLIN };
   for (;;)
     {
       struct timespec wait = { 0, 0 }, *limit = NULL;
@@ -403,7 +431,7 @@ call_poll (GsCall *call, struct pollfd *fds, nfds_t n_fds, const char *doing, GE
         }
       int ready = ppoll (fds, n_fds + 1, limit, NULL);
       if (ready < 0 && errno != EINTR)
-        return disk_fail (error, errno, "wait for", doing);
+        return fsu_fail (error, errno, "wait for %s", doing);
       if (ready > 0 && fds[n_fds].revents == 0)
         return TRUE;
     }
@@ -469,7 +497,7 @@ child_wait (Child *child, GsCall *call, const ChildInput *input, int *ret_status
   if (input != NULL)
     {
       buffer = g_malloc (PUMP_BYTES);
-      pump = (Pump) { .from = input->from, .to = input->to, .buffer = buffer };
+      pump = (Pump){ .from = input->from, .to = input->to, .buffer = buffer };
       if (input->head != NULL)
         pump.at = g_bytes_get_data (input->head, &pump.left);
       if (pump.left == 0 && pump.from < 0)
@@ -478,8 +506,8 @@ child_wait (Child *child, GsCall *call, const ChildInput *input, int *ret_status
   for (;;)
     {
       struct pollfd fds[5] = { { .fd = child->pidfd, .events = POLLIN }, { .fd = child->err_fd, .events = POLLIN } };
-      fds[2] = (struct pollfd) { .fd = pump.left == 0 ? pump.from : -1, .events = POLLIN };
-      fds[3] = (struct pollfd) { .fd = pump.to, .events = pump.left != 0 ? POLLOUT : 0 };
+      fds[2] = (struct pollfd){ .fd = pump.left == 0 ? pump.from : -1, .events = POLLIN };
+      fds[3] = (struct pollfd){ .fd = pump.to, .events = pump.left != 0 ? POLLOUT : 0 };
       if (!call_poll (call, fds, 4, child->name, error))
         {
           pump_close (&pump);
@@ -520,7 +548,7 @@ call_write (GsCall *call, int fd, const char *data, gsize len, const char *doing
       else if (wrote < 0 && errno == EAGAIN)
         done = call_poll (call, fds, 1, doing, error);
       else if (wrote < 0 && errno != EINTR)
-        done = disk_fail (error, errno, doing, "to the client");
+        done = fsu_fail (error, errno, "%s to the client", doing);
     }
   fcntl (fd, F_SETFL, flags);
   return done;
@@ -532,10 +560,10 @@ memory_fd (const void *bytes, gsize len, GError **error)
   int fd = memfd_create ("gitstead", MFD_CLOEXEC);
   if (fd < 0)
     {
-      disk_fail (error, errno, "make", "a memory file");
+      fsu_fail (error, errno, "make %s", "a memory file");
       return -1;
     }
-  if (!disk_write_all (fd, bytes, len, "a memory file", error) || lseek (fd, 0, SEEK_SET) != 0)
+  if (!fsu_write_all (fd, bytes, len, "a memory file", error) || lseek (fd, 0, SEEK_SET) != 0)
     {
       close (fd);
       return -1;
@@ -545,7 +573,7 @@ memory_fd (const void *bytes, gsize len, GError **error)
 
 gboolean
 child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input, gsize max, GBytes **ret_output,
-           int *ret_status, GError **error)
+           int *ret_status, char **ret_said, GError **error)
 {
   ChildSpec with = *spec;
   int output = -1;
@@ -565,15 +593,13 @@ child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input,
       gsize len = size < 0 ? 0 : (gsize) size;
       g_autofree char *data = len <= max ? g_try_malloc (len + 1) : NULL;
       if (data == NULL || (len > 0 && pread (output, data, len, 0) != (ssize_t) len))
-        ok = gs_fail (error, GS_ERROR_OUT_OF_RANGE, "git %s gave more than %" G_GSIZE_FORMAT " bytes", spec->argv[0], max);
+        ok = gs_fail (error, GS_ERROR_OUT_OF_RANGE, "git %s gave more than %" G_GSIZE_FORMAT " bytes", spec->argv[0],
+                      max);
       else
         *ret_output = g_bytes_new_take (g_steal_pointer (&data), len);
     }
-  if (ok && *ret_status != 0)
-    {
-      const GsField fields[] = { GS_TEXT ("command", child.name), GS_TEXT ("said", child.err->str) };
-      storage->host->log (storage->host, GS_LOG_DEBUG, "storage.child.failed", fields, G_N_ELEMENTS (fields));
-    }
+  if (ok && ret_said != NULL)
+    *ret_said = g_strchomp (g_utf8_make_valid (child.err->str, (gssize) child.err->len));
   child_clear (&child);
   if (output >= 0)
     close (output);

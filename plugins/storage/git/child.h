@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * child.h - running git: clean environment, forced configuration, own process group, limits, and an end in bounded time.
+ * child.h - running git: clean environment, forced configuration, own process group, limits, and an end in bounded
+ * time.
  */
 #ifndef STORAGE_GIT_CHILD_H
 #define STORAGE_GIT_CHILD_H
@@ -15,20 +16,21 @@ typedef enum
 {
   CHILD_PLAIN,
   CHILD_UPLOAD,
-  CHILD_RECEIVE /* the only one with hooks: ours */
+  CHILD_RECEIVE, /* the only one with hooks: ours */
+  CHILD_MAINTAIN /* low priority, one thread, syncs the files it writes */
 } ChildRole;
 
 typedef struct
 {
   ChildRole role;
-  const char *git_dir;         /* absolute; NULL for commands that need none */
-  const char *const *argv;     /* after "git", NULL-terminated */
-  const char *quarantine;      /* objects folder to write to, with the repository's as alternate; NULL = the repository's */
+  const char *git_dir;     /* absolute; NULL for commands that need none */
+  const char *const *argv; /* after "git", NULL-terminated */
+  const char *quarantine;  /* objects folder to write to, with the repository's as alternate; NULL = the repository's */
   const char *alternate;
-  const char *protocol;        /* GIT_PROTOCOL; NULL or "" = none */
-  guint64 max_input;           /* receive.maxInputSize; 0 = none */
-  int input, output;           /* -1 = /dev/null; stay the caller's */
-  int extra;                   /* becomes descriptor 3; -1 = none */
+  const char *protocol; /* GIT_PROTOCOL; NULL or "" = none */
+  guint64 max_input;    /* receive.maxInputSize; 0 = none */
+  int input, output;    /* -1 = /dev/null; stay the caller's */
+  int extra;            /* becomes descriptor 3; -1 = none */
 } ChildSpec;
 
 #define CHILD_STDERR_MAX 4096
@@ -67,9 +69,12 @@ int child_reap (Child *child);
 /** FALSE, with @error made of the status and its standard error, unless it exited with 0. */
 gboolean child_check (Child *child, int status, GError **error);
 void child_clear (Child *child);
-/** Runs to the end with @input (may be NULL); its output, at most @max bytes, *full* in *@ret_output (may be NULL). */
+/**
+ * Runs to the end with @input (may be NULL); its output, at most @max bytes, *full* in *@ret_output (may be NULL); what
+ * it said on standard error, *full* in *@ret_said (may be NULL). Any exit status is TRUE.
+ */
 gboolean child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input, gsize max,
-                    GBytes **ret_output, int *ret_status, GError **error);
+                    GBytes **ret_output, int *ret_status, char **ret_said, GError **error);
 
 /** poll, but never past the call's deadline; @fds[n_fds] has room for one more (the cancel descriptor). FALSE: stop. */
 gboolean call_poll (GsCall *call, struct pollfd *fds, nfds_t n_fds, const char *doing, GError **error);

@@ -15,27 +15,36 @@
 static const GsOption git_options[] = {
   { "path", NULL, NULL, "Folder of the repositories; one process owns it.", 0, 0, GS_OPTION_PATH, GS_OPTION_REQUIRED },
   { "git", "git", NULL, "The git program: a path, or a name that is looked up in PATH.", 0, 0, GS_OPTION_STRING, 0 },
-  { "hook_dir", NULL, NULL, "Folder with the proc-receive hook; found beside the plugin or where it was installed.", 0, 0,
-    GS_OPTION_PATH, 0 },
-  { "trash_grace", "7d", NULL, "How long removed replicas are kept in the trash.", 0, G_GINT64_CONSTANT (31536000000000),
-    GS_OPTION_DURATION, 0 },
+  { "hook_dir", NULL, NULL, "Folder with the proc-receive hook; found beside the plugin or where it was installed.", 0,
+    0, GS_OPTION_PATH, 0 },
+  { "trash_grace", "7d", NULL, "How long removed replicas are kept in the trash.", 0,
+    G_GINT64_CONSTANT (31536000000000), GS_OPTION_DURATION, 0 },
   { "max_push_bytes", "0", NULL, "Largest pack a push may bring; 0 is no limit.", 0, G_MAXINT64, GS_OPTION_SIZE, 0 },
   { "lock_wait", "5s", NULL, "How long a write waits for a ref that somebody else has locked.", 0,
     G_GINT64_CONSTANT (600000000), GS_OPTION_DURATION, 0 },
-  { "fsync", "true", NULL, "Make every write durable before it is acknowledged. Switch off for throw-away data only.", 0, 0,
-    GS_OPTION_BOOL, 0 },
+  { "fsync", "true", NULL, "Make every write durable before it is acknowledged. Switch off for throw-away data only.",
+    0, 0, GS_OPTION_BOOL, 0 },
   { "max_repos_open", "256", NULL, "Repositories kept open while nobody uses them.", 1, 1000000, GS_OPTION_INT, 0 },
   { "child_cpu", "1h", NULL, "CPU time one git process may use; 0 is no limit.", 0, G_GINT64_CONSTANT (86400000000),
     GS_OPTION_DURATION, 0 },
-  { "child_memory", "4GiB", NULL, "Private memory one git process may use; mapped packs do not count; 0 is no limit.", 0,
-    G_MAXINT64, GS_OPTION_SIZE, 0 },
+  { "child_memory", "4GiB", NULL, "Private memory one git process may use; mapped packs do not count; 0 is no limit.",
+    0, G_MAXINT64, GS_OPTION_SIZE, 0 },
   { "fsck", "lenient", "strict|lenient",
-    "How pushed objects are checked; lenient accepts odd dates and modes that old histories have.", 0, 0, GS_OPTION_CHOICE,
-    0 },
+    "How pushed objects are checked; lenient accepts odd dates and modes that old histories have.", 0, 0,
+    GS_OPTION_CHOICE, 0 },
   { "deny_deletes", "false", NULL, "Refuse pushes that delete refs.", 0, 0, GS_OPTION_BOOL, 0 },
-  { "deny_non_fast_forwards", "false", NULL, "Refuse pushes that move a branch to a commit that does not contain it.", 0, 0,
+  { "deny_non_fast_forwards", "false", NULL, "Refuse pushes that move a branch to a commit that does not contain it.",
+    0, 0, GS_OPTION_BOOL, 0 },
+  { "maintenance", "true", NULL,
+    "Keep the number of packs small and the indexes for fast fetches up to date. Objects are never deleted.", 0, 0,
     GS_OPTION_BOOL, 0 },
-  { "crash_at", NULL, NULL, "For crash tests: the process kills itself at this named step.", 0, 0, GS_OPTION_STRING, 0 },
+  { "maintenance_packs", "0", NULL,
+    "Packs of pushes that may gather in a repository before they are joined; 0 goes by its size.", 0, 100000,
+    GS_OPTION_INT, 0 },
+  { "full_repack_every", "5d", NULL, "A changed repository is packed anew as a whole at most this often; 0 is never.",
+    0, G_GINT64_CONSTANT (31536000000000), GS_OPTION_DURATION, 0 },
+  { "crash_at", NULL, NULL, "For crash tests: the process kills itself at this named step.", 0, 0, GS_OPTION_STRING,
+    0 },
   { NULL, NULL, NULL, NULL, 0, 0, 0, 0 },
 };
 
@@ -286,6 +295,8 @@ repo_take_out (Storage *storage, const char *path, GError **error)
   gs_mutex_unlock (&storage->lock);
   if (victim != NULL)
     repo_free (victim);
+  if (!busy)
+    maintain_stop (storage, path);
   return !busy || gs_fail (error, GS_ERROR_BUSY, "replica %s cannot be removed now: a write to it is under way", path);
 }
 
@@ -297,6 +308,8 @@ repo_removed (Storage *storage, const char *path)
 }
 
 /* ------------------------------------------------------------------------------------------- life */
+
+static void git_destroy (gpointer self);
 
 static gpointer
 git_create (const GsHost *host, const GsConfig *config, GError **error)
@@ -317,20 +330,29 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
   storage->fsck_strict = g_strcmp0 (config->string (config, "fsck"), "strict") == 0;
   storage->deny_deletes = config->boolean (config, "deny_deletes");
   storage->deny_non_fast_forwards = config->boolean (config, "deny_non_fast_forwards");
+  storage->maintenance = config->boolean (config, "maintenance");
+  storage->maintenance_packs = config->integer (config, "maintenance_packs");
+  storage->full_repack_us = config->integer (config, "full_repack_every");
   storage->marker_fd = -1;
   gs_mutex_init (&storage->lock);
   storage->repos = g_hash_table_new (g_str_hash, g_str_equal);
   storage->removing = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   storage->stranded = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
-  storage->metric.pushes = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_pushes_total", "Pushes received.", NULL);
-  storage->metric.fetches
-      = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_fetches_total", "Fetches served by a git process.", NULL);
+  storage->metric.pushes
+      = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_pushes_total", "Pushes received.", NULL);
+  storage->metric.fetches = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_fetches_total",
+                                          "Fetches served by a git process.", NULL);
   storage->metric.native_lists = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_ref_lists_total",
                                                "Ref listings answered to git clients without a process.", NULL);
   storage->metric.children
       = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_children_total", "git processes started.", NULL);
   storage->metric.killed = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_children_ended_total",
                                          "git processes ended before they were done.", NULL);
+  storage->metric.packs_written = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_maintenance_packs_total",
+                                                "Packs written by maintenance.", NULL);
+  storage->metric.maintain_seconds = host->metric (host, GS_METRIC_HISTOGRAM, "gitstead_storage_maintenance_seconds",
+                                                   "Time one replica's maintenance took.", NULL);
+  maintain_init (storage);
   return storage;
 }
 
@@ -399,8 +421,8 @@ git_start (gpointer self, GError **error)
   char *absolute = g_canonicalize_filename (storage->root, NULL);
   g_free (storage->root);
   storage->root = absolute;
-  return find_git (storage, error) && find_hook_dir (storage, error) && storage_root_open (storage, error)
-         && objects_library_start (storage, error) && advertise_probe (storage, error)
+  return maintain_start (storage, error) && find_git (storage, error) && find_hook_dir (storage, error)
+         && storage_root_open (storage, error) && objects_library_start (storage, error) && advertise_probe (storage, error)
          && (storage_root_was_clean (storage, NULL) || storage_recover (storage, error));
 }
 
@@ -423,6 +445,7 @@ git_destroy (gpointer self)
   free_victims (collect_idle (storage, 0));
   storage_root_close (storage, FALSE);
   objects_library_stop (storage);
+  maintain_clear (storage);
   g_hash_table_unref (storage->repos);
   g_hash_table_unref (storage->removing);
   g_hash_table_unref (storage->stranded);

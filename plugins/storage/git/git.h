@@ -14,10 +14,10 @@
 #include <gitstead/storage.h>
 #include <gitstead/thread.h>
 
-#define GIT_REPLICA_DIR "gitstead"              /* our folder in a replica */
-#define GIT_RECORD "gitstead/replica"           /* the identity record */
-#define GIT_QUARANTINES "gitstead/quarantine"   /* one folder per write under way */
-#define GIT_ROOT_MARKER "gitstead-storage"      /* these are in the storage's root */
+#define GIT_REPLICA_DIR "gitstead"            /* our folder in a replica */
+#define GIT_RECORD "gitstead/replica"         /* the identity record */
+#define GIT_QUARANTINES "gitstead/quarantine" /* one folder per write under way */
+#define GIT_ROOT_MARKER "gitstead-storage"    /* these are in the storage's root */
 #define GIT_ROOT_CLEAN "gitstead-clean"
 #define GIT_ROOT_TMP "gitstead-tmp"
 #define GIT_ROOT_TRASH "gitstead-trash"
@@ -26,9 +26,11 @@
 #define GIT_TXID_HEX (2 * GS_TXID_SIZE)
 #define GIT_STREAM_BYTES (16u << 20) /* objects larger than this are streamed by a child */
 #define GIT_PUSH_COMMANDS_MAX 1000000u
+#define GIT_PUSH_COMMANDS_BYTES (256u << 20)
 #define GIT_REQUEST_MAX (16u << 20) /* one protocol v2 request */
 
 typedef struct Repo Repo;
+typedef struct Care Care; /* maintain.c */
 
 /** The instance. Everything but the table of repositories is constant after start. */
 typedef struct
@@ -50,25 +52,29 @@ typedef struct
   gboolean fsck_strict;
   gboolean deny_deletes;
   gboolean deny_non_fast_forwards;
+  gboolean maintenance;
+  gint64 maintenance_packs; /* 0 = by size */
+  gint64 full_repack_us;    /* 0 = never */
 
   /* from start on */
-  char *git_path;         /* PATH of children */
-  char *upload_caps;      /* capability lists as the installed git speaks them: see advertise.c */
+  char *git_path;    /* PATH of children */
+  char *upload_caps; /* capability lists as the installed git speaks them: see advertise.c */
   char *receive_caps;
   char *v2_advertisement; /* whole, packet lines */
   char uuid[33];          /* of the root */
   int marker_fd;          /* locked while we run */
   gboolean git2;          /* libgit2 is initialised */
 
-  GsMutex lock;           /* the table and the counts in its Repos */
-  GHashTable *repos;      /* replica path -> Repo */
-  GHashTable *removing;   /* replica paths that are on their way to the trash */
-  GHashTable *stranded;   /* "<replica path> <txid>" -> Txn that commit could not apply */
-  guint64 ticks;          /* for least recently used */
+  GsMutex lock;         /* the table and the counts in its Repos */
+  GHashTable *repos;    /* replica path -> Repo */
+  GHashTable *removing; /* replica paths that are on their way to the trash */
+  GHashTable *stranded; /* "<replica path> <txid>" -> Txn that commit could not apply */
+  guint64 ticks;        /* for least recently used */
+  Care *care;           /* which replicas need maintenance */
 
   struct
   {
-    GsMetric *pushes, *fetches, *native_lists, *children, *killed;
+    GsMetric *pushes, *fetches, *native_lists, *children, *killed, *packs_written, *maintain_seconds;
   } metric;
 } Storage;
 
@@ -114,14 +120,16 @@ struct Repo
 
   GsMutex stamp_lock; /* the record on the medium: read-change-write */
 
-  GsMutex lock;         /* what follows */
-  GPtrArray *handles;   /* idle ObjectHandle (objects.c) */
+  GsMutex lock;            /* what follows */
+  GPtrArray *handles;      /* idle ObjectHandle (objects.c) */
+  guint handles_epoch;     /* those of an older one are not kept */
   GHashTable *quarantines; /* names of those of this process */
 };
 
 /* ----------------------------------------------------------------------------------------- git.c */
 
-/** Opens (or finds) the replica and checks its identity. NULL with NOT_FOUND, DATA_LOSS, FAILED_PRECONDITION. *full*. */
+/** Opens (or finds) the replica and checks its identity. NULL with NOT_FOUND, DATA_LOSS, FAILED_PRECONDITION. *full*.
+ */
 Repo *repo_open (Storage *storage, const GsRepo *repo, gboolean writer, GError **error);
 void repo_close (Repo *repo, gboolean writer);
 /** Nobody can open the replica until repo_removed; BUSY while somebody writes. */
@@ -166,10 +174,25 @@ gboolean storage_state (gpointer self, GsCall *call, const GsRepo *repo, GsRepli
 
 /** After a start that was not clean: redoes what was committed, undoes what nobody voted for, sweeps leftovers. */
 gboolean storage_recover (Storage *storage, GError **error);
+/** repo_open of whatever repository the record of the replica at @path names. */
+Repo *repo_open_path (Storage *storage, const char *path, gboolean writer, GError **error);
 gboolean storage_pending (gpointer self, GsCall *call, GsPendingVisit visit, gpointer user, GError **error);
 gboolean storage_resolve (gpointer self, GsCall *call, const GsRepo *repo, const GsTxId *txid,
                           const GsDecision *decision, GError **error);
+
+/* ------------------------------------------------------------------------------------ maintain.c */
+
 gboolean storage_maintain (gpointer self, GsCall *call, GError **error);
+/** Removes what is in the folder for unfinished things and was begun so long ago. */
+gboolean storage_sweep_tmp (Storage *storage, gint64 older_than_seconds, GError **error);
+/** The replica has changed: the next round looks at it. */
+void maintain_note (Repo *repo);
+/** Ends the work on the replica at @path, and returns when it has ended. Nobody can open the replica. */
+void maintain_stop (Storage *storage, const char *path);
+/** Memory only; maintain_start makes what it needs of the system. */
+void maintain_init (Storage *storage);
+gboolean maintain_start (Storage *storage, GError **error);
+void maintain_clear (Storage *storage);
 
 /* -------------------------------------------------------------------------------------- change.c */
 
@@ -233,7 +256,8 @@ gboolean storage_find_ref (gpointer self, GsCall *call, const GsRepo *repo, cons
 /** Learns from the installed git what it can do. */
 gboolean advertise_probe (Storage *storage, GError **error);
 GBytes *advertise_refs (Repo *repo, guint32 service, int version, GError **error);
-/** Answers one ls-refs request (the packets after "command=ls-refs", arguments and flush). An "ERR" answer is an answer. */
+/** Answers one ls-refs request (the packets after "command=ls-refs", arguments and flush). An "ERR" answer is an
+ * answer. */
 GBytes *advertise_ls_refs (Repo *repo, const char *request, gsize len, GError **error);
 
 /* ------------------------------------------------------------------------------------- objects.c */
@@ -243,6 +267,7 @@ gboolean objects_peel (gpointer user, const GsOid *oid, GsOid *ret_peeled, gbool
 /** A PeelIn that also sees the quarantine's objects; until objects_peel_done, on this thread. */
 gboolean objects_peel_in_quarantine (Repo *repo, const char *quarantine, PeelIn *ret_in, GError **error);
 void objects_peel_done (PeelIn *in);
+/** Closes the idle ones, and those in use when they come back. */
 void objects_drop_handles (Repo *repo);
 gboolean objects_library_start (Storage *storage, GError **error);
 void objects_library_stop (Storage *storage);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading objects: see odb.h. */
+#include "child.h"
 #include "disk.h"
 #include "odb.h"
-#include "child.h"
 
 #include <git2.h>
 #include <git2/sys/odb_backend.h>
@@ -14,6 +14,7 @@
 struct ObjectHandle
 {
   git_odb *odb;
+  guint epoch;
 };
 
 /* ---------------------------------------------------------------------------------------- library */
@@ -105,15 +106,18 @@ odb_borrow (Repo *repo, GError **error)
   gs_mutex_lock (&repo->lock);
   if (repo->handles->len > 0)
     handle = g_ptr_array_steal_index_fast (repo->handles, repo->handles->len - 1);
+  guint epoch = repo->handles_epoch;
   gs_mutex_unlock (&repo->lock);
-  return handle != NULL ? handle : handle_new (repo, NULL, error);
+  if (handle == NULL && (handle = handle_new (repo, NULL, error)) != NULL)
+    handle->epoch = epoch;
+  return handle;
 }
 
 void
 odb_return (Repo *repo, ObjectHandle *handle)
 {
   gs_mutex_lock (&repo->lock);
-  gboolean keep = repo->handles->len < HANDLES_MAX;
+  gboolean keep = repo->handles->len < HANDLES_MAX && handle->epoch == repo->handles_epoch;
   if (keep)
     g_ptr_array_add (repo->handles, handle);
   gs_mutex_unlock (&repo->lock);
@@ -126,6 +130,7 @@ objects_drop_handles (Repo *repo)
 {
   g_autoptr (GPtrArray) dropped = g_ptr_array_new ();
   gs_mutex_lock (&repo->lock);
+  repo->handles_epoch++;
   while (repo->handles->len > 0)
     g_ptr_array_add (dropped, g_ptr_array_steal_index_fast (repo->handles, repo->handles->len - 1));
   gs_mutex_unlock (&repo->lock);
@@ -159,14 +164,15 @@ ask_cat_file (Repo *repo, const char *mode, const GsOid *oid, gsize max, GBytes 
               guint64 *ret_size, gsize *ret_offset, GError **error)
 {
   const char *const argv[] = { "cat-file", mode, NULL };
-  const ChildSpec spec = { .role = CHILD_PLAIN, .git_dir = repo->dir, .argv = argv, .input = -1, .output = -1, .extra = -1 };
+  const ChildSpec spec
+      = { .role = CHILD_PLAIN, .git_dir = repo->dir, .argv = argv, .input = -1, .output = -1, .extra = -1 };
   char hex[GS_OID_HEX_MAX + 1];
   gs_oid_hex (oid, hex);
   g_autofree char *question = g_strconcat (hex, "\n", NULL);
   g_autoptr (GBytes) input = g_bytes_new (question, strlen (question));
   GBytes *answer = NULL;
   int status;
-  if (!child_run (repo->storage, &spec, NULL, input, max, &answer, &status, error))
+  if (!child_run (repo->storage, &spec, NULL, input, max, &answer, &status, NULL, error))
     return FALSE;
   gsize len, prefix = strlen (hex) + 1;
   const char *data = g_bytes_get_data (answer, &len);
@@ -178,8 +184,8 @@ ask_cat_file (Repo *repo, const char *mode, const GsOid *oid, gsize max, GBytes 
   if (status != 0 || type == GS_OBJECT_NONE)
     {
       g_bytes_unref (answer);
-      return gs_fail (error, GS_ERROR_DATA_LOSS, "read object %s of repository %" G_GUINT64_FORMAT ": it is damaged", hex,
-                      repo->id);
+      return gs_fail (error, GS_ERROR_DATA_LOSS, "read object %s of repository %" G_GUINT64_FORMAT ": it is damaged",
+                      hex, repo->id);
     }
   *ret_type = type;
   *ret_size = g_ascii_strtoull (space + 1, NULL, 10);
@@ -206,7 +212,8 @@ loose_read (Repo *repo, const GsOid *oid, guint64 max, GsObjectType *ret_type, G
   if (g_bytes_get_size (answer) < offset + size)
     {
       g_bytes_unref (answer);
-      return gs_fail (error, GS_ERROR_DATA_LOSS, "an object of repository %" G_GUINT64_FORMAT " is cut short", repo->id);
+      return gs_fail (error, GS_ERROR_DATA_LOSS, "an object of repository %" G_GUINT64_FORMAT " is cut short",
+                      repo->id);
     }
   *ret_bytes = g_bytes_new_from_bytes (answer, offset, (gsize) size);
   g_bytes_unref (answer);
@@ -219,8 +226,9 @@ static gboolean
 to_git2 (Repo *repo, const GsOid *oid, git_oid *ret_id, GError **error)
 {
   if (oid->len != (guint8) repo->format)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "repository %" G_GUINT64_FORMAT " has object ids of %d bytes, not %d",
-                    repo->id, (int) repo->format, oid->len);
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "repository %" G_GUINT64_FORMAT " has object ids of %d bytes, not %d", repo->id, (int) repo->format,
+                    oid->len);
   memcpy (ret_id->id, oid->raw, sizeof ret_id->id);
   return TRUE;
 }
@@ -234,7 +242,8 @@ absent (Repo *repo, const GsOid *oid, GError **error)
 }
 
 gboolean
-odb_header (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsObjectType *ret_type, guint64 *ret_size, GError **error)
+odb_header (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsObjectType *ret_type, guint64 *ret_size,
+            GError **error)
 {
   git_oid id;
   size_t size;
@@ -244,8 +253,9 @@ odb_header (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsObjectType *re
     return FALSE;
   int code = git_odb_read_header (&size, &type, handle->odb, &id);
   if (code == GIT_ENOTFOUND)
-    return is_loose (repo, oid) ? ask_cat_file (repo, "--batch-check", oid, 1024, NULL, ret_type, ret_size, &offset, error)
-                                : absent (repo, oid, error);
+    return is_loose (repo, oid)
+               ? ask_cat_file (repo, "--batch-check", oid, 1024, NULL, ret_type, ret_size, &offset, error)
+               : absent (repo, oid, error);
   if (code != 0)
     return git2_fail (error, code, "read an object of", repo->path);
   *ret_type = (GsObjectType) type;
@@ -274,15 +284,16 @@ odb_read (Repo *repo, ObjectHandle *handle, const GsOid *oid, guint64 max, GsObj
     return is_loose (repo, oid) ? loose_read (repo, oid, max, ret_type, ret_bytes, error) : absent (repo, oid, error);
   if (code == 0 && size > max)
     return gs_fail (error, GS_ERROR_OUT_OF_RANGE,
-                    "an object of repository %" G_GUINT64_FORMAT " has %" G_GSIZE_FORMAT " bytes, more than the limit of %" G_GUINT64_FORMAT,
+                    "an object of repository %" G_GUINT64_FORMAT " has %" G_GSIZE_FORMAT
+                    " bytes, more than the limit of %" G_GUINT64_FORMAT,
                     repo->id, size, max);
   if (code == 0)
     code = git_odb_read (&object, handle->odb, &id);
   if (code != 0)
     return git2_fail (error, code, "read an object of", repo->path);
   *ret_type = (GsObjectType) git_odb_object_type (object);
-  *ret_bytes
-      = g_bytes_new_with_free_func (git_odb_object_data (object), git_odb_object_size (object), free_odb_object, object);
+  *ret_bytes = g_bytes_new_with_free_func (git_odb_object_data (object), git_odb_object_size (object), free_odb_object,
+                                           object);
   return TRUE;
 }
 
@@ -325,10 +336,11 @@ odb_peel (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsOid *ret_oid, Gs
       gboolean linked = odb_parse_link (data, len, "object", &at);
       g_bytes_unref (bytes);
       if (!linked)
-        return gs_fail (error, GS_ERROR_DATA_LOSS, "a tag object of repository %" G_GUINT64_FORMAT " names no object", repo->id);
+        return gs_fail (error, GS_ERROR_DATA_LOSS, "a tag object of repository %" G_GUINT64_FORMAT " names no object",
+                        repo->id);
     }
-  return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "a tag of repository %" G_GUINT64_FORMAT " leads through more than %d tags",
-                  repo->id, PEEL_MAX);
+  return gs_fail (error, GS_ERROR_OUT_OF_RANGE,
+                  "a tag of repository %" G_GUINT64_FORMAT " leads through more than %d tags", repo->id, PEEL_MAX);
 }
 
 /* -------------------------------------------------------------------------------- for the ref store */
@@ -348,7 +360,7 @@ objects_peel (gpointer user, const GsOid *oid, GsOid *ret_peeled, gboolean *ret_
   if (!found)
     return FALSE;
   gboolean is_tag = !gs_oid_equal (&peeled, oid);
-  *ret_peeled = is_tag ? peeled : (GsOid) { .len = 0 };
+  *ret_peeled = is_tag ? peeled : (GsOid){ .len = 0 };
   *ret_is_commit = type == GS_OBJECT_COMMIT && !is_tag;
   return TRUE;
 }
@@ -360,7 +372,7 @@ objects_peel_in_quarantine (Repo *repo, const char *quarantine, PeelIn *ret_in, 
   ObjectHandle *handle = handle_new (repo, objects, error);
   if (handle == NULL)
     return FALSE;
-  *ret_in = (PeelIn) { repo, handle };
+  *ret_in = (PeelIn){ repo, handle };
   return TRUE;
 }
 

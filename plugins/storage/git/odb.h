@@ -24,13 +24,15 @@ gboolean odb_header (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsObjec
 gboolean odb_read (Repo *repo, ObjectHandle *handle, const GsOid *oid, guint64 max, GsObjectType *ret_type,
                    GBytes **ret_bytes, GError **error);
 /** Follows annotated tags to what is not one; *@ret_oid may be @oid itself. */
-gboolean odb_peel (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsOid *ret_oid, GsObjectType *ret_type, GError **error);
+gboolean odb_peel (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsOid *ret_oid, GsObjectType *ret_type,
+                   GError **error);
 /** "commit", "tree", …; NULL for NONE. */
 const char *odb_type_name (GsObjectType type);
 /** Reads "<field> <40 hex>\n" at the start of @data. */
 gboolean odb_parse_link (const char *data, gsize len, const char *field, GsOid *ret_oid);
 
-/** The next entry of a tree's bytes; @name is borrowed from them and NUL-terminated. FALSE at the end or when damaged. */
+/** The next entry of a tree's bytes; @name is borrowed from them and NUL-terminated. FALSE at the end or when damaged.
+ */
 gboolean odb_tree_next (const char **at, gsize *left, const char **ret_name, guint32 *ret_mode, GsOid *ret_oid);
 GsObjectType odb_mode_type (guint32 mode);
 

@@ -12,11 +12,11 @@
 
 typedef enum
 {
-  PKT_MORE,   /* not all of it is there */
-  PKT_BAD,    /* not a packet */
-  PKT_FLUSH,  /* 0000 */
-  PKT_DELIM,  /* 0001 */
-  PKT_END,    /* 0002 */
+  PKT_MORE,  /* not all of it is there */
+  PKT_BAD,   /* not a packet */
+  PKT_FLUSH, /* 0000 */
+  PKT_DELIM, /* 0001 */
+  PKT_END,   /* 0002 */
   PKT_DATA
 } PktType;
 

@@ -7,10 +7,10 @@
  * We stand between the client and receive-pack's input, to see the checksum of the pack as it was sent and to count
  * the commands: those that git dropped on the way must not slip through as a smaller push.
  */
+#include "child.h"
 #include "disk.h"
 #include "git.h"
 #include "pktline.h"
-#include "child.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -45,21 +45,22 @@ typedef struct
 struct PushSession
 {
   Child child;
-  int hook;     /* our end of the hook's socket; non-blocking */
-  int input;    /* from the client; -1 when it is over */
-  int to_child; /* non-blocking pipe; -1 when closed */
+  int hook;            /* our end of the hook's socket; non-blocking */
+  int input;           /* from the client; -1 when it is over */
+  int to_child;        /* non-blocking pipe; -1 when closed */
   const char *pending; /* read, not yet written to the child */
   gsize n_pending;
   char *buffer;
   GBytes *head;
   Tap tap;
 
-  GString *heard;     /* from the hook, not yet parsed */
+  GString *heard; /* from the hook, not yet parsed */
   gboolean greeted;
-  gboolean complete;  /* all commands are here */
+  gboolean complete; /* all commands are here */
   gboolean atomic;
-  GPtrArray *names;   /* char*, in the order of the commands */
-  GArray *updates;    /* GsRefUpdate; names borrowed from @names */
+  GPtrArray *names; /* char*, in the order of the commands */
+  guint64 names_bytes;
+  GArray *updates; /* GsRefUpdate; names borrowed from @names */
 };
 
 /* -------------------------------------------------------------------------------------------- tap */
@@ -194,7 +195,7 @@ send_hook (PushSession *push, GsCall *call, const GString *text, GError **error)
             return FALSE;
         }
       else if (wrote < 0 && errno != EINTR)
-        return disk_fail (error, errno, "answer", "git receive-pack");
+        return fsu_fail (error, errno, "answer %s", "git receive-pack");
     }
   return TRUE;
 }
@@ -207,10 +208,13 @@ add_command (PushSession *push, const char *line, gsize len, GError **error)
   gsize old_len = first != NULL ? (gsize) (first - line) : 0;
   const char *second = first != NULL ? memchr (first + 1, ' ', len - old_len - 1) : NULL;
   gsize new_len = second != NULL ? (gsize) (second - first - 1) : 0;
-  if (second == NULL || !gs_oid_parse (line, old_len, &update.old_oid) || !gs_oid_parse (first + 1, new_len, &update.new_oid))
+  if (second == NULL || !gs_oid_parse (line, old_len, &update.old_oid)
+      || !gs_oid_parse (first + 1, new_len, &update.new_oid))
     return gs_fail (error, GS_ERROR_INTERNAL, "git receive-pack handed over a command that cannot be read");
-  if (push->names->len >= GIT_PUSH_COMMANDS_MAX)
-    return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "a push may have at most %u commands", GIT_PUSH_COMMANDS_MAX);
+  push->names_bytes += len;
+  if (push->names->len >= GIT_PUSH_COMMANDS_MAX || push->names_bytes > GIT_PUSH_COMMANDS_BYTES)
+    return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "a push may have at most %u commands with %u bytes together",
+                    GIT_PUSH_COMMANDS_MAX, GIT_PUSH_COMMANDS_BYTES);
   char *name = g_strndup (second + 1, len - (gsize) (second + 1 - line));
   g_ptr_array_add (push->names, name);
   update.name = name;
@@ -281,11 +285,12 @@ carry (PushSession *push, GsCall *call, gboolean *ret_ended, GError **error)
   *ret_ended = FALSE;
   while (!push->complete)
     {
-      struct pollfd fds[6] = { { .fd = push->child.pidfd, .events = POLLIN }, { .fd = push->child.err_fd, .events = POLLIN } };
+      struct pollfd fds[6]
+          = { { .fd = push->child.pidfd, .events = POLLIN }, { .fd = push->child.err_fd, .events = POLLIN } };
       gboolean empty = push->n_pending == 0;
-      fds[2] = (struct pollfd) { .fd = push->hook, .events = POLLIN };
-      fds[3] = (struct pollfd) { .fd = push->to_child >= 0 && empty ? push->input : -1, .events = POLLIN };
-      fds[4] = (struct pollfd) { .fd = push->to_child, .events = empty ? 0 : POLLOUT };
+      fds[2] = (struct pollfd){ .fd = push->hook, .events = POLLIN };
+      fds[3] = (struct pollfd){ .fd = push->to_child >= 0 && empty ? push->input : -1, .events = POLLIN };
+      fds[4] = (struct pollfd){ .fd = push->to_child, .events = empty ? 0 : POLLOUT };
       if (!call_poll (call, fds, 5, "receive a push", error))
         return FALSE;
       child_read_stderr (&push->child);
@@ -339,7 +344,7 @@ is_fast_forward (Txn *txn, GsCall *call, const GsRefUpdate *update, gboolean *re
   int status;
   gs_oid_hex (&update->old_oid, old_hex);
   gs_oid_hex (&update->new_oid, new_hex);
-  if (!child_run (txn->repo->storage, &spec, call, NULL, 0, NULL, &status, error))
+  if (!child_run (txn->repo->storage, &spec, call, NULL, 0, NULL, &status, NULL, error))
     return FALSE;
   *ret_is = status == 0;
   return TRUE;
@@ -418,7 +423,7 @@ start_receive_pack (Txn *txn, const GsPush *request, int output, GError **error)
   int input[2] = { -1, -1 }, hook[2] = { -1, -1 };
   gboolean started = FALSE;
   if (pipe2 (input, O_CLOEXEC) != 0 || socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, hook) != 0)
-    disk_fail (error, errno, "make pipes for", "git receive-pack");
+    fsu_fail (error, errno, "make pipes for %s", "git receive-pack");
   else
     {
       const ChildSpec spec = { .role = CHILD_RECEIVE,
@@ -490,7 +495,8 @@ log_child (Txn *txn, int status)
 {
   Storage *storage = txn->repo->storage;
   g_autofree char *said = g_utf8_make_valid (txn->push->child.err->str, (gssize) txn->push->child.err->len);
-  const GsField fields[] = { GS_TEXT ("replica", txn->repo->path), GS_NUMBER ("status", status), GS_TEXT ("said", said) };
+  const GsField fields[]
+      = { GS_TEXT ("replica", txn->repo->path), GS_NUMBER ("status", status), GS_TEXT ("said", said) };
   if (*said != '\0' || status != 0)
     storage->host->log (storage->host, GS_LOG_INFO, "storage.push.git-said", fields, G_N_ELEMENTS (fields));
 }
@@ -548,7 +554,7 @@ ended_early (Txn *txn, GsCall *call, GError **error)
   push_free (txn);
   quarantine_drop (txn->repo, txn->quarantine);
   g_clear_pointer (&txn->quarantine, g_free);
-  txn->vote = (GsVote) { .size = sizeof txn->vote };
+  txn->vote = (GsVote){ .size = sizeof txn->vote };
   return TRUE;
 }
 
@@ -564,7 +570,8 @@ receive (Txn *txn, GsCall *call, const GsPush *request, GsStream *stream, GError
   push->head = g_bytes_ref (stream->head);
   push->pending = g_bytes_get_data (push->head, &push->n_pending);
   tap_feed (&push->tap, push->pending, push->n_pending);
-  gboolean started = greet_client (txn, call, request, output, error) && start_receive_pack (txn, request, output, error);
+  gboolean started
+      = greet_client (txn, call, request, output, error) && start_receive_pack (txn, request, output, error);
   close (output);
   if (started && push->n_pending == 0 && push->input < 0)
     stop_input (push);

@@ -85,7 +85,7 @@ replica_record_read (const char *dir, ReplicaRecord *ret_record, GError **error)
   guint seen = 0;
   char sum[65];
   ReplicaRecord record = { .id = 0 };
-  g_autofree char *text = disk_read (path, RECORD_MAX, &len, &failed);
+  g_autofree char *text = fsu_read (AT_FDCWD, path, RECORD_MAX, &len, &failed);
 
   if (text == NULL && failed->code == GS_ERROR_NOT_FOUND)
     {
@@ -130,9 +130,9 @@ replica_record_write (const Storage *storage, const char *dir, const ReplicaReco
   g_autoptr (GString) text = g_string_new ("gitstead-replica 1\n");
   char digest[2 * GS_DIGEST_SIZE + 1], sum[65];
   gs_hex (record->digest.bytes, GS_DIGEST_SIZE, digest);
-  g_string_append_printf (text,
-                          "repository %" G_GUINT64_FORMAT "\nstorage %s\nformat sha1\ngeneration %" G_GUINT64_FORMAT "\n",
-                          record->id, record->storage, record->generation);
+  g_string_append_printf (
+      text, "repository %" G_GUINT64_FORMAT "\nstorage %s\nformat sha1\ngeneration %" G_GUINT64_FORMAT "\n", record->id,
+      record->storage, record->generation);
   for (guint i = 0; record->ahead != NULL && i < record->ahead->len; i++)
     {
       const GenerationRange *range = &g_array_index (record->ahead, GenerationRange, i);

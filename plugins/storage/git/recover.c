@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* After a crash: redo what was committed, undo what nobody voted for, keep what others must decide; and the periodic care. */
+/* After a crash: redo what was committed, undo what nobody voted for, keep what others must decide. */
 #include "disk.h"
 #include "git.h"
+#include "repack.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
-
-#define TMP_AGE_SECONDS 3600 /* a folder being made is younger than this */
 
 /* --------------------------------------------------------------------------------------- the journal */
 
@@ -17,6 +15,7 @@ typedef struct
   guint64 generation;
   guint8 vote[32];
   char *quarantine;
+  GsDigest plus, minus;
 } Found;
 
 static void
@@ -37,6 +36,8 @@ collect_one (const RefPending *pending, gpointer user)
   found->generation = pending->generation;
   memcpy (found->vote, pending->vote, sizeof found->vote);
   found->quarantine = g_strdup (pending->quarantine);
+  found->plus = pending->plus;
+  found->minus = pending->minus;
   g_ptr_array_add (user, found);
   return TRUE;
 }
@@ -48,23 +49,21 @@ collect_journal (Repo *repo, GError **error)
   return ref_store_pending (repo->refs, collect_one, all, error) ? g_steal_pointer (&all) : NULL;
 }
 
-/* The record goes first: while the journal still has the write, a crash only makes us do all of this again. */
+/*
+ * In the order of a commit, the journal last: a crash only makes us do all of this again. The digest moves by this
+ * write's own terms, once: other writes may be published and not yet stamped, so the refs as they are do not tell it.
+ */
 static gboolean
 redo (Repo *repo, const Found *found, guint64 generation, GError **error)
 {
-  GsDigest none = { { 0 } }, digest;
-  RefSnapshot *snapshot;
   if ((found->quarantine != NULL && !quarantine_publish (repo, found->quarantine, error))
-      || !replica_stamp (repo, generation, &none, &none, NULL, error)
-      || !ref_store_resolve (repo->refs, &found->txid, generation, error)
-      || (snapshot = ref_store_snapshot (repo->refs, error)) == NULL)
-    return FALSE;
-  ref_snapshot_digest (snapshot, &digest);
-  ref_snapshot_unref (snapshot);
-  if (!replica_stamp (repo, generation, NULL, NULL, &digest, error))
+      || !ref_store_redo (repo->refs, &found->txid, generation, error)
+      || !replica_stamp (repo, generation, &found->plus, &found->minus, NULL, error)
+      || !ref_store_resolve (repo->refs, &found->txid, generation, error))
     return FALSE;
   if (found->quarantine != NULL)
     quarantine_drop (repo, found->quarantine);
+  maintain_note (repo);
   return TRUE;
 }
 
@@ -119,6 +118,17 @@ sweep_replica (Repo *repo, const GPtrArray *journal, GError **error)
   return ref_store_sweep (repo->refs, error);
 }
 
+/* Not while a git process of the killed server is still at it: the next round of maintenance looks again. */
+static gboolean
+sweep_packs (Repo *repo, GError **error)
+{
+  int lock = repack_lock (repo, NULL);
+  gboolean done = lock < 0 || repack_recover (repo, error);
+  if (lock >= 0)
+    close (lock);
+  return done;
+}
+
 static gboolean
 recover_replica (Repo *repo, GError **error)
 {
@@ -138,10 +148,11 @@ recover_replica (Repo *repo, GError **error)
       log_recovered (repo, found, found->committed ? "applied" : "dropped");
       g_ptr_array_remove_index (journal, i);
     }
-  return sweep_replica (repo, journal, error);
+  return sweep_replica (repo, journal, error) && sweep_packs (repo, error);
 }
 
-/* One damaged replica must not keep the others from being served: it is logged, and every call on it fails by itself. */
+/* One damaged replica must not keep the others from being served: it is logged, and every call on it fails by itself.
+ */
 static void
 log_failed (Storage *storage, const char *path, const GError *failed)
 {
@@ -149,8 +160,8 @@ log_failed (Storage *storage, const char *path, const GError *failed)
   storage->host->log (storage->host, GS_LOG_ERROR, "storage.replica.recovery-failed", fields, G_N_ELEMENTS (fields));
 }
 
-static Repo *
-open_by_path (Storage *storage, const char *path, GError **error)
+Repo *
+repo_open_path (Storage *storage, const char *path, gboolean writer, GError **error)
 {
   g_autofree char *dir = g_build_filename (storage->root, path, NULL);
   ReplicaRecord record;
@@ -158,14 +169,14 @@ open_by_path (Storage *storage, const char *path, GError **error)
     return NULL;
   replica_record_clear (&record);
   const GsRepo repo = { .size = sizeof repo, .id = record.id, .replica_path = path };
-  return repo_open (storage, &repo, TRUE, error);
+  return repo_open (storage, &repo, writer, error);
 }
 
 static gboolean
 recover_one (Storage *storage, const char *path, gpointer user, GError **error)
 {
   g_autoptr (GError) failed = NULL;
-  Repo *repo = open_by_path (storage, path, &failed);
+  Repo *repo = repo_open_path (storage, path, TRUE, &failed);
   if (repo != NULL)
     {
       recover_replica (repo, &failed);
@@ -176,28 +187,10 @@ recover_one (Storage *storage, const char *path, gpointer user, GError **error)
   return TRUE;
 }
 
-static gboolean
-sweep_tmp (Storage *storage, gint64 older_than_seconds, GError **error)
-{
-  g_autofree char *dir = g_build_filename (storage->root, GIT_ROOT_TMP, NULL);
-  g_autoptr (GPtrArray) names = disk_names (dir, error);
-  gint64 now = storage->host->wall_us (storage->host) / G_USEC_PER_SEC;
-  if (names == NULL)
-    return FALSE;
-  for (guint i = 0; i < names->len; i++)
-    {
-      g_autofree char *path = g_build_filename (dir, names->pdata[i], NULL);
-      struct stat st;
-      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= older_than_seconds && !disk_remove (path, error))
-        return FALSE;
-    }
-  return TRUE;
-}
-
 gboolean
 storage_recover (Storage *storage, GError **error)
 {
-  return sweep_tmp (storage, G_MININT32, error) && storage_walk (storage, NULL, recover_one, NULL, error);
+  return storage_sweep_tmp (storage, G_MININT32, error) && storage_walk (storage, NULL, recover_one, NULL, error);
 }
 
 /* --------------------------------------------------------------------------------- pending, resolve */
@@ -224,7 +217,7 @@ pending_one (Storage *storage, const char *path, gpointer user, GError **error)
   g_autoptr (GError) failed = NULL;
   if (pending->stopped || journal_is_empty (storage, path))
     return TRUE;
-  Repo *repo = open_by_path (storage, path, &failed);
+  Repo *repo = repo_open_path (storage, path, TRUE, &failed);
   g_autoptr (GPtrArray) journal = repo != NULL ? collect_journal (repo, &failed) : NULL;
   for (guint i = 0; journal != NULL && i < journal->len && !pending->stopped; i++)
     {
@@ -232,7 +225,8 @@ pending_one (Storage *storage, const char *path, gpointer user, GError **error)
       GsPending one = { .size = sizeof one,
                         .repo = { .size = sizeof one.repo, .id = repo->id, .replica_path = repo->path },
                         .txid = found->txid };
-      if (!found->voted || found->committed)
+      /* One that was committed and could not be finished is open as well. */
+      if (!found->voted && !found->committed)
         continue;
       memcpy (one.vote, found->vote, sizeof one.vote);
       pending->stopped = !pending->visit (&one, pending->user);
@@ -320,58 +314,4 @@ storage_resolve (gpointer self, GsCall *call, const GsRepo *repo, const GsTxId *
   gboolean done = resolve_journalled (open, txid, decision, error);
   repo_close (open, TRUE);
   return done;
-}
-
-/* -------------------------------------------------------------------------------------------- care */
-
-static gboolean
-empty_trash (Storage *storage, GsCall *call, GError **error)
-{
-  g_autofree char *dir = g_build_filename (storage->root, GIT_ROOT_TRASH, NULL);
-  g_autoptr (GPtrArray) names = disk_names (dir, error);
-  gint64 now = storage->host->wall_us (storage->host) / G_USEC_PER_SEC;
-  if (names == NULL)
-    return FALSE;
-  for (guint i = 0; i < names->len; i++)
-    {
-      g_autofree char *path = g_build_filename (dir, names->pdata[i], NULL);
-      gint64 removed = g_ascii_strtoll (names->pdata[i], NULL, 10);
-      if (!gs_call_check (call, "empty the trash", error))
-        return FALSE;
-      if (removed > 0 && now - removed >= storage->trash_grace_us / G_USEC_PER_SEC && !disk_remove (path, error))
-        return FALSE;
-    }
-  return TRUE;
-}
-
-/* Those in use lately; the others were packed when they were. */
-static gboolean
-pack_refs (Storage *storage, GsCall *call, GError **error)
-{
-  g_autoptr (GPtrArray) open = g_ptr_array_new ();
-  GHashTableIter iter;
-  gpointer value;
-  gboolean done = TRUE;
-  gs_mutex_lock (&storage->lock);
-  g_hash_table_iter_init (&iter, storage->repos);
-  while (g_hash_table_iter_next (&iter, NULL, &value))
-    {
-      ((Repo *) value)->users++;
-      ((Repo *) value)->writers++;
-      g_ptr_array_add (open, value);
-    }
-  gs_mutex_unlock (&storage->lock);
-  for (guint i = 0; i < open->len; i++)
-    {
-      Repo *repo = open->pdata[i];
-      done = done && gs_call_check (call, "pack refs", error) && ref_store_pack (repo->refs, FALSE, error);
-      repo_close (repo, TRUE);
-    }
-  return done;
-}
-
-gboolean
-storage_maintain (gpointer self, GsCall *call, GError **error)
-{
-  return empty_trash (self, call, error) && sweep_tmp (self, TMP_AGE_SECONDS, error) && pack_refs (self, call, error);
 }

@@ -4,8 +4,8 @@
  *
  * Readers get immutable snapshots; a snapshot is rebuilt only when our own commit or a stat check on the
  * files says that something changed, so a foreign git process beside us is seen too (at once; within 100 ms while
- * a commit of our own is being published). Writers go through a
- * transaction: prepare (locks with new values, intent in the journal, all durable), then commit or abort.
+ * a commit of our own is being published). Writers go through a transaction: prepare (locks with new values, intent
+ * in the journal, all durable), then commit or abort.
  *
  * On disk: HEAD, refs/, packed-refs exactly as git has them; `<ref>.lock`, `packed-refs.lock` and `HEAD.lock`
  * exclude stock git; the journal is gitstead/journal/<txid> in the repository's directory. docs/on-disk.md.
@@ -127,6 +127,7 @@ typedef struct
   guint64 generation;     /* when committed */
   guint8 vote[32];
   const char *quarantine; /* may be NULL */
+  GsDigest plus, minus;   /* what its updates add to and take from the refs digest */
 } RefPending;
 
 typedef gboolean (*RefPendingVisit) (const RefPending *pending, gpointer user);
@@ -138,6 +139,8 @@ gboolean ref_store_pending (RefStore *store, RefPendingVisit visit, gpointer use
  * all, and drops its record. Values that are neither the old nor the new one are left alone. Unknown ids are fine.
  */
 gboolean ref_store_resolve (RefStore *store, const GsTxId *txid, guint64 generation, GError **error);
+/** As ref_store_resolve with a generation, but the record stays: what must not come before may come in between. */
+gboolean ref_store_redo (RefStore *store, const GsTxId *txid, guint64 generation, GError **error);
 /** Removes locks and temporary files that no journalled transaction owns. Only at start-up. */
 gboolean ref_store_sweep (RefStore *store, GError **error);
 

@@ -229,7 +229,7 @@ typedef struct
   RefStore *store;
   gboolean *changed;
   GPtrArray *notes;
-  GQueue todo; /* LooseDir to look at */
+  GQueue queue; /* LooseDir to look at */
 } Scan;
 
 static void
@@ -452,21 +452,21 @@ scan_dir (Scan *scan, LooseDir *dir, GError **error)
     }
   g_hash_table_iter_init (&iter, dir->dirs);
   while (g_hash_table_iter_next (&iter, NULL, &child))
-    g_queue_push_tail (&scan->todo, child);
+    g_queue_push_tail (&scan->queue, child);
   return TRUE;
 }
 
 gboolean
 loose_tree_scan (LooseTree *tree, RefStore *store, gboolean *ret_changed, GPtrArray *notes, GError **error)
 {
-  Scan scan = { .tree = tree, .store = store, .changed = ret_changed, .notes = notes, .todo = G_QUEUE_INIT };
+  Scan scan = { .tree = tree, .store = store, .changed = ret_changed, .notes = notes, .queue = G_QUEUE_INIT };
   LooseDir *dir;
   gboolean ok = TRUE;
   tree->round++;
-  g_queue_push_tail (&scan.todo, tree->root);
-  while (ok && (dir = g_queue_pop_head (&scan.todo)) != NULL)
+  g_queue_push_tail (&scan.queue, tree->root);
+  while (ok && (dir = g_queue_pop_head (&scan.queue)) != NULL)
     ok = scan_dir (&scan, dir, error);
-  g_queue_clear (&scan.todo);
+  g_queue_clear (&scan.queue);
   return ok;
 }
 
@@ -480,17 +480,17 @@ compare_refs (gconstpointer a, gconstpointer b)
 static void
 tree_visit (LooseTree *tree, void (*visit) (LooseDir *dir, gpointer user), gpointer user)
 {
-  GQueue todo = G_QUEUE_INIT;
+  GQueue queue = G_QUEUE_INIT;
   LooseDir *dir;
-  g_queue_push_tail (&todo, tree->root);
-  while ((dir = g_queue_pop_head (&todo)) != NULL)
+  g_queue_push_tail (&queue, tree->root);
+  while ((dir = g_queue_pop_head (&queue)) != NULL)
     {
       GHashTableIter iter;
       gpointer child;
       visit (dir, user);
       g_hash_table_iter_init (&iter, dir->dirs);
       while (g_hash_table_iter_next (&iter, NULL, &child))
-        g_queue_push_tail (&todo, child);
+        g_queue_push_tail (&queue, child);
     }
 }
 

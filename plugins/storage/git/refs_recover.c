@@ -8,6 +8,28 @@
 #include <string.h>
 #include <unistd.h>
 
+static void
+add_term (GsDigest *sum, const char *name, const GsOid *oid, const char *symref)
+{
+  GsDigest term;
+  if (oid != NULL && gs_oid_is_zero (oid))
+    return;
+  ref_digest_term (name, oid, symref, &term);
+  gs_digest_add (sum, &term);
+}
+
+static void
+sum_terms (const RefJournal *journal, GsDigest *plus, GsDigest *minus)
+{
+  for (gsize i = 0; i < journal->n; i++)
+    {
+      const TxnRef *ref = &journal->refs[i];
+      gboolean head = ref->new_head != NULL;
+      add_term (minus, ref->name, head ? NULL : &ref->old_oid, ref->old_head);
+      add_term (plus, ref->name, head ? NULL : &ref->new_oid, ref->new_head);
+    }
+}
+
 gboolean
 ref_store_pending (RefStore *store, RefPendingVisit visit, gpointer user, GError **error)
 {
@@ -30,6 +52,7 @@ ref_store_pending (RefStore *store, RefPendingVisit visit, gpointer user, GError
       pending = (RefPending) { .txid = journal->txid, .voted = journal->voted, .committed = journal->committed,
                                .generation = journal->generation, .quarantine = journal->quarantine };
       memcpy (pending.vote, journal->vote, sizeof pending.vote);
+      sum_terms (journal, &pending.plus, &pending.minus);
       if (!visit (&pending, user))
         return TRUE;
     }
@@ -120,8 +143,8 @@ redo_journal (RefStore *store, const char *path, const RefJournal *journal, guin
   return ok;
 }
 
-gboolean
-ref_store_resolve (RefStore *store, const GsTxId *txid, guint64 generation, GError **error)
+static gboolean
+resolve (RefStore *store, const GsTxId *txid, guint64 generation, gboolean keep, GError **error)
 {
   g_autofree char *path = ref_journal_path (txid);
   const char *hex = strrchr (path, '/') + 1;
@@ -155,6 +178,8 @@ ref_store_resolve (RefStore *store, const GsTxId *txid, guint64 generation, GErr
   if (generation != 0 && !redo_journal (store, path, journal, generation, error))
     return FALSE;
   ref_store_crash (store, "refs.redo-done");
+  if (keep)
+    return TRUE;
   if (!fsu_unlink (store->dirfd, path, error))
     return FALSE;
   for (gsize i = 0; i < journal->n; i++)
@@ -163,6 +188,18 @@ ref_store_resolve (RefStore *store, const GsTxId *txid, guint64 generation, GErr
   g_hash_table_remove (store->failed, hex);
   gs_mutex_unlock (&store->lock);
   return TRUE;
+}
+
+gboolean
+ref_store_resolve (RefStore *store, const GsTxId *txid, guint64 generation, GError **error)
+{
+  return resolve (store, txid, generation, FALSE, error);
+}
+
+gboolean
+ref_store_redo (RefStore *store, const GsTxId *txid, guint64 generation, GError **error)
+{
+  return resolve (store, txid, generation, TRUE, error);
 }
 
 /* ----------------------------------------------------------------------------------------- sweep */
@@ -200,9 +237,9 @@ sweep_journal (RefStore *store, GHashTable *owned, GError **error)
   return TRUE;
 }
 
-/** Removes stale files of the directory @path; its directories go to @todo when it is below refs/. */
+/** Removes stale files of the directory @path; its directories go to @dirs_left when it is below refs/. */
 static gboolean
-sweep_dir (RefStore *store, const char *path, GHashTable *owned, GPtrArray *todo, GError **error)
+sweep_dir (RefStore *store, const char *path, GHashTable *owned, GPtrArray *dirs_left, GError **error)
 {
   gboolean in_refs = strcmp (path, "refs") == 0 || g_str_has_prefix (path, "refs/");
   struct dirent *entry;
@@ -222,7 +259,7 @@ sweep_dir (RefStore *store, const char *path, GHashTable *owned, GPtrArray *todo
       if (S_ISDIR (st.st_mode))
         {
           if (in_refs)
-            g_ptr_array_add (todo, g_steal_pointer (&full));
+            g_ptr_array_add (dirs_left, g_steal_pointer (&full));
           continue;
         }
       stale = g_str_has_prefix (name, FSU_TEMPORARY_PREFIX);
@@ -251,7 +288,7 @@ gboolean
 ref_store_sweep (RefStore *store, GError **error)
 {
   g_autoptr (GHashTable) owned = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
-  g_autoptr (GPtrArray) todo = g_ptr_array_new_with_free_func (g_free);
+  g_autoptr (GPtrArray) dirs_left = g_ptr_array_new_with_free_func (g_free);
   gboolean busy;
   gs_mutex_lock (&store->lock);
   busy = g_hash_table_size (store->live) > 0;
@@ -260,12 +297,12 @@ ref_store_sweep (RefStore *store, GError **error)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "sweeping %s: transactions are under way", store->dir);
   if (!sweep_journal (store, owned, error))
     return FALSE;
-  g_ptr_array_add (todo, g_strdup ("."));
-  g_ptr_array_add (todo, g_strdup ("gitstead"));
-  g_ptr_array_add (todo, g_strdup (REF_JOURNAL_DIR));
-  g_ptr_array_add (todo, g_strdup ("refs"));
-  for (guint i = 0; i < todo->len; i++)
-    if (!sweep_dir (store, todo->pdata[i], owned, todo, error))
+  g_ptr_array_add (dirs_left, g_strdup ("."));
+  g_ptr_array_add (dirs_left, g_strdup ("gitstead"));
+  g_ptr_array_add (dirs_left, g_strdup (REF_JOURNAL_DIR));
+  g_ptr_array_add (dirs_left, g_strdup ("refs"));
+  for (guint i = 0; i < dirs_left->len; i++)
+    if (!sweep_dir (store, dirs_left->pdata[i], owned, dirs_left, error))
       return FALSE;
   return TRUE;
 }

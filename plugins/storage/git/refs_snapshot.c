@@ -514,7 +514,8 @@ scan_begin (RefStore *store, gboolean fresh, gint64 since_us, RefSnapshot **ret_
   for (;;)
     {
       gboolean urgent;
-      if (unchecked_ok (store, fresh) || (store->current != NULL && store->scan_began_us >= since_us && !store->published))
+      if (unchecked_ok (store, fresh)
+          || (store->current != NULL && store->scan_began_us >= since_us && !store->published))
         {
           *ret_current = ref_snapshot_ref (store->current);
           return TRUE;
@@ -528,7 +529,8 @@ scan_begin (RefStore *store, gboolean fresh, gint64 since_us, RefSnapshot **ret_
     }
   store->scanning = TRUE;
   *ret_base = store->current ? ref_snapshot_ref (store->current) : NULL;
-  *ret_stale = store->published || (store->current != NULL && g_get_monotonic_time () > store->current->missing_until_us);
+  *ret_stale = store->published
+               || (store->current != NULL && g_get_monotonic_time () > store->current->missing_until_us);
   return FALSE;
 }
 

@@ -30,7 +30,7 @@ root_is_empty (Storage *storage, gboolean *ret_empty, GError **error)
 static gboolean
 marker_read (Storage *storage, const char *path, GError **error)
 {
-  g_autofree char *text = disk_read (path, MARKER_MAX, NULL, error);
+  g_autofree char *text = fsu_read (AT_FDCWD, path, MARKER_MAX, NULL, error);
   if (text == NULL)
     return FALSE;
   g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
@@ -64,12 +64,12 @@ storage_root_open (Storage *storage, GError **error)
 {
   g_autofree char *marker = g_build_filename (storage->root, GIT_ROOT_MARKER, NULL);
   if (mkdir (storage->root, 0777) != 0 && errno != EEXIST)
-    return disk_fail (error, errno, "make the storage's folder", storage->root);
+    return fsu_fail (error, errno, "make the storage's folder %s", storage->root);
   if (!disk_exists (marker) && !marker_make (storage, marker, error))
     return FALSE;
   storage->marker_fd = open (marker, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (storage->marker_fd < 0)
-    return disk_fail (error, errno, "open", marker);
+    return fsu_fail (error, errno, "open %s", marker);
   if (flock (storage->marker_fd, LOCK_EX | LOCK_NB) != 0)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                     "%s is in use by another process: one storage folder serves one process", storage->root);
@@ -108,7 +108,8 @@ replica_path_check (const char *path, GError **error)
 {
   gsize len = path != NULL ? strlen (path) : 0;
   if (len == 0 || len > 1024 || path[0] == '/' || path[len - 1] == '/')
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "a replica path is relative, not empty and at most 1024 bytes long");
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "a replica path is relative, not empty and at most 1024 bytes long");
   if (g_str_has_prefix (path, "gitstead-"))
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "replica path %s is one that the storage uses itself", path);
   g_auto (GStrv) parts = g_strsplit (path, "/", -1);
@@ -139,7 +140,7 @@ replica_config_check (const char *dir, GError **error)
 {
   g_autofree char *path = g_strconcat (dir, "/config", NULL);
   g_autofree char *alternates = g_strconcat (dir, "/objects/info/alternates", NULL);
-  g_autofree char *text = disk_read (path, 1 << 20, NULL, error);
+  g_autofree char *text = fsu_read (AT_FDCWD, path, 1 << 20, NULL, error);
   if (text == NULL)
     return FALSE;
   g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
@@ -160,7 +161,7 @@ make_tmp_dir (Storage *storage, const char *what, char **ret_path, GError **erro
 {
   g_autofree char *path = g_strdup_printf ("%s/" GIT_ROOT_TMP "/%s-XXXXXX", storage->root, what);
   if (g_mkdtemp_full (path, 0777) == NULL)
-    return disk_fail (error, errno, "make folder", path);
+    return fsu_fail (error, errno, "make folder %s", path);
   *ret_path = g_steal_pointer (&path);
   return TRUE;
 }
@@ -197,7 +198,7 @@ move_new (Storage *storage, const char *from, const char *to, const char *path, 
     {
       if (errno == EEXIST || errno == ENOTEMPTY)
         return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "there is a replica at %s already", path);
-      return disk_fail (error, errno, "rename into place", to);
+      return fsu_fail (error, errno, "rename into place %s", to);
     }
   return !storage->sync || disk_sync (parent, FALSE, error);
 }
@@ -225,7 +226,7 @@ storage_create (gpointer self, GsCall *call, const GsRepo *repo, const GsRepoSpe
       && (strcmp (parent, ".") == 0 || disk_make_dirs (storage->root, parent, storage->sync, error))
       && move_new (storage, temp, dir, repo->replica_path, error))
     return TRUE;
-  disk_remove (temp, NULL);
+  fsu_remove_tree (AT_FDCWD, temp, NULL);
   return FALSE;
 }
 
@@ -391,10 +392,9 @@ storage_state (gpointer self, GsCall *call, const GsRepo *repo, GsReplicaState *
   RefSnapshot *snapshot = have ? ref_store_snapshot (open->refs, error) : NULL;
   if (snapshot != NULL)
     {
-      GsReplicaState state = { .size = sizeof state,
-                               .repository_id = record.id,
-                               .generation = record.generation,
-                               .format = record.format };
+      GsReplicaState state = {
+        .size = sizeof state, .repository_id = record.id, .generation = record.generation, .format = record.format
+      };
       ref_snapshot_digest (snapshot, &state.refs_digest);
       ref_snapshot_unref (snapshot);
       *ret_state = state;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Objects for the API: revisions, contents, trees. Own and iterative; libgit2 only fetches single objects (odb.h). */
-#include "odb.h"
 #include "child.h"
+#include "odb.h"
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -71,7 +71,8 @@ tree_find (Repo *repo, ObjectHandle *handle, const GsOid *oid, const char *name,
   while (!*ret_found && odb_tree_next (&at, &left, &entry, &mode, &entry_oid))
     if (strlen (entry) == name_len && memcmp (entry, name, name_len) == 0)
       {
-        *ret_object = (GsObject) { .size = sizeof *ret_object, .oid = entry_oid, .type = odb_mode_type (mode), .mode = mode };
+        *ret_object
+            = (GsObject){ .size = sizeof *ret_object, .oid = entry_oid, .type = odb_mode_type (mode), .mode = mode };
         *ret_found = TRUE;
       }
   gboolean whole = *ret_found || left == 0;
@@ -101,7 +102,8 @@ to_tree (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsOid *ret_tree, GE
   const char *data = g_bytes_get_data (bytes, &len);
   gboolean linked = odb_parse_link (data, len, "tree", ret_tree);
   g_bytes_unref (bytes);
-  return linked || gs_fail (error, GS_ERROR_DATA_LOSS, "a commit of repository %" G_GUINT64_FORMAT " names no tree", repo->id);
+  return linked
+         || gs_fail (error, GS_ERROR_DATA_LOSS, "a commit of repository %" G_GUINT64_FORMAT " names no tree", repo->id);
 }
 
 /* ---------------------------------------------------------------------------------------- revisions */
@@ -126,7 +128,8 @@ resolve_name (Repo *repo, const char *name, GsOid *ret_oid, GError **error)
     return TRUE;
   if (strcmp (name, "HEAD") != 0)
     {
-      g_autofree char *full = g_str_has_prefix (name, "refs/") ? g_strdup (name) : g_strconcat ("refs/heads/", name, NULL);
+      g_autofree char *full
+          = g_str_has_prefix (name, "refs/") ? g_strdup (name) : g_strconcat ("refs/heads/", name, NULL);
       if (!ref_name_valid (full, NULL))
         return bad_revision (error, "no valid name");
     }
@@ -138,7 +141,7 @@ resolve_name (Repo *repo, const char *name, GsOid *ret_oid, GError **error)
   for (gsize i = 0; i < G_N_ELEMENTS (places) && !found; i++)
     {
       g_autofree char *full = g_strconcat (places[i], name, NULL);
-      if (g_str_has_prefix (full, "refs/"))
+      if (g_str_has_prefix (full, "refs/") && !ref_name_hidden (repo->refs, full))
         found = ref_snapshot_find (snapshot, full, &entry);
     }
   if (found)
@@ -156,7 +159,8 @@ fill_header (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsObject *objec
 }
 
 static gboolean
-resolve_path (Repo *repo, ObjectHandle *handle, const GsOid *base, const char *path, GsObject *ret_object, GError **error)
+resolve_path (Repo *repo, ObjectHandle *handle, const GsOid *base, const char *path, GsObject *ret_object,
+              GError **error)
 {
   GsObject object = { .size = sizeof object, .mode = 040000, .type = GS_OBJECT_TREE };
   if (!to_tree (repo, handle, base, &object.oid, error))
@@ -189,7 +193,8 @@ resolve_path (Repo *repo, ObjectHandle *handle, const GsOid *base, const char *p
 }
 
 static gboolean
-resolve_type (Repo *repo, ObjectHandle *handle, const GsOid *base, const char *suffix, GsObject *ret_object, GError **error)
+resolve_type (Repo *repo, ObjectHandle *handle, const GsOid *base, const char *suffix, GsObject *ret_object,
+              GError **error)
 {
   GsObject object = { .size = sizeof object };
   GsObjectType wanted = GS_OBJECT_NONE, type;
@@ -290,7 +295,8 @@ storage_read_object (gpointer self, GsCall *call, const GsRepo *repo, const GsOi
     repo_close (open, FALSE);
   if (!done)
     return FALSE;
-  *ret_object = (GsObject) { .size = sizeof *ret_object, .oid = *oid, .type = type, .object_bytes = g_bytes_get_size (bytes) };
+  *ret_object
+      = (GsObject){ .size = sizeof *ret_object, .oid = *oid, .type = type, .object_bytes = g_bytes_get_size (bytes) };
   *ret_bytes = bytes;
   return TRUE;
 }
@@ -315,7 +321,8 @@ stream_by_git (Repo *repo, GsCall *call, const GsOid *oid, GsObjectType type, Gs
 }
 
 gboolean
-storage_stream_object (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *oid, GsStream *stream, GError **error)
+storage_stream_object (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *oid, GsStream *stream,
+                       GError **error)
 {
   Repo *open = repo_open (self, repo, FALSE, error);
   ObjectHandle *handle = open != NULL ? odb_borrow (open, error) : NULL;

@@ -4,9 +4,9 @@
  * one by a git upload-pack of its own, over HTTP as in a session. v0 and v1 sessions are git's from the first byte.
  * A child has the client's descriptors themselves wherever nothing has to go before.
  */
+#include "child.h"
 #include "git.h"
 #include "pktline.h"
-#include "child.h"
 
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -216,7 +216,8 @@ serve_ls_refs_once (Repo *repo, GsCall *call, GsStream *stream, GError **error)
 }
 
 static gboolean
-session_request (Repo *repo, GsCall *call, const char *protocol, const char *request, gsize len, int output, GError **error)
+session_request (Repo *repo, GsCall *call, const char *protocol, const char *request, gsize len, int output,
+                 GError **error)
 {
   if (is_ls_refs (request, len))
     {

@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <unistd.h>
 
-#define SLURP_CHUNK ((gsize)16 * 1024)
-#define BLOCK_SIZE ((gsize)64 * 1024)
+#define SLURP_CHUNK ((gsize) 16 * 1024)
+#define BLOCK_SIZE ((gsize) 64 * 1024)
 
 static gboolean
 is_git (const HttpRequest *request)
@@ -38,7 +38,7 @@ static void
 add_header (struct MHD_Response *response, const char *name, const char *value)
 {
   /* It can only fail for want of memory, or for a value with a line break, which ours don't have. */
-  (void)MHD_add_response_header (response, name, value);
+  (void) MHD_add_response_header (response, name, value);
 }
 
 /* Takes @response. The same for every answer: caching, closing, remembering the status. */
@@ -81,7 +81,7 @@ enum MHD_Result
 http_answer_bytes (HttpRequest *request, guint status, const char *type, GBytes *body)
 {
   gsize length = 0;
-  void *data = (void *)g_bytes_get_data (body, &length);
+  void *data = (void *) g_bytes_get_data (body, &length);
   struct MHD_Response *response
       = MHD_create_response_from_buffer_with_free_callback_cls (length, data, free_bytes, body);
   if (response == NULL)
@@ -124,7 +124,7 @@ answer_failure (HttpRequest *request, guint status, GsErrorCode code, GsRetry re
       char *text = g_strdup_printf ("%s\n%s%s", message, hint != NULL ? hint : "", hint != NULL ? "\n" : "");
       body = g_bytes_new_take (text, strlen (text));
     }
-  data = (void *)g_bytes_get_data (body, &length);
+  data = (void *) g_bytes_get_data (body, &length);
   response = MHD_create_response_from_buffer_with_free_callback_cls (length, data, free_bytes, body);
   if (response == NULL)
     {
@@ -204,9 +204,9 @@ slurp (HttpRequest *request, gsize limit)
       gssize n;
       if (before >= limit)
         return;
-      g_byte_array_set_size (early, before + (guint)SLURP_CHUNK);
+      g_byte_array_set_size (early, before + (guint) SLURP_CHUNK);
       n = read_output (request, early->data + before, SLURP_CHUNK);
-      g_byte_array_set_size (early, before + (guint)MAX (n, 0));
+      g_byte_array_set_size (early, before + (guint) MAX (n, 0));
       if (n <= 0)
         return;
     }
@@ -236,7 +236,7 @@ take_early (HttpRequest *request, char *room, gsize length)
       request->early_at = 0;
       g_byte_array_set_size (request->early, 0);
     }
-  return (gssize)n;
+  return (gssize) n;
 }
 
 /* The library's worker wants more of the answer. */
@@ -252,7 +252,7 @@ read_answer (void *user, uint64_t position, char *room, size_t length)
     n = read_output (request, room, length);
   if (n > 0)
     {
-      request->bytes_out += (guint64)n;
+      request->bytes_out += (guint64) n;
       return n;
     }
   gs_mutex_lock (&request->lock);
@@ -280,8 +280,8 @@ add_service_line (HttpRequest *request)
   g_autofree char *line = NULL;
   if (request->route.kind != ROUTE_INFO_REFS || route_protocol_version (request->guard.git_protocol) == 2)
     return;
-  line = g_strdup_printf ("%04x# service=%s\n0000", (guint)(strlen ("0000# service=\n") + strlen (service)), service);
-  g_byte_array_prepend (request->early, (const guint8 *)line, (guint)strlen (line));
+  line = g_strdup_printf ("%04x# service=%s\n0000", (guint) (strlen ("0000# service=\n") + strlen (service)), service);
+  g_byte_array_prepend (request->early, (const guint8 *) line, (guint) strlen (line));
 }
 
 static enum MHD_Result
@@ -313,7 +313,7 @@ answer_whole (HttpRequest *request)
         {
           gsize length = 0;
           const guint8 *data = g_bytes_get_data (request->whole, &length);
-          g_byte_array_append (request->early, data, (guint)length);
+          g_byte_array_append (request->early, data, (guint) length);
         }
       body = request->whole != NULL && request->early->len == 0
                  ? g_bytes_ref (request->whole)
@@ -341,6 +341,16 @@ wait_unlock (HttpRequest *request, guint watch)
   return waits ? MHD_YES : MHD_NO;
 }
 
+/* Its call was told to end because its time was up: that is the reason to name, not the cancelling. */
+static gboolean
+out_of_time_locked (HttpRequest *request)
+{
+  const GsHost *host = request->server->host;
+  if (!request->done)
+    return request->expired;
+  return request->code == GS_ERROR_CANCELLED && host->now_us (host) >= request->deadline_us;
+}
+
 enum MHD_Result
 http_answer_call (HttpRequest *request)
 {
@@ -353,7 +363,7 @@ http_answer_call (HttpRequest *request)
     {
       http_answer_slurp (request, HTTP_HEAD_MAX);
       gs_mutex_lock (&request->lock);
-      if (request->expired && request->local_status == 0)
+      if (request->local_status == 0 && out_of_time_locked (request))
         {
           request->local_status = 504;
           request->local_message = g_strdup ("the server did not answer within the request's time");

@@ -16,7 +16,7 @@ base64_strict (const char *text, char **ret_bytes, gsize *ret_len)
   for (gsize i = 0; i < body; i++)
     if (!g_ascii_isalnum (text[i]) && text[i] != '+' && text[i] != '/')
       return FALSE;
-  *ret_bytes = (char *)g_base64_decode (text, ret_len);
+  *ret_bytes = (char *) g_base64_decode (text, ret_len);
   return TRUE;
 }
 
@@ -34,7 +34,7 @@ parse_basic (const char *value, Auth *auth, GError **error)
   auth->secret[length] = '\0';
   explicit_bzero (bytes, length);
   colon = strchr (auth->secret, ':');
-  if (strlen (auth->secret) != length || colon == NULL || !g_utf8_validate (auth->secret, (gssize)length, NULL))
+  if (strlen (auth->secret) != length || colon == NULL || !g_utf8_validate (auth->secret, (gssize) length, NULL))
     {
       auth_clear (auth);
       return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the Authorization header is not valid Basic credentials");

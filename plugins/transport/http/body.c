@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <unistd.h>
 
-#define INFLATE_CHUNK ((gsize)64 * 1024)
-#define COLLECT_CHUNK ((gsize)4 * 1024)
+#define INFLATE_CHUNK ((gsize) 64 * 1024)
+#define COLLECT_CHUNK ((gsize) 4 * 1024)
 
 static void
 fail_from (HttpRequest *request, const GError *error)
@@ -69,7 +69,7 @@ push (HttpRequest *request, const guint8 *data, gsize length, gsize *ret_used)
         http_answer_slurp (request, HTTP_EARLY_MAX);
       slurped = full;
       if (n > 0)
-        used += (gsize)n;
+        used += (gsize) n;
       else if (over || flooded || (!full && err != EINTR))
         {
           /* The call is over, or its reader has enough: nobody wants the rest. */
@@ -104,7 +104,7 @@ stream_gzip (HttpRequest *request, const guint8 **data, size_t *length)
   while (result == FLOW_GO && request->phase == PHASE_STREAM)
     {
       gsize written = 0;
-      g_byte_array_set_size (request->decoded, (guint)INFLATE_CHUNK);
+      g_byte_array_set_size (request->decoded, (guint) INFLATE_CHUNK);
       if (!decoder_run (&request->decoder, data, length, request->decoded->data, INFLATE_CHUNK, &written, &error))
         {
           g_byte_array_set_size (request->decoded, 0);
@@ -112,7 +112,7 @@ stream_gzip (HttpRequest *request, const guint8 **data, size_t *length)
           request->phase = PHASE_DRAIN;
           return FLOW_GO;
         }
-      g_byte_array_set_size (request->decoded, (guint)written);
+      g_byte_array_set_size (request->decoded, (guint) written);
       result = push_decoded (request);
       if (written < INFLATE_CHUNK)
         break;
@@ -149,9 +149,9 @@ collect (HttpRequest *request, const guint8 **data, size_t *length)
       gboolean fine;
       if (room == 0)
         break;
-      g_byte_array_set_size (head, before + (guint)room);
+      g_byte_array_set_size (head, before + (guint) room);
       fine = decoder_run (&request->decoder, data, length, head->data + before, room, &written, &error);
-      g_byte_array_set_size (head, before + (guint)written);
+      g_byte_array_set_size (head, before + (guint) written);
       if (!fine)
         {
           fail_from (request, error);
@@ -178,7 +178,7 @@ collect (HttpRequest *request, const guint8 **data, size_t *length)
 gboolean
 http_body_take (HttpRequest *request, const char *data, size_t *length)
 {
-  const guint8 *at = (const guint8 *)data;
+  const guint8 *at = (const guint8 *) data;
   size_t before = *length;
   HttpFlow result = FLOW_GO;
 

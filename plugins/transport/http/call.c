@@ -19,7 +19,7 @@
 static gboolean
 stream_accept (GsStream *stream)
 {
-  HttpRequest *request = (HttpRequest *)stream;
+  HttpRequest *request = (HttpRequest *) stream;
   gs_mutex_lock (&request->lock);
   request->accepted = TRUE;
   http_request_wake_locked (request);
@@ -54,7 +54,7 @@ make_pipe (int ours, int ret_fds[2], GError **error)
 static int
 stream_open_input (GsStream *stream, GError **error)
 {
-  HttpRequest *request = (HttpRequest *)stream;
+  HttpRequest *request = (HttpRequest *) stream;
   gboolean gone, again;
   int fds[2], surplus = -1;
   if (!make_pipe (1, fds, error))
@@ -82,7 +82,7 @@ stream_open_input (GsStream *stream, GError **error)
 static int
 stream_open_output (GsStream *stream, GError **error)
 {
-  HttpRequest *request = (HttpRequest *)stream;
+  HttpRequest *request = (HttpRequest *) stream;
   gboolean gone, again;
   int fds[2];
   if (!make_pipe (0, fds, error))
@@ -108,7 +108,7 @@ stream_open_output (GsStream *stream, GError **error)
 static gboolean
 stream_send_all (GsStream *stream, GBytes *bytes, GError **error)
 {
-  HttpRequest *request = (HttpRequest *)stream;
+  HttpRequest *request = (HttpRequest *) stream;
   gboolean gone, again;
   gs_mutex_lock (&request->lock);
   gone = request->gone;
@@ -148,7 +148,7 @@ git_payload (HttpRequest *request, guint32 *ret_method)
   Gitstead__V1__GitAdvertiseRequest advertise = GITSTEAD__V1__GIT_ADVERTISE_REQUEST__INIT;
   Gitstead__V1__GitUploadPackRequest upload = GITSTEAD__V1__GIT_UPLOAD_PACK_REQUEST__INIT;
   Gitstead__V1__GitReceivePackRequest receive = GITSTEAD__V1__GIT_RECEIVE_PACK_REQUEST__INIT;
-  char *protocol = (char *)(request->guard.git_protocol != NULL ? request->guard.git_protocol : "");
+  char *protocol = (char *) (request->guard.git_protocol != NULL ? request->guard.git_protocol : "");
   const ProtobufCMessage *message;
 
   repository.path = request->route.target;
@@ -202,7 +202,7 @@ certificate_name (struct MHD_Connection *connection)
     return NULL;
   if (gnutls_x509_crt_import (certificate, &chain[0], GNUTLS_X509_FMT_DER) == GNUTLS_E_SUCCESS
       && gnutls_x509_crt_get_dn_by_oid (certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &size) == GNUTLS_E_SUCCESS
-      && strlen (name) == size && g_utf8_validate (name, (gssize)size, NULL))
+      && strlen (name) == size && g_utf8_validate (name, (gssize) size, NULL))
     found = g_strndup (name, size);
   gnutls_x509_crt_deinit (certificate);
   return found;
@@ -216,7 +216,7 @@ timeout_of (HttpRequest *request)
   if (request->guard.timeout_ms != NULL
       && g_ascii_string_to_unsigned (request->guard.timeout_ms, 10, 1, G_MAXINT32, &wanted_ms, NULL))
     {
-      gint64 wanted_us = (gint64)wanted_ms * 1000;
+      gint64 wanted_us = (gint64) wanted_ms * 1000;
       timeout_us = timeout_us == 0 ? wanted_us : MIN (timeout_us, wanted_us);
     }
   return timeout_us;

@@ -51,11 +51,11 @@ inflate_some (Decoder *decoder, const guint8 **data, gsize *length, guint8 *room
               GError **error)
 {
   z_stream *z = &decoder->z;
-  uInt before = (uInt)MIN (*length, G_MAXINT), space = (uInt)MIN (room_len, G_MAXINT);
+  uInt before = (uInt) MIN (*length, G_MAXINT), space = (uInt) MIN (room_len, G_MAXINT);
   int status;
   if (decoder->ended)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the request's body goes on after the end of its gzip stream");
-  z->next_in = (Bytef *)*data;
+  z->next_in = (Bytef *) *data;
   z->avail_in = before;
   z->next_out = room;
   z->avail_out = space;

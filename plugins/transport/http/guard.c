@@ -18,7 +18,7 @@ static gboolean
 is_clean (const char *text, gsize length)
 {
   for (gsize i = 0; i < length; i++)
-    if (((guint8)text[i] < 0x20 && text[i] != '\t') || text[i] == 0x7f)
+    if (((guint8) text[i] < 0x20 && text[i] != '\t') || text[i] == 0x7f)
       return FALSE;
   return TRUE;
 }

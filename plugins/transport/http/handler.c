@@ -262,7 +262,7 @@ begin_body (HttpRequest *request)
   request->collect_max = api ? options->json_body_max + 1 : HTTP_HEAD_MAX;
   if (!gzip && !api)
     request->collect_max++; /* its length is known to fit */
-  request->collected = g_byte_array_sized_new ((guint)MIN (guard->length, HTTP_HEAD_MAX));
+  request->collected = g_byte_array_sized_new ((guint) MIN (guard->length, HTTP_HEAD_MAX));
   if (!guard->has_body)
     return last_call (request);
   http_request_connection_deadline (request, request->begun_us + 2 * options->idle_timeout_us);

@@ -22,9 +22,9 @@
 #include "guard.h"
 #include "route.h"
 
-#define HTTP_HEAD_MAX ((gsize)64 * 1024)           /* bodies up to here go to the host in one piece */
-#define HTTP_EARLY_MAX ((gsize)4 * 1024 * 1024)    /* output kept while the request is still being read */
-#define HTTP_DRAIN_MAX ((guint64)64 * 1024 * 1024) /* of a body that nobody wants any more */
+#define HTTP_HEAD_MAX ((gsize) 64 * 1024)           /* bodies up to here go to the host in one piece */
+#define HTTP_EARLY_MAX ((gsize) 4 * 1024 * 1024)    /* output kept while the request is still being read */
+#define HTTP_DRAIN_MAX ((guint64) 64 * 1024 * 1024) /* of a body that nobody wants any more */
 #define HTTP_GRACE_US (5 * G_USEC_PER_SEC)
 
 typedef struct HttpServer HttpServer;
@@ -78,21 +78,28 @@ struct HttpServer
   gint in_flight;       /* atomic */
 
   GsMutex lock;
-  GsCond empty;                /* no request is left */
-  GHashTable *requests;        /* id -> HttpRequest, all that can be found */
-  guint n_requests;            /* all that live */
+  GsCond empty;            /* no request is left */
+  GHashTable *requests;    /* id -> HttpRequest, all that can be found */
+  guint n_requests;        /* all that live */
   GHashTable *connections; /* id -> HttpConnection */
   guint64 next_id;
 };
 
-/** One address, served by one daemon of the library with its own workers. */
+/**
+ * One address, served by one daemon of the library with its own workers. We accept the connections and hand them
+ * over: the library's own way to stop listening (MHD_quiesce_daemon) races with its workers and then aborts the
+ * whole process.
+ */
 struct HttpListener
 {
   HttpServer *server;
   struct MHD_Daemon *daemon;
   int fd;
   gboolean tls;
-  char *url; /* as endpoints shows it */
+  char *url;                /* as endpoints shows it */
+  gint n_connections;       /* atomic */
+  gint paused;              /* atomic: the limit was reached, or descriptors ran out */
+  gboolean open, accepting; /* guarded by the pump's lock */
 };
 
 /**
@@ -104,6 +111,7 @@ struct HttpListener
 struct HttpConnection
 {
   guint64 id;
+  HttpListener *listener;
   int fd;
   gint64 deadline_us;   /* what is awaited (a request's header, a small body) must be there by then */
   gboolean half_closed; /* the client sends no more */
@@ -243,6 +251,11 @@ enum MHD_Result http_handle (void *user, struct MHD_Connection *connection, cons
 HttpPump *http_pump_new (HttpServer *server, GError **error);
 /** Stops the thread; nothing may be suspended any more. */
 void http_pump_free (HttpPump *pump);
+/** Accepts the connections of a listener, until it is unlistened. */
+void http_pump_listen (HttpPump *pump, HttpListener *listener);
+void http_pump_unlisten (HttpPump *pump, HttpListener *listener);
+/** Looks at once whether a paused listener may go on. */
+void http_pump_poke (HttpPump *pump);
 /** Tells when the client of @tcp ends its sending side, until it is forgotten. */
 void http_pump_watch_client (HttpPump *pump, const HttpConnection *tcp);
 void http_pump_forget_client (HttpPump *pump, const HttpConnection *tcp);
@@ -255,6 +268,9 @@ void http_pump_linger (HttpPump *pump, int fd, gboolean tls);
 /* ---- listen.c ---- */
 
 gboolean http_listen (HttpServer *server, const char *url, GError **error);
+/** Takes what waits. FALSE: pause for a while. */
+gboolean http_listener_accept (HttpListener *listener);
+gboolean http_listener_has_room (HttpListener *listener);
 void http_listener_free (HttpListener *listener);
 
 /* ---- status.c ---- */

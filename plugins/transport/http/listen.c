@@ -6,13 +6,14 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define BACKLOG 1024
+#define ACCEPT_AT_ONCE 64
+#define LIMIT_SLACK (4 * ACCEPT_AT_ONCE) /* the limit that counts is ours */
 #define PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE"
 
 typedef struct
@@ -53,15 +54,17 @@ parse_url (HttpServer *server, const char *url, Address *ret_address, GError **e
 }
 
 static int
-bind_one (const struct addrinfo *info, const char **ret_doing)
+bind_one (const struct addrinfo *info, gboolean both, const char **ret_doing)
 {
-  int one = 1, err;
+  int one = 1, zero = 0, err;
   int fd = socket (info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   *ret_doing = "make a socket for";
   if (fd < 0)
     return -1;
   *ret_doing = "bind to";
   setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (both && info->ai_family == AF_INET6)
+    setsockopt (fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
   if (bind (fd, info->ai_addr, info->ai_addrlen) == 0)
     {
       *ret_doing = "listen on";
@@ -74,31 +77,43 @@ bind_one (const struct addrinfo *info, const char **ret_doing)
   return -1;
 }
 
+/* The first of @family's addresses that works; -1 with errno and @ret_doing, or with @ret_failed of getaddrinfo. */
+static int
+open_family (const Address *address, int family, int *ret_failed, const char **ret_doing)
+{
+  struct addrinfo hints = { .ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
+  struct addrinfo *list = NULL;
+  gboolean any = strcmp (address->host, "*") == 0;
+  char port[16];
+  int fd = -1, err = 0;
+  g_snprintf (port, sizeof port, "%d", address->port);
+  *ret_failed = getaddrinfo (any ? NULL : address->host, port, &hints, &list);
+  if (*ret_failed != 0)
+    return -1;
+  for (const struct addrinfo *one = list; one != NULL && fd < 0; one = one->ai_next)
+    if ((fd = bind_one (one, any, ret_doing)) < 0)
+      err = errno;
+  freeaddrinfo (list);
+  errno = err;
+  return fd;
+}
+
 static int
 open_socket (HttpServer *server, const char *url, const Address *address, GError **error)
 {
-  struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
-  struct addrinfo *list = NULL;
-  gboolean any = strcmp (address->host, "*") == 0;
   const char *doing = "";
-  char port[16];
-  int fd = -1, failed, err = 0;
-
-  g_snprintf (port, sizeof port, "%d", address->port);
-  failed = getaddrinfo (any ? NULL : address->host, port, &hints, &list);
-  if (failed != 0)
-    {
-      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: can't find the host of listen address '%s': %s",
-               server->host->instance, url, gai_strerror (failed));
-      return -1;
-    }
-  for (const struct addrinfo *one = list; one != NULL && fd < 0; one = one->ai_next)
-    if ((fd = bind_one (one, &doing)) < 0)
-      err = errno;
-  freeaddrinfo (list);
+  int failed = 0, fd = -1;
+  /* Every address: one socket for both families, where the kernel has both. */
+  if (strcmp (address->host, "*") == 0)
+    fd = open_family (address, AF_INET6, &failed, &doing);
   if (fd < 0)
+    fd = open_family (address, AF_UNSPEC, &failed, &doing);
+  if (fd < 0 && failed != 0)
+    gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: can't find the host of listen address '%s': %s",
+             server->host->instance, url, gai_strerror (failed));
+  else if (fd < 0)
     gs_fail (error, GS_ERROR_UNAVAILABLE, "%s: can't %s %s: %s; is another server running there?",
-             server->host->instance, doing, url, g_strerror (err));
+             server->host->instance, doing, url, g_strerror (errno));
   return fd;
 }
 
@@ -111,17 +126,17 @@ bound_url (int fd, const Address *address)
   char host[INET6_ADDRSTRLEN] = "";
   guint port = 0;
   gboolean six = FALSE;
-  if (getsockname (fd, (struct sockaddr *)&storage, &length) == 0)
+  if (getsockname (fd, (struct sockaddr *) &storage, &length) == 0)
     {
       if (storage.ss_family == AF_INET)
         {
-          const struct sockaddr_in *in = (const struct sockaddr_in *)&storage;
+          const struct sockaddr_in *in = (const struct sockaddr_in *) &storage;
           inet_ntop (AF_INET, &in->sin_addr, host, sizeof host);
           port = ntohs (in->sin_port);
         }
       else
         {
-          const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&storage;
+          const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *) &storage;
           inet_ntop (AF_INET6, &in6->sin6_addr, host, sizeof host);
           port = ntohs (in6->sin6_port);
           six = TRUE;
@@ -157,14 +172,14 @@ note_completed (void *user, struct MHD_Connection *connection, void **context, e
 }
 
 static HttpConnection *
-connection_new (HttpServer *server, int fd)
+connection_new (HttpListener *listener, int fd)
 {
+  HttpServer *server = listener->server;
   HttpConnection *tcp = g_new0 (HttpConnection, 1);
-  int one = 1;
-  setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  setsockopt (fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+  __atomic_add_fetch (&listener->n_connections, 1, __ATOMIC_RELAXED);
+  tcp->listener = listener;
   tcp->fd = fd;
-  tcp->deadline_us = server->host->now_us (server->host) + server->options.idle_timeout_us;
+  tcp->deadline_us = server->host->now_us (server->host) + 2 * server->options.idle_timeout_us;
   gs_mutex_lock (&server->lock);
   tcp->id = ++server->next_id;
   g_hash_table_insert (server->connections, &tcp->id, tcp);
@@ -174,28 +189,32 @@ connection_new (HttpServer *server, int fd)
 }
 
 static void
-connection_free (HttpServer *server, HttpConnection *tcp)
+connection_free (HttpConnection *tcp)
 {
+  HttpListener *listener = tcp->listener;
+  HttpServer *server = listener->server;
   http_pump_forget_client (server->pump, tcp);
   gs_mutex_lock (&server->lock);
   g_hash_table_remove (server->connections, &tcp->id);
   gs_mutex_unlock (&server->lock);
   g_free (tcp);
+  __atomic_sub_fetch (&listener->n_connections, 1, __ATOMIC_RELAXED);
+  if (__atomic_load_n (&listener->paused, __ATOMIC_ACQUIRE))
+    http_pump_poke (server->pump);
 }
 
 static void
 note_connection (void *user, struct MHD_Connection *connection, void **socket_context,
                  enum MHD_ConnectionNotificationCode code)
 {
-  HttpServer *server = ((HttpListener *)user)->server;
   if (code == MHD_CONNECTION_NOTIFY_STARTED)
     {
       const union MHD_ConnectionInfo *info = MHD_get_connection_info (connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-      *socket_context = info != NULL ? connection_new (server, info->connect_fd) : NULL;
+      *socket_context = info != NULL ? connection_new (user, info->connect_fd) : NULL;
     }
   else if (*socket_context != NULL)
     {
-      connection_free (server, *socket_context);
+      connection_free (*socket_context);
       *socket_context = NULL;
     }
 }
@@ -210,7 +229,7 @@ static void G_GNUC_PRINTF (2, 0) note_message (void *user, const char *format, v
   text = g_strdup_vprintf (format, args);
   {
     const GsField field = GS_TEXT ("text", g_strchomp (text));
-    host->log (host, GS_LOG_DEBUG, "http.library", &field, 1);
+    host->log (host, GS_LOG_DEBUG, "http.daemon", &field, 1);
   }
 }
 
@@ -248,21 +267,22 @@ start_daemon (HttpListener *listener, const char *certificate, const char *key, 
 {
   HttpServer *server = listener->server;
   const HttpOptions *options = &server->options;
-  unsigned int flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+  unsigned int flags
+      = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
   struct MHD_OptionItem items[8];
   guint n = 0;
   sigset_t all, before;
 
   if (options->threads > 1)
-    items[n++] = (struct MHD_OptionItem){ MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)options->threads, NULL };
+    items[n++] = (struct MHD_OptionItem){ MHD_OPTION_THREAD_POOL_SIZE, (intptr_t) options->threads, NULL };
   if (listener->tls)
     {
       flags |= MHD_USE_TLS;
-      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)key };
-      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)certificate };
-      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)PRIORITIES };
+      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_KEY, 0, (void *) key };
+      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_CERT, 0, (void *) certificate };
+      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0, (void *) PRIORITIES };
       if (ca != NULL)
-        items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_TRUST, 0, (void *)ca };
+        items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_TRUST, 0, (void *) ca };
     }
   items[n] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
 
@@ -271,8 +291,8 @@ start_daemon (HttpListener *listener, const char *certificate, const char *key, 
   pthread_sigmask (SIG_SETMASK, &all, &before);
   listener->daemon = MHD_start_daemon (
       flags, 0, NULL, NULL, http_handle, listener, MHD_OPTION_EXTERNAL_LOGGER, note_message, listener,
-      MHD_OPTION_LISTEN_SOCKET, listener->fd, MHD_OPTION_CONNECTION_LIMIT, options->max_connections,
-      MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)((options->idle_timeout_us + G_USEC_PER_SEC - 1) / G_USEC_PER_SEC),
+      MHD_OPTION_CONNECTION_LIMIT, options->max_connections + options->threads * LIMIT_SLACK,
+      MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int) ((options->idle_timeout_us + G_USEC_PER_SEC - 1) / G_USEC_PER_SEC),
       MHD_OPTION_CONNECTION_MEMORY_LIMIT, options->max_header, MHD_OPTION_STRICT_FOR_CLIENT, 1,
       MHD_OPTION_URI_LOG_CALLBACK, note_uri, listener, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
       MHD_OPTION_NOTIFY_COMPLETED, note_completed, listener, MHD_OPTION_NOTIFY_CONNECTION, note_connection, listener,
@@ -324,11 +344,49 @@ http_listen (HttpServer *server, const char *url, GError **error)
       listener->url = bound_url (fd, &address);
       g_ptr_array_add (server->listeners, listener);
       started = start_daemon (listener, certificate, key, ca, error);
+      if (started)
+        http_pump_listen (server->pump, listener);
     }
   if (key != NULL)
     explicit_bzero (key, strlen (key));
   g_free (key);
   return started;
+}
+
+gboolean
+http_listener_has_room (HttpListener *listener)
+{
+  return (guint) __atomic_load_n (&listener->n_connections, __ATOMIC_RELAXED)
+         < listener->server->options.max_connections;
+}
+
+gboolean
+http_listener_accept (HttpListener *listener)
+{
+  const GsHost *host = listener->server->host;
+  for (guint i = 0; i < ACCEPT_AT_ONCE; i++)
+    {
+      struct sockaddr_storage peer;
+      socklen_t length = sizeof peer;
+      int one = 1, fd;
+      if (!http_listener_has_room (listener))
+        return FALSE;
+      fd = accept4 (listener->fd, (struct sockaddr *) &peer, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+      if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+        {
+          const GsField fields[] = { GS_TEXT ("address", listener->url), GS_TEXT ("error", g_strerror (errno)) };
+          host->log (host, GS_LOG_WARNING, "http.accept-failed", fields, G_N_ELEMENTS (fields));
+          return FALSE;
+        }
+      if (fd < 0 && (errno == EAGAIN || errno == EINVAL))
+        return TRUE;
+      if (fd < 0)
+        continue; /* that one left before it was taken */
+      setsockopt (fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+      /* It closes the descriptor itself when it can't. */
+      (void) MHD_add_connection (listener->daemon, fd, (struct sockaddr *) &peer, length);
+    }
+  return TRUE;
 }
 
 void

@@ -48,9 +48,9 @@ http_metrics_ended (HttpRequest *request, gboolean aborted)
   else if (request->status < 500)
     class = HTTP_CLASS_4XX;
   host->metric_update (metrics->requests[route][class], 1);
-  host->metric_update (metrics->seconds[route], (double)took_us / G_USEC_PER_SEC);
-  host->metric_update (metrics->bytes_in, (double)request->bytes_in);
-  host->metric_update (metrics->bytes_out, (double)request->bytes_out);
+  host->metric_update (metrics->seconds[route], (double) took_us / G_USEC_PER_SEC);
+  host->metric_update (metrics->bytes_in, (double) request->bytes_in);
+  host->metric_update (metrics->bytes_out, (double) request->bytes_out);
   __atomic_sub_fetch (&server->in_flight, 1, __ATOMIC_RELAXED);
 
   if (host->log_enabled (host, GS_LOG_INFO))

@@ -2,8 +2,6 @@
 /* plugin.c - transport/http: smart HTTP for stock git, JSON calls, and pages for people and probes. */
 #include "http.h"
 
-#include <sys/socket.h>
-
 static const GsOption options[] = {
   { .key = "listen",
     .type = GS_OPTION_LIST,
@@ -42,13 +40,13 @@ static const GsOption options[] = {
     .type = GS_OPTION_DURATION,
     .fallback = "60s",
     .min = G_USEC_PER_SEC,
-    .max = 24 * 3600 * (gint64)G_USEC_PER_SEC,
+    .max = 24 * 3600 * (gint64) G_USEC_PER_SEC,
     .help
     = "A connection on which nothing moves for so long is closed; twice that is the limit for a request's header." },
   { .key = "request_timeout",
     .type = GS_OPTION_DURATION,
     .fallback = "0s",
-    .max = 7 * 24 * 3600 * (gint64)G_USEC_PER_SEC,
+    .max = 7 * 24 * 3600 * (gint64) G_USEC_PER_SEC,
     .help = "Longest time that one request may take, 0 = the limit of the method that it calls." },
   { .key = "max_body",
     .type = GS_OPTION_SIZE,
@@ -96,7 +94,7 @@ static gboolean
 realm_valid (const char *realm)
 {
   for (const char *c = realm; *c != '\0'; c++)
-    if ((guint8)*c < 0x20 || *c == 0x7f || *c == '"' || *c == '\\')
+    if ((guint8) *c < 0x20 || *c == 0x7f || *c == '"' || *c == '\\')
       return FALSE;
   return TRUE;
 }
@@ -128,19 +126,19 @@ create (const GsHost *host, const GsConfig *config, GError **error)
   gs_cond_init (&server->empty);
   server->requests = g_hash_table_new (g_int64_hash, g_int64_equal);
   server->connections = g_hash_table_new (g_int64_hash, g_int64_equal);
-  server->listeners = g_ptr_array_new_with_free_func ((GDestroyNotify)http_listener_free);
-  o->listen = g_strdupv ((char **)urls);
+  server->listeners = g_ptr_array_new_with_free_func ((GDestroyNotify) http_listener_free);
+  o->listen = g_strdupv ((char **) urls);
   o->tls_certificate = g_strdup (config->string (config, "tls_certificate"));
   o->tls_key = g_strdup (config->string (config, "tls_key"));
   o->tls_client_ca = g_strdup (config->string (config, "tls_client_ca"));
-  o->threads = (guint)config->integer (config, "threads");
-  o->max_connections = (guint)config->integer (config, "max_connections");
-  o->max_header = (gsize)config->integer (config, "max_header");
+  o->threads = (guint) config->integer (config, "threads");
+  o->max_connections = (guint) config->integer (config, "max_connections");
+  o->max_header = (gsize) config->integer (config, "max_header");
   o->idle_timeout_us = config->integer (config, "idle_timeout");
   o->request_timeout_us = config->integer (config, "request_timeout");
-  o->max_body = (guint64)config->integer (config, "max_body");
-  o->max_inflate = (guint64)config->integer (config, "max_inflate");
-  o->json_body_max = (gsize)config->integer (config, "json_body_max");
+  o->max_body = (guint64) config->integer (config, "max_body");
+  o->max_inflate = (guint64) config->integer (config, "max_inflate");
+  o->json_body_max = (gsize) config->integer (config, "json_body_max");
   o->realm = g_strdup (realm);
   o->metrics_off = g_strcmp0 (access, "none") == 0;
   o->metrics_loopback = g_strcmp0 (access, "loopback") == 0;
@@ -154,22 +152,14 @@ drain (gpointer self)
   if (__atomic_exchange_n (&server->draining, 1, __ATOMIC_ACQ_REL))
     return;
   for (guint i = 0; i < server->listeners->len; i++)
-    {
-      HttpListener *listener = g_ptr_array_index (server->listeners, i);
-      if (listener->daemon == NULL)
-        continue;
-      MHD_quiesce_daemon (listener->daemon);
-      /* Without this the kernel would go on to accept connections that nobody ever serves. */
-      shutdown (listener->fd, SHUT_RD);
-    }
+    http_pump_unlisten (server->pump, g_ptr_array_index (server->listeners, i));
 }
 
 /* Every suspended request is resumed, and every call told to end: the library must not be stopped before. */
 static void
 wake_all (HttpServer *server)
 {
-  const GsHost *host = server->host;
-  g_autoptr (GPtrArray) all = g_ptr_array_new_with_free_func ((GDestroyNotify)http_request_unref);
+  g_autoptr (GPtrArray) all = g_ptr_array_new_with_free_func ((GDestroyNotify) http_request_unref);
   GHashTableIter iter;
   gpointer value;
   gs_mutex_lock (&server->lock);
@@ -180,14 +170,10 @@ wake_all (HttpServer *server)
   for (guint i = 0; i < all->len; i++)
     {
       HttpRequest *request = g_ptr_array_index (all, i);
-      GsCallHandle handle = 0;
-      gboolean cancel;
+      http_request_cancel (request);
       gs_mutex_lock (&request->lock);
-      cancel = http_request_want_cancel_locked (request, &handle);
       http_request_wake_locked (request);
       gs_mutex_unlock (&request->lock);
-      if (cancel)
-        host->call_cancel (host, handle);
     }
 }
 
@@ -248,7 +234,7 @@ endpoints (gpointer self)
   HttpServer *server = self;
   char **urls = g_new0 (char *, server->listeners->len + 1);
   for (guint i = 0; i < server->listeners->len; i++)
-    urls[i] = g_strdup (((HttpListener *)g_ptr_array_index (server->listeners, i))->url);
+    urls[i] = g_strdup (((HttpListener *) g_ptr_array_index (server->listeners, i))->url);
   return urls;
 }
 

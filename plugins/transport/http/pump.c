@@ -16,7 +16,7 @@
 #define TICK_US (G_USEC_PER_SEC / 4)
 #define LINGER_SLOTS 64
 #define LINGER_US (2 * G_USEC_PER_SEC)
-#define LINGER_BYTES ((gsize)16 * 1024 * 1024)
+#define LINGER_BYTES ((gsize) 16 * 1024 * 1024)
 #define LINGER_TLS_US (200 * 1000)
 
 typedef struct
@@ -35,12 +35,97 @@ struct HttpPump
   gboolean started;
   gint stop; /* atomic */
   GsMutex lock;
+  GsCond accepted;
+  GPtrArray *listeners; /* of HttpListener, with the pump's lifetime */
   Linger lingers[LINGER_SLOTS];
   guint n_lingers;
 };
 
+#define LISTENER_BASE 1024u
+
 /* What epoll gives back: a request's id and which of its descriptors; 0 in the low bits is ours. */
 #define TAG(id_, watch_) ((id_) << 2 | (watch_))
+
+/* --------------------------------------------------------------------------------------- listening */
+
+static gboolean
+add_listener (HttpPump *pump, guint index, const HttpListener *listener)
+{
+  struct epoll_event event = { .events = EPOLLIN, .data.u64 = TAG ((guint64) LISTENER_BASE + index, 0) };
+  return epoll_ctl (pump->epoll, EPOLL_CTL_ADD, listener->fd, &event) == 0;
+}
+
+void
+http_pump_listen (HttpPump *pump, HttpListener *listener)
+{
+  gs_mutex_lock (&pump->lock);
+  listener->open = TRUE;
+  g_ptr_array_add (pump->listeners, listener);
+  add_listener (pump, pump->listeners->len - 1, listener);
+  gs_mutex_unlock (&pump->lock);
+}
+
+void
+http_pump_unlisten (HttpPump *pump, HttpListener *listener)
+{
+  gs_mutex_lock (&pump->lock);
+  if (listener->open)
+    {
+      listener->open = FALSE;
+      epoll_ctl (pump->epoll, EPOLL_CTL_DEL, listener->fd, NULL);
+      /* The descriptor stays, the pump may be using it; but who connects is refused, and does not wait in vain. */
+      shutdown (listener->fd, SHUT_RD);
+    }
+  /* The last few are handed over before the daemon may be stopped. */
+  while (listener->accepting)
+    gs_cond_wait (&pump->accepted, &pump->lock);
+  gs_mutex_unlock (&pump->lock);
+}
+
+void
+http_pump_poke (HttpPump *pump)
+{
+  eventfd_write (pump->wakeup, 1);
+}
+
+static void
+listener_event (HttpPump *pump, guint index)
+{
+  HttpListener *listener;
+  gboolean more, open;
+  gs_mutex_lock (&pump->lock);
+  listener = g_ptr_array_index (pump->listeners, index);
+  open = listener->accepting = listener->open;
+  gs_mutex_unlock (&pump->lock);
+  if (!open)
+    return;
+  more = http_listener_accept (listener);
+  gs_mutex_lock (&pump->lock);
+  listener->accepting = FALSE;
+  gs_cond_broadcast (&pump->accepted);
+  if (!more && listener->open)
+    {
+      epoll_ctl (pump->epoll, EPOLL_CTL_DEL, listener->fd, NULL);
+      __atomic_store_n (&listener->paused, 1, __ATOMIC_RELEASE);
+    }
+  gs_mutex_unlock (&pump->lock);
+}
+
+static void
+resume_listeners (HttpPump *pump)
+{
+  gs_mutex_lock (&pump->lock);
+  for (guint i = 0; i < pump->listeners->len; i++)
+    {
+      HttpListener *listener = g_ptr_array_index (pump->listeners, i);
+      if (listener->open && __atomic_load_n (&listener->paused, __ATOMIC_ACQUIRE) && http_listener_has_room (listener)
+          && add_listener (pump, i, listener))
+        __atomic_store_n (&listener->paused, 0, __ATOMIC_RELEASE);
+    }
+  gs_mutex_unlock (&pump->lock);
+}
+
+/* ---------------------------------------------------------------------------------- pipes and clients */
 
 static int
 watched_fd (HttpRequest *request, guint watch)
@@ -135,14 +220,18 @@ client_event (HttpPump *pump, guint64 id)
   gs_mutex_lock (&request->lock);
   request->left = TRUE;
   if (request->suspended)
+    cancel = http_request_want_cancel_locked (request, &handle);
+  gs_mutex_unlock (&request->lock);
+  /* The call learns of it first, and only then from its stream: a broken pipe then needs no guessing. */
+  if (cancel)
+    host->call_cancel (host, handle);
+  gs_mutex_lock (&request->lock);
+  if (request->suspended)
     {
       request->gone = TRUE;
-      cancel = http_request_want_cancel_locked (request, &handle);
       http_request_wake_locked (request);
     }
   gs_mutex_unlock (&request->lock);
-  if (cancel)
-    host->call_cancel (host, handle);
   http_request_unref (request);
 }
 
@@ -158,7 +247,7 @@ http_pump_linger (HttpPump *pump, int fd, gboolean tls)
   gs_mutex_lock (&pump->lock);
   for (guint i = 0; i < LINGER_SLOTS && copy >= 0; i++)
     {
-      struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP, .data.u64 = TAG ((guint64)i + 1, 0) };
+      struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP, .data.u64 = TAG ((guint64) i + 1, 0) };
       if (pump->lingers[i].fd >= 0 || epoll_ctl (pump->epoll, EPOLL_CTL_ADD, copy, &event) != 0)
         continue;
       /* The library ends a plain connection's sending side itself, a TLS one's only by its own last record. */
@@ -192,8 +281,8 @@ linger_event (HttpPump *pump, guint slot)
     {
       /* MSG_TRUNC: the kernel throws the bytes away without copying them. */
       ssize_t n = recv (linger->fd, NULL, chunk, MSG_DONTWAIT | MSG_TRUNC);
-      if (n > 0 && (gsize)n < linger->budget)
-        linger->budget -= (gsize)n;
+      if (n > 0 && (gsize) n < linger->budget)
+        linger->budget -= (gsize) n;
       else if (n >= 0 || (errno != EAGAIN && errno != EINTR))
         linger_end_locked (pump, linger);
     }
@@ -225,8 +314,7 @@ linger_tick (HttpPump *pump, gint64 now)
 static void
 expire_requests (HttpServer *server, gint64 now)
 {
-  const GsHost *host = server->host;
-  g_autoptr (GPtrArray) all = g_ptr_array_new_with_free_func ((GDestroyNotify)http_request_unref);
+  g_autoptr (GPtrArray) all = g_ptr_array_new_with_free_func ((GDestroyNotify) http_request_unref);
   GHashTableIter iter;
   gpointer value;
   gs_mutex_lock (&server->lock);
@@ -237,18 +325,17 @@ expire_requests (HttpServer *server, gint64 now)
   for (guint i = 0; i < all->len; i++)
     {
       HttpRequest *request = g_ptr_array_index (all, i);
-      GsCallHandle handle = 0;
-      gboolean cancel = FALSE;
+      gboolean due;
       gs_mutex_lock (&request->lock);
-      if (now >= request->deadline_us && !request->expired)
-        {
-          request->expired = TRUE;
-          cancel = http_request_want_cancel_locked (request, &handle);
-          http_request_wake_locked (request);
-        }
+      due = now >= request->deadline_us && !request->expired;
       gs_mutex_unlock (&request->lock);
-      if (cancel)
-        host->call_cancel (host, handle);
+      if (!due)
+        continue;
+      http_request_cancel (request);
+      gs_mutex_lock (&request->lock);
+      request->expired = TRUE;
+      http_request_wake_locked (request);
+      gs_mutex_unlock (&request->lock);
     }
 }
 
@@ -308,10 +395,11 @@ run (void *user)
       if (now >= next_tick)
         {
           tick (pump);
+          resume_listeners (pump);
           next_tick = now + TICK_US;
         }
       wait = MIN (next_tick - now, lingering ? LINGER_TLS_US / 2 : TICK_US);
-      n = epoll_wait (pump->epoll, events, G_N_ELEMENTS (events), (int)(wait / 1000) + 1);
+      n = epoll_wait (pump->epoll, events, G_N_ELEMENTS (events), (int) (wait / 1000) + 1);
       for (int i = 0; i < n; i++)
         {
           guint64 id = events[i].data.u64 >> 2;
@@ -321,10 +409,15 @@ run (void *user)
             client_event (pump, id);
           else if (watch != 0)
             pipe_event (pump, id, watch);
+          else if (id >= LISTENER_BASE)
+            listener_event (pump, (guint) id - LISTENER_BASE);
           else if (id != 0)
-            linger_event (pump, (guint)id - 1);
+            linger_event (pump, (guint) id - 1);
           else
-            eventfd_read (pump->wakeup, &drained);
+            {
+              eventfd_read (pump->wakeup, &drained);
+              resume_listeners (pump);
+            }
         }
     }
   return NULL;
@@ -338,6 +431,8 @@ http_pump_new (HttpServer *server, GError **error)
   int failed = 0;
   pump->server = server;
   gs_mutex_init (&pump->lock);
+  gs_cond_init (&pump->accepted);
+  pump->listeners = g_ptr_array_new ();
   for (guint i = 0; i < LINGER_SLOTS; i++)
     pump->lingers[i].fd = -1;
   pump->epoll = epoll_create1 (EPOLL_CLOEXEC);
@@ -375,6 +470,8 @@ http_pump_free (HttpPump *pump)
     close (pump->epoll);
   if (pump->wakeup >= 0)
     close (pump->wakeup);
+  g_ptr_array_unref (pump->listeners);
   gs_mutex_clear (&pump->lock);
+  gs_cond_clear (&pump->accepted);
   g_free (pump);
 }

@@ -29,7 +29,7 @@ describe_peer (struct MHD_Connection *connection, char *peer, gsize size)
           port = ntohs (in6.sin6_port);
         }
     }
-  g_snprintf (peer, (gulong)size, strchr (host, ':') != NULL ? "http [%s]:%u" : "http %s:%u", host, port);
+  g_snprintf (peer, (gulong) size, strchr (host, ':') != NULL ? "http [%s]:%u" : "http %s:%u", host, port);
 }
 
 HttpRequest *
@@ -204,16 +204,19 @@ void
 http_request_finish (HttpRequest *request, enum MHD_RequestTerminationCode why)
 {
   HttpServer *server = request->server;
+  const union MHD_ConnectionInfo *answered
+      = MHD_get_connection_info (request->connection, MHD_CONNECTION_INFO_HTTP_STATUS);
   int input, output;
 
+  /* The library refuses some requests itself: too long a header, no valid request line. */
+  if (request->status == 0 && answered != NULL)
+    request->status = answered->http_status;
   if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK && request->linger)
     linger (request);
-  gs_mutex_lock (&request->lock);
-  request->gone = TRUE;
-  gs_mutex_unlock (&request->lock);
   /* The call is cancelled before its pipes close: an end of file then can't be taken for the end of a push. */
   http_request_cancel (request);
   gs_mutex_lock (&request->lock);
+  request->gone = TRUE;
   request->connection = NULL;
   input = request->input;
   output = request->output;

@@ -10,7 +10,7 @@ route_name (RouteKind kind)
 {
   static const char *const names[ROUTE_COUNT]
       = { "other", "info-refs", "upload-pack", "receive-pack", "api", "healthz", "readyz", "metrics", "status" };
-  return (guint)kind < ROUTE_COUNT ? names[kind] : names[ROUTE_NONE];
+  return (guint) kind < ROUTE_COUNT ? names[kind] : names[ROUTE_NONE];
 }
 
 /* An absolute-form target ("GET http://host/path") names the same resource as its path. */
@@ -38,7 +38,7 @@ check_segments (const char *path, GError **error)
       gsize length = strcspn (segment, "/");
       if ((length == 1 && segment[0] == '.') || (length == 2 && segment[0] == '.' && segment[1] == '.'))
         return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the path has a '%.*s' segment; name the resource directly",
-                        (int)length, segment);
+                        (int) length, segment);
       if (segment[length] == '\0')
         return TRUE;
       segment += length + 1;
@@ -56,7 +56,7 @@ decode_path (const char *path, gsize length, GError **error)
     }
   for (gsize i = 0; i < length; i++)
     {
-      guint8 c = (guint8)path[i];
+      guint8 c = (guint8) path[i];
       if (c == '%')
         {
           if (i + 2 >= length || !gs_unhex (path + i + 1, 1, &c))
@@ -76,9 +76,9 @@ decode_path (const char *path, gsize length, GError **error)
           gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the path has a control character (0x%02x)", c);
           return NULL;
         }
-      g_string_append_c (out, (char)c);
+      g_string_append_c (out, (char) c);
     }
-  if (!g_utf8_validate (out->str, (gssize)out->len, NULL))
+  if (!g_utf8_validate (out->str, (gssize) out->len, NULL))
     {
       gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the path is not valid UTF-8");
       return NULL;

@@ -92,8 +92,8 @@ append_json_string (GString *out, const char *text)
     {
       if (*c == '"' || *c == '\\')
         g_string_append_printf (out, "\\%c", *c);
-      else if ((guint8)*c < 0x20 || *c == 0x7f)
-        g_string_append_printf (out, "\\u%04x", (guint8)*c);
+      else if ((guint8) *c < 0x20 || *c == 0x7f)
+        g_string_append_printf (out, "\\u%04x", (guint8) *c);
       else
         g_string_append_c (out, *c);
     }
@@ -107,7 +107,7 @@ http_error_json (GsErrorCode code, GsRetry retry, gint64 retry_after_us, const c
   GString *out = g_string_new (NULL);
   g_string_append_printf (out, "{\"code\":\"%s\",\"message\":", gs_error_name (code));
   append_json_string (out, message);
-  g_string_append_printf (out, ",\"retry\":\"%s\"", retries[(guint)retry < G_N_ELEMENTS (retries) ? retry : 0]);
+  g_string_append_printf (out, ",\"retry\":\"%s\"", retries[(guint) retry < G_N_ELEMENTS (retries) ? retry : 0]);
   if (retry_after_us > 0)
     g_string_append_printf (out, ",\"retry_after_ms\":%" G_GINT64_FORMAT, (retry_after_us + 999) / 1000);
   g_string_append (out, "}\n");
@@ -120,11 +120,11 @@ http_escape (const char *text)
   GString *out = g_string_new (NULL);
   for (gsize i = 0; text[i] != '\0' && i < 1024; i++)
     {
-      guint8 c = (guint8)text[i];
+      guint8 c = (guint8) text[i];
       if (c < 0x20 || c >= 0x7f || c == '\\')
         g_string_append_printf (out, "\\x%02x", c);
       else
-        g_string_append_c (out, (char)c);
+        g_string_append_c (out, (char) c);
     }
   return g_string_free (out, FALSE);
 }

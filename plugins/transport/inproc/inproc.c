@@ -37,14 +37,6 @@ typedef struct
   Inproc *inproc;
 } Waiting;
 
-static const GsOption options[] = {
-  { .key = "endpoint", /* "name" is every instance's own */
-    .type = GS_OPTION_STRING,
-    .fallback = "default",
-    .help = "Name in this transport's endpoint, inproc://NAME." },
-  { .key = NULL },
-};
-
 static void
 call_done (gpointer user, const GsOutcome *outcome)
 {
@@ -148,20 +140,12 @@ endpoints (gpointer self)
 static gpointer
 create (const GsHost *host, const GsConfig *config, GError **error)
 {
-  const char *name = config->string (config, "endpoint");
+  /* "transport NAME": the registry has checked the name. */
+  const char *name = strrchr (host->instance, ' ');
   Inproc *inproc;
-  gboolean valid = name != NULL && name[0] != '\0' && strlen (name) <= 64;
-  for (const char *c = name; valid && *c != '\0'; c++)
-    valid = g_ascii_isalnum (*c) || strchr ("-_.", *c) != NULL;
-  if (!valid)
-    {
-      gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-               "%s: the option 'endpoint' must be 1 to 64 letters, digits, '-', '_' or '.'", host->instance);
-      return NULL;
-    }
   inproc = g_new0 (Inproc, 1);
   inproc->host = host;
-  inproc->url = g_strconcat ("inproc://", name, NULL);
+  inproc->url = g_strconcat ("inproc://", name != NULL ? name + 1 : host->instance, NULL);
   inproc->calls = g_ptr_array_new ();
   gs_mutex_init (&inproc->lock);
   gs_cond_init (&inproc->changed);
@@ -225,5 +209,5 @@ static const GsTransportOps ops = { .endpoints = endpoints, .call = inproc_call 
 
 GS_PLUGIN_DEFINE (GsTransportOps, .kind = GS_KIND_TRANSPORT, .threads = GS_THREADS_PARALLEL, .name = "inproc",
                   .version = "0.1.0", .summary = "Unary calls from inside the process", .license = "Apache-2.0",
-                  .options = options, .ops = &ops, .create = create, .start = start, .drain = drain, .stop = stop,
+                  .ops = &ops, .create = create, .start = start, .drain = drain, .stop = stop,
                   .destroy = destroy);

@@ -19,6 +19,7 @@ nt_call_unref (NtCall *call)
     return;
   if (call->conn != NULL)
     nt_conn_unref (call->conn);
+  gs_cond_clear (&call->known);
   gs_mutex_clear (&call->lock);
   g_free (call);
 }
@@ -151,6 +152,19 @@ nt_call_cancel (NtCall *call)
 }
 
 void
+nt_call_cancel_now (NtCall *call)
+{
+  GsCallHandle handle;
+  gs_mutex_lock (&call->lock);
+  while (!call->has_handle)
+    gs_cond_wait (&call->known, &call->lock);
+  handle = call->handle;
+  gs_mutex_unlock (&call->lock);
+  if (handle != 0)
+    call->nt->host->call_cancel (call->nt->host, handle);
+}
+
+void
 nt_call_ready (NtCall *call)
 {
   GsCallHandle handle;
@@ -170,6 +184,8 @@ handle_known (NtCall *call, GsCallHandle handle)
   gboolean cancel, ready;
   gs_mutex_lock (&call->lock);
   call->handle = handle;
+  call->has_handle = TRUE;
+  gs_cond_broadcast (&call->known);
   cancel = call->cancelled;
   ready = call->ready;
   gs_mutex_unlock (&call->lock);
@@ -185,6 +201,7 @@ call_new (NtConn *conn, const guint8 *trace, gsize trace_len, const GsTxId *call
   NtCall *call = g_new0 (NtCall, 1);
   call->refs = 2; /* the host's, until done; and the caller's */
   gs_mutex_init (&call->lock);
+  gs_cond_init (&call->known);
   call->nt = conn->nt;
   call->conn = nt_conn_ref (conn);
   call->link.data = call;

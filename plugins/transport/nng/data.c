@@ -182,6 +182,7 @@ start_stream (NtData *data, Pending *pending)
   const guint8 *ticket = gs_stream_hello_parse (pending->hello);
   NtStream *stream = ticket != NULL ? redeem (data, ticket) : NULL;
   NtPeer peer;
+  gboolean stopping;
   int failed;
 
   nt_peer_from_socket (&peer, pending->listener->url->scheme, pending->fd);
@@ -211,7 +212,10 @@ start_stream (NtData *data, Pending *pending)
   failed = data->quit ? ESHUTDOWN : gs_thread_start (&stream->thread, "nng-stream", nt_pump_run, stream);
   if (failed == 0)
     g_queue_push_tail (&data->active, stream);
+  stopping = data->cancelled;
   gs_mutex_unlock (&data->lock);
+  if (failed == 0 && stopping)
+    nt_stream_stop (stream); /* it stays until this thread joins its */
   if (failed != 0)
     {
       GsField fields[] = { GS_TEXT ("error", g_strerror (failed)) };
@@ -516,7 +520,10 @@ nt_data_cancel (NtData *data)
     g_ptr_array_add (streams, nt_stream_ref (at->data));
   gs_mutex_unlock (&data->lock);
   for (guint i = 0; i < streams->len; i++)
-    nt_call_cancel (((NtStream *) streams->pdata[i])->call);
+    {
+      nt_call_cancel (((NtStream *) streams->pdata[i])->call);
+      nt_stream_stop (streams->pdata[i]);
+    }
 }
 
 void

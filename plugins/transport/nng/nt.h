@@ -244,7 +244,9 @@ struct NtCall
   NtStream *stream; /* of a streaming method; counted until done */
 
   GsMutex lock;
-  GsCallHandle handle; /* 0 = not known yet */
+  GsCond known;
+  gboolean has_handle; /* call_begin has returned */
+  GsCallHandle handle;
   gboolean cancelled, ready; /* asked for; passed on as soon as the handle is known */
 };
 
@@ -262,6 +264,8 @@ void nt_call_unref (NtCall *call);
 void nt_call_detach (NtCall *call);
 /** Cancels now, or as soon as the host has told the handle. */
 void nt_call_cancel (NtCall *call);
+/** Cancels, and returns only when the host was told. Waits for call_begin to return: not from within it. */
+void nt_call_cancel_now (NtCall *call);
 /** Tells the host that the stream's peer is there, now or as soon as the handle is known. */
 void nt_call_ready (NtCall *call);
 
@@ -280,7 +284,7 @@ struct NtDataListener
 NtData *nt_data_new (Nt *nt);
 /** Listens and starts the thread. */
 gboolean nt_data_start (NtData *data, GError **error);
-/** Cancels every streaming call. */
+/** Cancels every streaming call; a worker that sits in a full pipe is freed by the pipe's end soon after. */
 void nt_data_cancel (NtData *data);
 /** Ends every stream, then the thread. All calls must have ended. Harmless when not started. */
 void nt_data_stop (NtData *data);

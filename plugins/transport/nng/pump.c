@@ -582,7 +582,7 @@ tear_down (Pump *pump)
   ended = stream->end.set;
   gs_mutex_unlock (&stream->lock);
   if (!ended)
-    nt_call_cancel (stream->call);
+    nt_call_cancel_now (stream->call);
   take_news (pump);
   close_input (pump);
   if (pump->output_r >= 0)

@@ -225,6 +225,41 @@ test_what_is_there_can_be_found (void **state)
 #define STORAGE "storages: [{name: one, plugin: fake, trace: trace}]\n"
 
 static void
+test_where_a_storage_is (void **state)
+{
+  Fixture *fixture = *state;
+  static const char *const bad[]
+      = { "weight: -1", "weight: 1000001", "weight: heavy", "zone: a/b/c", "zone: /r", "zone: z/", "zone: 'a b'",
+          "zone: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "zoen: north" };
+  g_autoptr (GsiRegistry) registry
+      = parse (fixture, HEAD CACHE "storages:\n- {name: one, plugin: fake, zone: eu-1/r_2.a, weight: 7}\n"
+                                   "- {name: two, plugin: fake}\n" TAIL, NULL);
+  const GsiOptions *one, *two;
+  g_autofree char *printed = NULL;
+
+  assert_non_null (registry);
+  one = gsi_instance_core_options (gsi_registry_get (registry, GS_KIND_STORAGE, "one"));
+  two = gsi_instance_core_options (gsi_registry_get (registry, GS_KIND_STORAGE, "two"));
+  assert_string_equal (gsi_options_string (one, "zone"), "eu-1/r_2.a");
+  assert_int_equal (gsi_options_integer (one, "weight"), 7);
+  assert_null (gsi_options_string (two, "zone"));
+  assert_int_equal (gsi_options_integer (two, "weight"), 1);
+  assert_null (gsi_instance_core_options (gsi_registry_get (registry, GS_KIND_CACHE, NULL)));
+  printed = gsi_registry_print (registry);
+  assert_has (printed, "weight: 7\n");
+  for (gsize i = 0; i < G_N_ELEMENTS (bad); i++)
+    {
+      g_autofree char *text
+          = g_strdup_printf (HEAD CACHE "storages: [{name: one, plugin: fake, %s}]\n" TAIL, bad[i]);
+      g_autoptr (GError) error = NULL;
+      assert_null (parse (fixture, text, &error));
+      assert_int_equal (gs_error_code (error), GS_ERROR_INVALID_ARGUMENT);
+      assert_has (error->message, "storage one");
+      assert_null (strchr (error->message, '\n')); /* one mistake, told once */
+    }
+}
+
+static void
 test_failed_start_stops_the_others (void **state)
 {
   Fixture *fixture = *state;
@@ -488,7 +523,7 @@ main (void)
   const struct CMUnitTest tests[] = {
 #define TEST(function_) cmocka_unit_test_setup_teardown (function_, set_up, tear_down)
     TEST (test_whole_life_in_order),        TEST (test_free_stops_what_runs),
-    TEST (test_what_is_there_can_be_found), TEST (test_failed_start_stops_the_others),
+    TEST (test_where_a_storage_is),         TEST (test_what_is_there_can_be_found), TEST (test_failed_start_stops_the_others),
     TEST (test_silent_failures_are_told),   TEST (test_failed_create_destroys_the_others),
     TEST (test_needs_must_be_started),      TEST (test_transport_wants_somebody_to_call),
     TEST (test_bad_configurations),         TEST (test_all_mistakes_at_once),

@@ -44,8 +44,9 @@ typedef struct
   /* storage */
   gboolean stage_fails, nothing, refuse, commit_fails;
   guint n_staged, n_committed, n_aborted, n_resolved;
+  guint64 applied; /* generation on the medium */
   GsDecision seen;
-  gboolean pending;
+  gboolean pending, resolve_fails;
   GsTxId pending_id;
 } World;
 
@@ -224,6 +225,8 @@ disk_resolve (gpointer self, GsCall *call, const GsRepo *repo, const GsTxId *txi
               GError **error)
 {
   World *world = self;
+  if (world->resolve_fails)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "packed-refs is locked");
   world->pending = FALSE;
   world->n_resolved++;
   if (decision != NULL)
@@ -231,8 +234,17 @@ disk_resolve (gpointer self, GsCall *call, const GsRepo *repo, const GsTxId *txi
   return TRUE;
 }
 
+static gboolean
+disk_state (gpointer self, GsCall *call, const GsRepo *repo, GsReplicaState *ret_state, GError **error)
+{
+  ret_state->repository_id = repo->id;
+  ret_state->generation = ((World *) self)->applied;
+  return TRUE;
+}
+
 static const GsStorageOps disk = { .stage = disk_stage, .commit = disk_commit, .abort = disk_abort,
-                                   .pending = disk_pending, .resolve = disk_resolve };
+                                   .pending = disk_pending, .resolve = disk_resolve,
+                                   .state = disk_state };
 
 /* -------------------------------------------------------------------------------------- the others */
 
@@ -301,7 +313,7 @@ rig_up (Rig *rig, World *world)
   GsiRpcLimits limits;
 
   rig->host = fake_host_new ("core");
-  storage = (GsiStorage) { "disk", &disk, world };
+  storage = (GsiStorage) { .name = "disk", .ops = &disk, .self = world, .zone = "", .weight = 1 };
   group = (GsiStorageGroup) { .name = "default", .storages = storages, .n_storages = 1, .n_copies = 1,
                               .min_copies = 1, .consistency = gs_plugin_query ()->ops };
   config.host = &rig->host->host;
@@ -473,9 +485,36 @@ recovery_aborts (void **state)
   rig_down (&rig);
 }
 
+/* A decided write that the disk cannot finish closes its repository, not the server; when it is done, all goes on. */
+static void
+recovery_waits_for_the_disk (void **state)
+{
+  static const Say yes[] = { SAY_YES };
+  World world = { .generation = 4, .replica_generation = 4, .says = yes, .n_says = 1, .pending = TRUE, .decided = TRUE,
+                  .resolve_fails = TRUE, .applied = 3 };
+  g_autofree char *message = NULL;
+  GsErrorCode code;
+  Rig rig;
+  rig_up (&rig, &world);
+  assert_true (gsi_router_recover (rig.router, NULL));
+  assert_int_equal (world.replica_generation, 3);
+  assert_int_equal (fake_host_logged (rig.host, "write.settle.failed"), 1);
+  assert_int_equal (update (&rig, &code, &message), 0);
+  assert_int_equal (code, GS_ERROR_FAILED_PRECONDITION);
+  assert_non_null (strstr (message, "read-only until one is repaired"));
+
+  /* It caught up behind the record's back, as a restart does: the storage is asked, and the record follows. */
+  world.applied = 4;
+  assert_int_equal (update (&rig, &code, &message), 5);
+  assert_int_equal (code, GS_OK);
+  assert_int_equal (world.replica_generation, 5);
+  rig_down (&rig);
+}
+
 int
 main (void)
 {
-  const struct CMUnitTest tests[] = { cmocka_unit_test (every_answer), cmocka_unit_test (recovery_aborts) };
+  const struct CMUnitTest tests[] = { cmocka_unit_test (every_answer), cmocka_unit_test (recovery_aborts),
+                                      cmocka_unit_test (recovery_waits_for_the_disk) };
   return cmocka_run_group_tests_name ("write", tests, NULL, NULL);
 }

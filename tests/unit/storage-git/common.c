@@ -15,8 +15,8 @@ extern const GsPlugin *gs_plugin_query (void);
 static FakeConfig *
 make_config (Fixture *fixture, const char *key, const char *value)
 {
-  return fake_config_new (fixture->plugin, "path", fixture->root, "hook_dir", g_getenv ("GITSTEAD_TEST_HOOK_DIR"), "lock_wait",
-                          "200ms", key, value, NULL);
+  return fake_config_new (fixture->plugin, "path", fixture->root, "hook_dir", g_getenv ("GITSTEAD_TEST_HOOK_DIR"),
+                          "lock_wait", "200ms", key, value, NULL);
 }
 
 static void
@@ -48,7 +48,7 @@ fixture_new (const char *key, const char *value)
   fixture->plugin = gs_plugin_query ();
   fixture->ops = fixture->plugin->ops;
   fixture->host = fake_host_new ("storage test");
-  fixture->call = fake_call_new (60 * G_USEC_PER_SEC);
+  fixture->call = fake_call_new (240 * G_USEC_PER_SEC);
   fixture->config = make_config (fixture, key, value);
   start (fixture, TRUE);
   make_work (fixture);
@@ -92,7 +92,7 @@ fixture_repo (guint64 id)
 {
   static char path[64];
   g_snprintf (path, sizeof path, "@r/%" G_GUINT64_FORMAT ".git", id);
-  return (GsRepo) { .size = sizeof (GsRepo), .id = id, .replica_path = path };
+  return (GsRepo){ .size = sizeof (GsRepo), .id = id, .replica_path = path };
 }
 
 GsRepo
@@ -152,7 +152,8 @@ run_shell (Fixture *fixture, const char *command, gboolean with_errors, gsize *r
   const char *argv[] = { "/bin/sh", "-c", full, NULL };
   g_autoptr (GError) error = NULL;
   char *text = NULL;
-  if (!g_spawn_sync (NULL, (char **) argv, env, G_SPAWN_CHILD_INHERITS_STDIN, NULL, NULL, NULL, NULL, ret_status, &error)
+  if (!g_spawn_sync (NULL, (char **) argv, env, G_SPAWN_CHILD_INHERITS_STDIN, NULL, NULL, NULL, NULL, ret_status,
+                     &error)
       || !g_file_get_contents (file, &text, ret_len, &error))
     fail_msg ("%s: %s", command, error->message);
   return text;
@@ -282,11 +283,11 @@ state_of (Fixture *fixture, const GsRepo *repo)
 void
 assert_nothing_left (Fixture *fixture, const GsRepo *repo)
 {
-  g_autofree char *left
-      = sh (fixture,
-            "cd $ROOT/%s && find . -name '*.lock' -o -path './gitstead/quarantine/*' -o -path './gitstead/journal/*'"
-            " -o -name '.gitstead-tmp-*' -o -name 'tmp_*' -o -name 'shallow*' -o -name '*.keep'; ls -A $ROOT/gitstead-tmp",
-            repo->replica_path);
+  g_autofree char *left = sh (
+      fixture,
+      "cd $ROOT/%s && find . -name '*.lock' -o -path './gitstead/quarantine/*' -o -path './gitstead/journal/*'"
+      " -o -name '.gitstead-tmp-*' -o -name 'tmp_*' -o -name 'shallow*' -o -name '*.keep'; ls -A $ROOT/gitstead-tmp",
+      repo->replica_path);
   g_autofree char *fsck = sh (fixture, "git -C $ROOT/%s fsck --no-dangling --strict 2>/dev/null", repo->replica_path);
   assert_string_equal (left, "");
   assert_string_equal (fsck, "");

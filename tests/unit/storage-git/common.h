@@ -39,7 +39,8 @@ GsRepo fixture_repo (guint64 id);
 GsRepo fixture_create (Fixture *fixture, guint64 id);
 char *fixture_path (Fixture *fixture, const GsRepo *repo, const char *below);
 
-/** Runs `sh -c` with $ROOT, $WORK, $DIR, $SERVE and a clean git environment; fails the test unless it exits with 0. *full*. */
+/** Runs `sh -c` with $ROOT, $WORK, $DIR, $SERVE and a clean git environment; fails the test unless it exits with 0.
+ * *full*. */
 char *sh (Fixture *fixture, const char *format, ...) G_GNUC_PRINTF (2, 3);
 /** The same, but any exit code is fine; standard error is in the text too. */
 char *sh_any (Fixture *fixture, int *ret_status, const char *format, ...) G_GNUC_PRINTF (3, 4);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * storage-serve ROOT PATH SERVICE [OPTION=VALUE…]: one session of the storage plugin on standard input and output, for
+ * storage-serve ROOT PATH SERVICE: one session of the storage plugin on standard input and output, for
  * stock git: git -c protocol.ext.allow=always clone "ext::storage-serve ROOT x.git %S". Creates the repository when
  * it is not there. A push is decided at once, at the generation after the replica's, as one node alone would.
  *
  * SERVICE is git's name for it (git-upload-pack, git-receive-pack), or one of
  *   refs       prints the refs and the state
+ *   maintain   one round of maintenance, with GIT_PROGRAM (env) as the option git
  *   recover    starts, resolves what is pending as DECIDE says (env: commit, abort), prints what was pending
  */
 #include "fakehost.h"
@@ -125,6 +126,8 @@ run (const char *service, FakeCall *call, FakeStream *stream)
     return refs (call);
   if (strcmp (service, "recover") == 0)
     return recover (call);
+  if (strcmp (service, "maintain") == 0)
+    return ops->maintain (self, &call->call, &error) ? 0 : fail ("maintain", error);
   if (strcmp (service, "git-receive-pack") == 0 || strcmp (service, "receive-pack") == 0)
     return push (call, stream);
   if (!ops->upload_pack (self, &call->call, &repo, protocol != NULL ? protocol : "", FALSE, &stream->stream, &error))
@@ -139,17 +142,18 @@ main (int argc, char **argv)
   g_autoptr (FakeHost) host = fake_host_new ("storage test");
   GError *error = NULL;
   const char *crash_at = g_getenv ("CRASH_AT"), *denies = g_getenv ("DENY"), *fsck = g_getenv ("FSCK");
+  const char *git = g_getenv ("GIT_PROGRAM");
   int status;
   if (argc != 4)
     return 2;
   signal (SIGPIPE, SIG_IGN);
   ops = plugin->ops;
   repo.replica_path = argv[2];
-  g_autoptr (FakeConfig) config
-      = fake_config_new (plugin, "path", argv[1], "hook_dir", g_getenv ("GITSTEAD_TEST_HOOK_DIR"), "crash_at",
-                         crash_at != NULL ? crash_at : "none", "deny_deletes", denies != NULL ? "true" : "false",
-                         "deny_non_fast_forwards", denies != NULL ? "true" : "false", "fsck",
-                         fsck != NULL ? fsck : "lenient", "lock_wait", "1s", NULL);
+  g_autoptr (FakeConfig) config = fake_config_new (
+      plugin, "path", argv[1], "hook_dir", g_getenv ("GITSTEAD_TEST_HOOK_DIR"), "crash_at",
+      crash_at != NULL ? crash_at : "none", "deny_deletes", denies != NULL ? "true" : "false", "deny_non_fast_forwards",
+      denies != NULL ? "true" : "false", "fsck", fsck != NULL ? fsck : "lenient", "lock_wait", "1s", "git",
+      git != NULL ? git : "git", NULL);
   self = plugin->create (&host->host, fake_config_get (config), &error);
   if (self == NULL || !plugin->start (self, &error))
     return fail ("start", error);

@@ -145,7 +145,8 @@ ground_free (Ground *g)
 static char *
 object_files (Ground *g)
 {
-  return sh (g->f, "cd $ROOT/%s && find objects refs packed-refs HEAD -type f 2>/dev/null | sort", g->repo.replica_path);
+  return sh (g->f, "cd $ROOT/%s && find objects refs packed-refs HEAD -type f 2>/dev/null | sort",
+             g->repo.replica_path);
 }
 
 static void
@@ -158,7 +159,8 @@ expect_refused (Ground *g, const char *commands, const char *caps, GBytes *pack,
   if (outcome.error != NULL)
     fail_msg ("%s: %s", commands, outcome.error->message);
   if (outcome.n_updates != 0 || strstr (outcome.answer, part) == NULL)
-    fail_msg ("%s: expected '%s', got %" G_GSIZE_FORMAT " updates and %s", commands, part, outcome.n_updates, outcome.answer);
+    fail_msg ("%s: expected '%s', got %" G_GSIZE_FORMAT " updates and %s", commands, part, outcome.n_updates,
+              outcome.answer);
   g_autofree char *after = object_files (g);
   assert_string_equal (before, after);
   GsReplicaState now = state_of (g->f, &g->repo);
@@ -170,7 +172,8 @@ static void
 test_accepted (void **state)
 {
   Ground g = ground_new (NULL, NULL);
-  g_autofree char *commands = g_strdup_printf ("%s %s refs/heads/main\n" ZERO " %s refs/tags/t", g.first, g.second, g.second);
+  g_autofree char *commands
+      = g_strdup_printf ("%s %s refs/heads/main\n" ZERO " %s refs/tags/t", g.first, g.second, g.second);
   g_autoptr (GBytes) request = push_request (commands, "report-status", g.update);
   GsReplicaState before = state_of (g.f, &g.repo);
   g_auto (Outcome) outcome = push_bytes (g.f, &g.repo, request);
@@ -208,7 +211,8 @@ test_bad_objects (void **state)
 
   g_autofree guint8 *flipped = g_memdup2 (data, len);
   flipped[len / 2] ^= 0x40;
-  g_autoptr (GBytes) corrupt = g_bytes_new (flipped, len), cut = g_bytes_new (data, len - 30), none = g_bytes_new (NULL, 0);
+  g_autoptr (GBytes) corrupt = g_bytes_new (flipped, len), cut = g_bytes_new (data, len - 30),
+                     none = g_bytes_new (NULL, 0);
   g_autoptr (GBytes) nonsense = g_bytes_new_static ("PACKnonsensenonsensenonsensenonsense", 36);
   expect_refused (&g, commands, "report-status", corrupt, "unpack index-pack");
   expect_refused (&g, commands, "report-status", cut, "unpack index-pack");
@@ -216,9 +220,11 @@ test_bad_objects (void **state)
   expect_refused (&g, commands, "report-status", none, "unpack");
 
   /* Its blob stays at home. */
-  g_autoptr (GBytes) holed = sh_bytes (f, "cd $WORK && (git rev-parse main 'main^{tree}') | git pack-objects -q --stdout");
+  g_autoptr (GBytes) holed
+      = sh_bytes (f, "cd $WORK && (git rev-parse main 'main^{tree}') | git pack-objects -q --stdout");
   expect_refused (&g, commands, "report-status", holed, "unpack index-pack");
-  g_autoptr (GBytes) headless = sh_bytes (f, "cd $WORK && git rev-parse 'main^{tree}' main:one | git pack-objects -q --stdout");
+  g_autoptr (GBytes) headless
+      = sh_bytes (f, "cd $WORK && git rev-parse 'main^{tree}' main:one | git pack-objects -q --stdout");
   expect_refused (&g, commands, "report-status", headless, "ng refs/heads/main missing necessary objects");
   /* No pack at all, and an id that is nowhere. */
   expect_refused (&g, ZERO " 1111111111111111111111111111111111111111 refs/heads/x", "report-status", NULL, "unpack");
@@ -227,8 +233,9 @@ test_bad_objects (void **state)
   expect_refused (&g, ZERO " 1111111111111111111111111111111111111111 refs/heads/x", "report-status", empty,
                   "missing necessary objects");
 
-  g_autofree char *evil = sh (f, "cd $WORK && b=$(git rev-parse main:one) && t=$(printf \"100644 blob $b\\t.git\\n\" | git mktree)"
-                                 " && git commit-tree -m evil $t");
+  g_autofree char *evil
+      = sh (f, "cd $WORK && b=$(git rev-parse main:one) && t=$(printf \"100644 blob $b\\t.git\\n\" | git mktree)"
+               " && git commit-tree -m evil $t");
   g_strchomp (evil);
   g_autofree char *evil_command = g_strdup_printf (ZERO " %s refs/heads/evil", evil);
   g_autoptr (GBytes) evil_pack = work_pack (f, evil);
@@ -245,12 +252,18 @@ test_bad_names (void **state)
   {
     const char *name, *answer;
   } cases[] = {
-    { "refs/heads/a..b", "ng refs/heads/a..b " }, { "refs/heads/.x", "ng refs/heads/.x " },
-    { "refs/heads/x.lock", "ng refs/heads/x.lock " }, { "refs/heads/a b", "ng refs/heads/a b " },
-    { "refs/heads/", "ng refs/heads/ " },           { "refs/heads/a~1", "ng refs/heads/a~1 " },
-    { "refs/../x", "ng refs/../x " },               { "HEAD", "ng HEAD funny refname" },
-    { "main", "ng main funny refname" },            { "../../etc/x", "ng ../../etc/x funny refname" },
-    { "refs/gitstead/x", "ng refs/gitstead/x " },   { "refs/heads/main/x", "ng refs/heads/main/x " },
+    { "refs/heads/a..b", "ng refs/heads/a..b " },
+    { "refs/heads/.x", "ng refs/heads/.x " },
+    { "refs/heads/x.lock", "ng refs/heads/x.lock " },
+    { "refs/heads/a b", "ng refs/heads/a b " },
+    { "refs/heads/", "ng refs/heads/ " },
+    { "refs/heads/a~1", "ng refs/heads/a~1 " },
+    { "refs/../x", "ng refs/../x " },
+    { "HEAD", "ng HEAD funny refname" },
+    { "main", "ng main funny refname" },
+    { "../../etc/x", "ng ../../etc/x funny refname" },
+    { "refs/gitstead/x", "ng refs/gitstead/x " },
+    { "refs/heads/main/x", "ng refs/heads/main/x " },
   };
   Ground g = ground_new (NULL, NULL);
   for (gsize i = 0; i < G_N_ELEMENTS (cases); i++)
@@ -315,8 +328,8 @@ static void
 test_atomic_with_dropped_command (void **state)
 {
   Ground g = ground_new (NULL, NULL);
-  g_autofree char *commands
-      = g_strdup_printf (ZERO " 1111111111111111111111111111111111111111 refs/heads/absent\n%s %s refs/heads/main", g.first, g.second);
+  g_autofree char *commands = g_strdup_printf (
+      ZERO " 1111111111111111111111111111111111111111 refs/heads/absent\n%s %s refs/heads/main", g.first, g.second);
   expect_refused (&g, commands, "report-status atomic", g.update, "ng refs/heads/main ");
   g_autofree char *outside = g_strdup_printf (ZERO " %s HEAD\n%s %s refs/heads/main", g.second, g.first, g.second);
   expect_refused (&g, outside, "report-status atomic", g.update, "ng refs/heads/main ");
@@ -382,7 +395,8 @@ test_aborted (void **state)
   Ground g = ground_new (NULL, NULL);
   g_autoptr (GError) why = g_error_new (GS_ERROR, GS_ERROR_ABORTED, "the quorum\nsaid no");
   g_autofree char *before = object_files (&g);
-  g_autofree char *commands = g_strdup_printf ("%s %s refs/heads/main\n" ZERO " %s refs/heads/x", g.first, g.second, g.second);
+  g_autofree char *commands
+      = g_strdup_printf ("%s %s refs/heads/main\n" ZERO " %s refs/heads/x", g.first, g.second, g.second);
   g_autoptr (GBytes) request = push_request (commands, "report-status", g.update);
   g_auto (Outcome) outcome = push_with (g.f, &g.repo, request, why);
   assert_int_equal (outcome.n_updates, 2);
@@ -414,8 +428,15 @@ test_bad_requests (void **state)
       assert_nothing_left (g.f, &g.repo);
     }
   g_autofree char *command = g_strdup_printf ("%s %s refs/heads/main\n", g.first, g.second);
-  const char *const lines[] = { "push-cert@ report-status\n", "certificate version 0.1\n", "pusher a <a@b> 0 +0000\n", "\n",
-                                command, "-----BEGIN PGP SIGNATURE-----\n", "push-cert-end\n", "0000", NULL };
+  const char *const lines[] = { "push-cert@ report-status\n",
+                                "certificate version 0.1\n",
+                                "pusher a <a@b> 0 +0000\n",
+                                "\n",
+                                command,
+                                "-----BEGIN PGP SIGNATURE-----\n",
+                                "push-cert-end\n",
+                                "0000",
+                                NULL };
   g_autoptr (GBytes) cert = pkt_request (lines);
   g_autofree char *text = g_memdup2 (g_bytes_get_data (cert, NULL), g_bytes_get_size (cert));
   *(char *) memchr (text, '@', g_bytes_get_size (cert)) = '\0';
@@ -450,7 +471,8 @@ test_vanishing_client (void **state)
         fake_call_cancel (call);
       else
         close (to);
-      gboolean staged = g.f->ops->stage_push (g.f->self, &call->call, &g.repo, &push, &stream->stream, &txn, &vote, &error);
+      gboolean staged
+          = g.f->ops->stage_push (g.f->self, &call->call, &g.repo, &push, &stream->stream, &txn, &vote, &error);
       if (way == 0)
         {
           assert_false (staged);
@@ -495,7 +517,8 @@ test_cancelled_before_decision (void **state)
       FakeCall *call = fake_call_new (0);
       FakeStream *stream = fake_stream_new (request, -1, open ("/dev/null", O_WRONLY | O_CLOEXEC));
       GsPush push = { .size = sizeof push, .txid = { { 9 } }, .protocol = "", .stateless = TRUE };
-      GsDecision decision = { .size = sizeof decision, .generation = state_of (g.f, &g.repo).generation + 1, .txid = push.txid };
+      GsDecision decision
+          = { .size = sizeof decision, .generation = state_of (g.f, &g.repo).generation + 1, .txid = push.txid };
       const GsVote *vote;
       gpointer txn;
       assert_true (g.f->ops->stage_push (g.f->self, &call->call, &g.repo, &push, &stream->stream, &txn, &vote, &error));
@@ -521,37 +544,40 @@ test_git_client (void **state)
 {
   Fixture *f = fixture_new (NULL, NULL);
   fixture_restart (f, FALSE, NULL, NULL);
-  g_free (sh (f, "cat >$DIR/same <<'END'\n"
-                 "git --git-dir=$ROOT/x.git for-each-ref >$DIR/a; git -C $1 for-each-ref $2 >$DIR/b; diff $DIR/a $DIR/b\n"
-                 "git --git-dir=$ROOT/x.git fsck --strict --no-dangling\nEND\n"));
-  g_autofree char *talk
-      = sh (f, "exec 2>&1; U=\"ext::$SERVE $ROOT x.git %%S\"; cd $WORK; set -e;"
-               " git push -q --mirror \"$U\"; sh $DIR/same $WORK;"
-               /* again: nothing to do */
-               " git push -q --mirror \"$U\"; sh $DIR/same $WORK;"
-               " git commit -q --amend -m amended; git tag -d light >/dev/null; git branch other; git push -q --mirror \"$U\"; sh $DIR/same $WORK;"
-               /* with push options, a lease that is stale, one that is not */
-               " git commit -q --allow-empty -m third; git push -q -o ci.skip -o x=y \"$U\" main;"
-               " if git push -q --force-with-lease=topic:main \"$U\" main:topic 2>/dev/null; then echo lease ignored; fi;"
-               " git push -q --force-with-lease=topic:topic \"$U\" main:topic; git branch -qf topic main; sh $DIR/same $WORK;"
-               /* many refs at once, updated, deleted */
-               " for i in $(seq 500); do echo create refs/many/$i HEAD; done | git update-ref --stdin;"
-               " git push -q --mirror \"$U\"; sh $DIR/same $WORK;"
-               " for i in $(seq 500); do echo update refs/many/$i HEAD~1; done | git update-ref --stdin;"
-               " git push -q --atomic --mirror \"$U\"; sh $DIR/same $WORK;"
-               " for i in $(seq 500); do echo delete refs/many/$i; done | git update-ref --stdin;"
-               " git push -q --mirror \"$U\"; sh $DIR/same $WORK;");
+  g_free (sh (f,
+              "cat >$DIR/same <<'END'\n"
+              "git --git-dir=$ROOT/x.git for-each-ref >$DIR/a; git -C $1 for-each-ref $2 >$DIR/b; diff $DIR/a $DIR/b\n"
+              "git --git-dir=$ROOT/x.git fsck --strict --no-dangling\nEND\n"));
+  g_autofree char *talk = sh (
+      f, "exec 2>&1; U=\"ext::$SERVE $ROOT x.git %%S\"; cd $WORK; set -e;"
+         " git push -q --mirror \"$U\"; sh $DIR/same $WORK;"
+         /* again: nothing to do */
+         " git push -q --mirror \"$U\"; sh $DIR/same $WORK;"
+         " git commit -q --amend -m amended; git tag -d light >/dev/null; git branch other; git push -q --mirror "
+         "\"$U\"; sh $DIR/same $WORK;"
+         /* with push options, a lease that is stale, one that is not */
+         " git commit -q --allow-empty -m third; git push -q -o ci.skip -o x=y \"$U\" main;"
+         " if git push -q --force-with-lease=topic:main \"$U\" main:topic 2>/dev/null; then echo lease ignored; fi;"
+         " git push -q --force-with-lease=topic:topic \"$U\" main:topic; git branch -qf topic main; sh $DIR/same $WORK;"
+         /* many refs at once, updated, deleted */
+         " for i in $(seq 500); do echo create refs/many/$i HEAD; done | git update-ref --stdin;"
+         " git push -q --mirror \"$U\"; sh $DIR/same $WORK;"
+         " for i in $(seq 500); do echo update refs/many/$i HEAD~1; done | git update-ref --stdin;"
+         " git push -q --atomic --mirror \"$U\"; sh $DIR/same $WORK;"
+         " for i in $(seq 500); do echo delete refs/many/$i; done | git update-ref --stdin;"
+         " git push -q --mirror \"$U\"; sh $DIR/same $WORK;");
   assert_string_equal (talk, "");
   int status;
   g_autofree char *refused
       = sh_any (f, &status, "cd $WORK && git push \"ext::$SERVE $ROOT x.git %%S\" main:refs/heads/topic/below 2>&1");
   assert_int_not_equal (status, 0);
   assert_non_null (strstr (refused, "[remote rejected]"));
-  g_autofree char *pushed
-      = sh_any (f, &status, "cd $WORK && DECIDE_ABORT=1 git push \"ext::$SERVE $ROOT x.git %%S\" main:refs/heads/voted 2>&1");
+  g_autofree char *pushed = sh_any (
+      f, &status, "cd $WORK && DECIDE_ABORT=1 git push \"ext::$SERVE $ROOT x.git %%S\" main:refs/heads/voted 2>&1");
   assert_int_not_equal (status, 0);
   assert_non_null (strstr (pushed, "(the quorum said no)"));
-  g_autofree char *left = sh (f, "cd $ROOT/x.git && find gitstead -mindepth 2; find . -name '*.lock'; ls $ROOT/gitstead-tmp");
+  g_autofree char *left
+      = sh (f, "cd $ROOT/x.git && find gitstead -mindepth 2; find . -name '*.lock'; ls $ROOT/gitstead-tmp");
   assert_string_equal (left, "");
   fixture_free (f);
 }

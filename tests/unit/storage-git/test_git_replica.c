@@ -8,7 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const GsRepoSpec main_spec = { .size = sizeof main_spec, .format = GS_FORMAT_SHA1, .default_branch = "refs/heads/main" };
+static const GsRepoSpec main_spec
+    = { .size = sizeof main_spec, .format = GS_FORMAT_SHA1, .default_branch = "refs/heads/main" };
 
 static void
 test_create_and_find (void **state)
@@ -40,8 +41,8 @@ test_create_and_find (void **state)
 static void
 test_bad_requests (void **state)
 {
-  static const char *const paths[] = { "", "/abs.git", "a/../b.git", "..", "a//b", "a/", "./a", "gitstead-trash/x", "a\nb",
-                                       "1/2/3/4/5/6/7/8/9" };
+  static const char *const paths[]
+      = { "", "/abs.git", "a/../b.git", "..", "a//b", "a/", "./a", "gitstead-trash/x", "a\nb", "1/2/3/4/5/6/7/8/9" };
   Fixture *f = fixture_new (NULL, NULL);
   g_autoptr (GError) error = NULL;
   gboolean exists;
@@ -309,7 +310,8 @@ test_record_round_trip (void **state)
 {
   Fixture *f = fixture_new (NULL, NULL);
   Storage storage = { .sync = FALSE };
-  ReplicaRecord record = { .id = 12, .format = GS_FORMAT_SHA1, .ahead = g_array_new (FALSE, FALSE, sizeof (GenerationRange)) };
+  ReplicaRecord record
+      = { .id = 12, .format = GS_FORMAT_SHA1, .ahead = g_array_new (FALSE, FALSE, sizeof (GenerationRange)) };
   ReplicaRecord back;
   g_autoptr (GError) error = NULL;
   g_strlcpy (record.storage, "0123456789abcdef0123456789abcdef", sizeof record.storage);
@@ -337,11 +339,11 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_create_and_find),   cmocka_unit_test (test_bad_requests),
-    cmocka_unit_test (test_list_and_remove),   cmocka_unit_test (test_remove_waits_for_writers),
-    cmocka_unit_test (test_measure),           cmocka_unit_test (test_identity),
-    cmocka_unit_test (test_foreign_storage),   cmocka_unit_test (test_root),
-    cmocka_unit_test (test_record_ahead),      cmocka_unit_test (test_record_round_trip),
+    cmocka_unit_test (test_create_and_find), cmocka_unit_test (test_bad_requests),
+    cmocka_unit_test (test_list_and_remove), cmocka_unit_test (test_remove_waits_for_writers),
+    cmocka_unit_test (test_measure),         cmocka_unit_test (test_identity),
+    cmocka_unit_test (test_foreign_storage), cmocka_unit_test (test_root),
+    cmocka_unit_test (test_record_ahead),    cmocka_unit_test (test_record_round_trip),
   };
   return cmocka_run_group_tests_name ("storage/git replicas", tests, NULL, NULL);
 }

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 /* The options that the plugin forces on its children, for stock git beside it. */
-#define LIKE_US                                                                                                           \
-  "git -c transfer.hideRefs=refs/gitstead/ -c uploadpack.allowFilter=true -c uploadpack.allowAnySHA1InWant=true "        \
+#define LIKE_US                                                                                                        \
+  "git -c transfer.hideRefs=refs/gitstead/ -c uploadpack.allowFilter=true -c uploadpack.allowAnySHA1InWant=true "      \
   "-c receive.advertisePushOptions=true -c safe.directory='*' "
 
 static void
@@ -69,8 +69,8 @@ compare_advertisements (Fixture *f, const GsRepo *repo)
       {
         g_autoptr (GError) error = NULL;
         g_autoptr (GBytes) ours = NULL;
-        g_autoptr (GBytes) theirs = sh_bytes (f, "GIT_PROTOCOL='%s' " LIKE_US "%s --advertise-refs $ROOT/%s", protocols[p],
-                                              services[s].name, repo->replica_path);
+        g_autoptr (GBytes) theirs = sh_bytes (f, "GIT_PROTOCOL='%s' " LIKE_US "%s --advertise-refs $ROOT/%s",
+                                              protocols[p], services[s].name, repo->replica_path);
         if (!f->ops->advertise (f->self, &f->call->call, repo, services[s].service, protocols[p], &ours, &error))
           fail_msg ("advertise: %s", error->message);
         assert_same_bytes (ours, theirs, services[s].name);
@@ -98,7 +98,8 @@ test_advertisements (void **state)
   g_free (sh (f, "git -C $ROOT/@r/1.git pack-refs --all"));
   compare_advertisements (f, &repo);
   g_free (sh (f, "cd $ROOT/@r/1.git && echo 1111111111111111111111111111111111111111 >refs/heads/broken &&"
-                 " sed -i 's,^[0-9a-f]* refs/heads/topic$,2222222222222222222222222222222222222222 refs/heads/topic,' packed-refs"));
+                 " sed -i 's,^[0-9a-f]* refs/heads/topic$,2222222222222222222222222222222222222222 refs/heads/topic,' "
+                 "packed-refs"));
   compare_advertisements (f, &repo);
   assert_false (f->ops->advertise (f->self, &f->call->call, &repo, 7, "", &bytes, &error));
   assert_gs_error (&error, GS_ERROR_INVALID_ARGUMENT, "service");
@@ -152,7 +153,8 @@ ask_git (Fixture *f, const GsRepo *repo, GBytes *request)
 {
   g_autofree char *file = g_build_filename (f->dir, "request", NULL);
   assert_true (g_file_set_contents (file, g_bytes_get_data (request, NULL), (gssize) g_bytes_get_size (request), NULL));
-  return sh_bytes (f, "GIT_PROTOCOL=version=2 " LIKE_US "upload-pack --stateless-rpc $ROOT/%s <$DIR/request", repo->replica_path);
+  return sh_bytes (f, "GIT_PROTOCOL=version=2 " LIKE_US "upload-pack --stateless-rpc $ROOT/%s <$DIR/request",
+                   repo->replica_path);
 }
 
 static void
@@ -160,10 +162,12 @@ test_ls_refs (void **state)
 {
   static const char *const requests[][12] = {
     { "command=ls-refs\n", "0000", NULL },
-    { "command=ls-refs", "agent=git/2.39.5", "object-format=sha1", "0001", "peel\n", "symrefs\n", "unborn\n", "0000", NULL },
+    { "command=ls-refs", "agent=git/2.39.5", "object-format=sha1", "0001", "peel\n", "symrefs\n", "unborn\n", "0000",
+      NULL },
     { "command=ls-refs\n", "0001", "symrefs\n", "ref-prefix HEAD\n", "0000", NULL },
     { "command=ls-refs\n", "0001", "peel\n", "ref-prefix refs/heads/\n", "ref-prefix refs/tags/\n", "0000", NULL },
-    { "command=ls-refs\n", "0001", "peel\n", "ref-prefix refs/tags/v1\n", "ref-prefix refs/\n", "ref-prefix refs/tags/v1\n", "0000", NULL },
+    { "command=ls-refs\n", "0001", "peel\n", "ref-prefix refs/tags/v1\n", "ref-prefix refs/\n",
+      "ref-prefix refs/tags/v1\n", "0000", NULL },
     { "command=ls-refs\n", "0001", "ref-prefix refs/heads/a\n", "ref-prefix nothing\n", "0000", NULL },
     { "command=ls-refs\n", "0001", "ref-prefix \n", "0000", NULL },
     { "command=ls-refs\n", "server-option=x\n", "0001", "peel\n", "ref-prefix refs/tags/v1-\n", "0000", NULL },
@@ -216,7 +220,8 @@ test_ls_refs_bad (void **state)
     const char *answer;
   } cases[] = {
     { { "command=ls-refs\n", "0001", "nonsense\n", "0000", NULL }, "ERR unexpected line: 'nonsense'" },
-    { { "command=ls-refs\n", "object-format=sha256\n", "0001", "0000", NULL }, "ERR mismatched object format: server sha1; client sha256" },
+    { { "command=ls-refs\n", "object-format=sha256\n", "0001", "0000", NULL },
+      "ERR mismatched object format: server sha1; client sha256" },
     { { "command=ls-refs\n", "frobnicate\n", "0001", "0000", NULL }, "ERR unknown capability 'frobnicate'" },
   };
   Fixture *f = fixture_new (NULL, NULL);
@@ -274,22 +279,22 @@ test_list_refs (void **state)
   GsRepo repo = fixture_create (f, 1);
   g_autoptr (GError) error = NULL;
   g_autoptr (GString) found = g_string_new (NULL);
-  g_autofree char *unborn = list (f, &repo, (GsRefQuery) { .include_head = TRUE });
+  g_autofree char *unborn = list (f, &repo, (GsRefQuery){ .include_head = TRUE });
   assert_string_equal (unborn, "HEAD->refs/heads/main(unborn) ");
   fill (f, &repo);
   g_free (sh (f, "git -C $ROOT/@r/1.git update-ref refs/gitstead/keep refs/heads/topic"));
-  g_autofree char *tagged = list (f, &repo, (GsRefQuery) { .prefixes = tags });
+  g_autofree char *tagged = list (f, &repo, (GsRefQuery){ .prefixes = tags });
   assert_string_equal (tagged, "refs/tags/blob refs/tags/light refs/tags/v1^ refs/tags/v1-nested^ ");
-  g_autofree char *both = list (f, &repo, (GsRefQuery) { .prefixes = two, .include_head = TRUE });
+  g_autofree char *both = list (f, &repo, (GsRefQuery){ .prefixes = two, .include_head = TRUE });
   assert_string_equal (both, "refs/heads/topic refs/tags/v1^ refs/tags/v1-nested^ ");
-  g_autofree char *first = list (f, &repo, (GsRefQuery) { .include_head = TRUE, .limit = 2 });
+  g_autofree char *first = list (f, &repo, (GsRefQuery){ .include_head = TRUE, .limit = 2 });
   assert_string_equal (first, "HEAD->refs/heads/main refs/heads/a-b ");
-  g_autofree char *after = list (f, &repo, (GsRefQuery) { .after = "refs/heads/a-b", .limit = 2, .include_head = TRUE });
+  g_autofree char *after = list (f, &repo, (GsRefQuery){ .after = "refs/heads/a-b", .limit = 2, .include_head = TRUE });
   assert_string_equal (after, "refs/heads/a.b refs/heads/a/b ");
-  g_autofree char *between = list (f, &repo, (GsRefQuery) { .after = "refs/tags/lighu", .prefixes = tags });
+  g_autofree char *between = list (f, &repo, (GsRefQuery){ .after = "refs/tags/lighu", .prefixes = tags });
   assert_string_equal (between, "refs/tags/v1^ refs/tags/v1-nested^ ");
-  g_autofree char *all = list (f, &repo, (GsRefQuery) { .include_hidden = TRUE });
-  g_autofree char *shown = list (f, &repo, (GsRefQuery) { .include_hidden = FALSE });
+  g_autofree char *all = list (f, &repo, (GsRefQuery){ .include_hidden = TRUE });
+  g_autofree char *shown = list (f, &repo, (GsRefQuery){ .include_hidden = FALSE });
   assert_non_null (strstr (all, "refs/gitstead/keep"));
   assert_null (strstr (shown, "refs/gitstead/keep"));
   assert_true (f->ops->find_ref (f->self, &f->call->call, &repo, "HEAD", add_name, found, &error));
@@ -317,24 +322,29 @@ test_clones (void **state)
   for (gsize i = 0; i < G_N_ELEMENTS (clones); i++)
     {
       g_autofree char *refs
-          = sh (f, "rm -rf $DIR/c && git %s clone -q --mirror \"ext::$SERVE $ROOT x.git %%S\" $DIR/c && git -C $DIR/c fsck"
-                   " 2>/dev/null; git -C $DIR/c for-each-ref >$DIR/a; git -C $ROOT/x.git for-each-ref | diff - $DIR/a",
+          = sh (f,
+                "rm -rf $DIR/c && git %s clone -q --mirror \"ext::$SERVE $ROOT x.git %%S\" $DIR/c && git -C $DIR/c fsck"
+                " 2>/dev/null; git -C $DIR/c for-each-ref >$DIR/a; git -C $ROOT/x.git for-each-ref | diff - $DIR/a",
                 clones[i]);
       assert_string_equal (refs, "");
       g_autofree char *shallow
-          = sh (f, "rm -rf $DIR/c && git %s clone -q --depth 1 \"ext::$SERVE $ROOT x.git %%S\" $DIR/c && cd $DIR/c"
-                   " && git rev-list --count HEAD && git fetch -q --deepen 1 && git rev-list --count HEAD",
+          = sh (f,
+                "rm -rf $DIR/c && git %s clone -q --depth 1 \"ext::$SERVE $ROOT x.git %%S\" $DIR/c && cd $DIR/c"
+                " && git rev-list --count HEAD && git fetch -q --deepen 1 && git rev-list --count HEAD",
                 clones[i]);
       assert_string_equal (shallow, "1\n2\n");
       g_autofree char *partial
-          = sh (f, "rm -rf $DIR/c && git %s clone -q --bare --filter=blob:none \"ext::$SERVE $ROOT x.git %%S\" $DIR/c && cd $DIR/c"
-                   " && git rev-list --objects --all --missing=print | grep -c '^?'; git cat-file -p HEAD:one",
+          = sh (f,
+                "rm -rf $DIR/c && git %s clone -q --bare --filter=blob:none \"ext::$SERVE $ROOT x.git %%S\" $DIR/c && "
+                "cd $DIR/c"
+                " && git rev-list --objects --all --missing=print | grep -c '^?'; git cat-file -p HEAD:one",
                 clones[i]);
       assert_string_equal (partial, "3\none\nmore\n");
     }
   int status;
-  g_autofree char *sparse = sh_any (f, &status, "rm -rf $DIR/c; git clone -q --bare --filter=sparse:oid=main:one"
-                                                " \"ext::$SERVE $ROOT x.git %%S\" $DIR/c");
+  g_autofree char *sparse = sh_any (f, &status,
+                                    "rm -rf $DIR/c; git clone -q --bare --filter=sparse:oid=main:one"
+                                    " \"ext::$SERVE $ROOT x.git %%S\" $DIR/c");
   assert_int_not_equal (status, 0);
   assert_non_null (strstr (sparse, "not supported"));
   fixture_free (f);
@@ -426,17 +436,20 @@ test_hostile_config (void **state)
   Fixture *f = fixture_new (NULL, NULL);
   GsRepo repo = fixture_create (f, 42);
   fill (f, &repo);
-  g_free (sh (f, "cd $ROOT/@r/42.git && mkdir -p hooks && printf '#!/bin/sh\\ntouch %s/ran-hook\\n' >hooks/pre-receive && "
-                 "for h in update post-receive reference-transaction post-update pre-auto-gc proc-receive; do cp hooks/pre-receive hooks/$h; done;"
-                 " chmod +x hooks/*; for k in core.fsmonitor core.sshCommand core.pager core.alternateRefsCommand"
-                 " uploadpack.packObjectsHook core.editor diff.external gpg.program core.gitProxy credential.helper"
-                 " filter.x.clean; do git config -f config $k 'touch %s/ran-config; :'; done;"
-                 " git config -f config core.hooksPath $PWD/hooks; git config -f config gc.auto 1;"
-                 " git config -f config receive.autogc true; git config -f config include.path /nonexistent",
+  g_free (sh (f,
+              "cd $ROOT/@r/42.git && mkdir -p hooks && printf '#!/bin/sh\\ntouch %s/ran-hook\\n' >hooks/pre-receive && "
+              "for h in update post-receive reference-transaction post-update pre-auto-gc proc-receive; do cp "
+              "hooks/pre-receive hooks/$h; done;"
+              " chmod +x hooks/*; for k in core.fsmonitor core.sshCommand core.pager core.alternateRefsCommand"
+              " uploadpack.packObjectsHook core.editor diff.external gpg.program core.gitProxy credential.helper"
+              " filter.x.clean; do git config -f config $k 'touch %s/ran-config; :'; done;"
+              " git config -f config core.hooksPath $PWD/hooks; git config -f config gc.auto 1;"
+              " git config -f config receive.autogc true; git config -f config include.path /nonexistent",
               f->dir, f->dir));
   fixture_restart (f, FALSE, NULL, NULL);
-  g_free (sh (f, "U=\"ext::$SERVE $ROOT @r/42.git %%S\"; git clone -q \"$U\" $DIR/c && cd $DIR/c && echo x >x && git add x"
-                 " && git commit -qm x && git push -q \"$U\" HEAD:refs/heads/new && git push -q \"$U\" :refs/heads/topic"));
+  g_free (
+      sh (f, "U=\"ext::$SERVE $ROOT @r/42.git %%S\"; git clone -q \"$U\" $DIR/c && cd $DIR/c && echo x >x && git add x"
+             " && git commit -qm x && git push -q \"$U\" HEAD:refs/heads/new && git push -q \"$U\" :refs/heads/topic"));
   g_autofree char *ran = sh (f, "ls $DIR | grep ran- || true");
   assert_string_equal (ran, "");
   fixture_free (f);
@@ -446,11 +459,11 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_advertisements),      cmocka_unit_test (test_hidden_refs),
-    cmocka_unit_test (test_ls_refs),             cmocka_unit_test (test_ls_refs_many_prefixes),
-    cmocka_unit_test (test_ls_refs_bad),         cmocka_unit_test (test_list_refs),
-    cmocka_unit_test (test_clones),              cmocka_unit_test (test_stateless_fetch),
-    cmocka_unit_test (test_cancelled_fetch),     cmocka_unit_test (test_hostile_config),
+    cmocka_unit_test (test_advertisements),  cmocka_unit_test (test_hidden_refs),
+    cmocka_unit_test (test_ls_refs),         cmocka_unit_test (test_ls_refs_many_prefixes),
+    cmocka_unit_test (test_ls_refs_bad),     cmocka_unit_test (test_list_refs),
+    cmocka_unit_test (test_clones),          cmocka_unit_test (test_stateless_fetch),
+    cmocka_unit_test (test_cancelled_fetch), cmocka_unit_test (test_hostile_config),
   };
   return cmocka_run_group_tests_name ("storage/git serving", tests, NULL, NULL);
 }

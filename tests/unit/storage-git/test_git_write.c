@@ -34,7 +34,8 @@ test_verdicts (void **state)
     { .name = "refs/tags/any", .new_oid = main_oid },
     { .name = "HEAD", .new_symref = "refs/heads/topic" },
   };
-  static const int codes[] = { GS_OK, GS_ERROR_INVALID_ARGUMENT, GS_ERROR_NOT_FOUND, GS_ERROR_FAILED_PRECONDITION, GS_OK, GS_OK };
+  static const int codes[]
+      = { GS_OK, GS_ERROR_INVALID_ARGUMENT, GS_ERROR_NOT_FOUND, GS_ERROR_FAILED_PRECONDITION, GS_OK, GS_OK };
   const GsVote *vote;
   gpointer txn;
   for (int atomic = 0; atomic < 2; atomic++)
@@ -67,7 +68,8 @@ test_bad_packs (void **state)
   g_autoptr (GError) error = NULL;
   GsRefUpdate update = { .name = "refs/heads/main", .new_oid = work_oid (f, "main") };
   g_autoptr (GBytes) whole = work_pack (f, "main"), holed = work_pack (f, "main ^main~1");
-  g_autoptr (GBytes) cut = g_bytes_new_from_bytes (whole, 0, g_bytes_get_size (whole) - 1), empty = g_bytes_new (NULL, 0);
+  g_autoptr (GBytes) cut = g_bytes_new_from_bytes (whole, 0, g_bytes_get_size (whole) - 1),
+                     empty = g_bytes_new (NULL, 0);
   GBytes *packs[] = { cut, empty, holed };
   const GsVote *vote;
   gpointer txn;
@@ -163,6 +165,43 @@ test_two_writers_of_one_ref (void **state)
   assert_int_equal (ref_value (f, &repo, "refs/heads/a").len, 20);
   assert_nothing_left (f, &repo);
   fixture_free (f);
+}
+
+/* The medium fails after the decision: the write stays, its refs stay locked, and resolve brings it to its end. */
+static void
+test_failing_medium (void **state)
+{
+  for (int commit = 0; commit < 2; commit++)
+    {
+      Fixture *f = fixture_new (NULL, NULL);
+      GsRepo repo = fixture_create (f, 1);
+      g_autoptr (GError) error = NULL;
+      g_autoptr (GBytes) pack = work_pack (f, "main");
+      GsRefUpdate update = { .name = "refs/heads/main", .new_oid = work_oid (f, "main") };
+      GsChangeSet change = change_of (f, &update, 1, pack), other = change_of (f, &update, 1, pack);
+      GsDecision decision = { .size = sizeof decision, .txid = change.txid, .generation = 1 };
+      const GsVote *vote;
+      gpointer txn;
+      assert_true (f->ops->stage (f->self, &f->call->call, &repo, &change, &txn, &vote, &error));
+      g_free (sh (f, "cd $ROOT/@r/1.git/objects && mv pack away && touch pack"));
+      assert_false (f->ops->commit (f->self, &f->call->call, txn, &decision, &error));
+      g_clear_error (&error);
+      assert_int_equal (ref_value (f, &repo, "refs/heads/main").len, 0);
+      assert_false (f->ops->resolve (f->self, &f->call->call, &repo, &change.txid, &decision, &error));
+      g_clear_error (&error);
+      g_free (sh (f, "cd $ROOT/@r/1.git/objects && rm pack && mv away pack"));
+      assert_true (f->ops->stage (f->self, &f->call->call, &repo, &other, &txn, &vote, &error));
+      assert_int_equal (vote->n_updates, 0);
+      f->ops->abort (f->self, &f->call->call, txn, NULL);
+      assert_true (f->ops->resolve (f->self, &f->call->call, &repo, &change.txid, commit ? &decision : NULL, &error));
+      assert_int_equal (ref_value (f, &repo, "refs/heads/main").len, commit ? 20 : 0);
+      assert_int_equal (state_of (f, &repo).generation, commit);
+      assert_nothing_left (f, &repo);
+      /* Again, and for a write nobody knows. */
+      assert_true (f->ops->resolve (f->self, &f->call->call, &repo, &change.txid, commit ? &decision : NULL, &error));
+      assert_true (f->ops->resolve (f->self, &f->call->call, &repo, &other.txid, NULL, &error));
+      fixture_free (f);
+    }
 }
 
 /* ------------------------------------------------------------------------------------ many at once */
@@ -272,9 +311,15 @@ test_many_at_once (void **state)
   fixture_create (f, 2);
   for (gsize i = 0; i < G_N_ELEMENTS (workers); i++)
     {
-      workers[i] = (Worker) { .f = f, .repo = repos[i % 2], .pack = pack, .oids = { first, second }, .number = (int) i,
-                              .lock = &lock, .generation = &generations[i % 2] };
-      assert_int_equal (gs_thread_start (&threads[i], "worker", i < 2 * WRITERS ? write_rounds : read_rounds, &workers[i]), 0);
+      workers[i] = (Worker){ .f = f,
+                             .repo = repos[i % 2],
+                             .pack = pack,
+                             .oids = { first, second },
+                             .number = (int) i,
+                             .lock = &lock,
+                             .generation = &generations[i % 2] };
+      assert_int_equal (
+          gs_thread_start (&threads[i], "worker", i < 2 * WRITERS ? write_rounds : read_rounds, &workers[i]), 0);
     }
   for (gsize i = 0; i < G_N_ELEMENTS (workers); i++)
     gs_thread_join (threads[i]);
@@ -303,14 +348,15 @@ expect_revision (Fixture *f, const GsRepo *repo, const char *revision)
 {
   g_autoptr (GError) error = NULL;
   GsObject object;
-  g_autofree char *theirs = sh (f, "git -C $ROOT/@r/1.git rev-parse --verify '%s' | git -C $ROOT/@r/1.git cat-file --batch-check",
-                                revision);
+  g_autofree char *theirs = sh (
+      f, "git -C $ROOT/@r/1.git rev-parse --verify '%s' | git -C $ROOT/@r/1.git cat-file --batch-check", revision);
   char hex[GS_OID_HEX_MAX + 1];
   static const char *const types[] = { "", "commit", "tree", "blob", "tag" };
   if (!f->ops->resolve_revision (f->self, &f->call->call, repo, revision, strlen (revision), &object, &error))
     fail_msg ("%s: %s", revision, error->message);
   gs_oid_hex (&object.oid, hex);
-  g_autofree char *ours = g_strdup_printf ("%s %s %" G_GUINT64_FORMAT "\n", hex, types[object.type], object.object_bytes);
+  g_autofree char *ours
+      = g_strdup_printf ("%s %s %" G_GUINT64_FORMAT "\n", hex, types[object.type], object.object_bytes);
   if (strcmp (ours, theirs) != 0)
     fail_msg ("%s: ours %s git's %s", revision, ours, theirs);
 }
@@ -318,26 +364,54 @@ expect_revision (Fixture *f, const GsRepo *repo, const char *revision)
 static void
 test_revisions (void **state)
 {
-  static const char *const good[] = { "HEAD", "main", "refs/heads/main", "topic", "v1", "refs/tags/v1", "v1-nested", "light",
-                                      "HEAD:", "HEAD:one", "main:dir", "main:dir/", "main:dir/sub/three", "v1:dir/two",
-                                      "v1-nested^{commit}", "v1^{tag}", "v1^{tree}", "HEAD^{tree}", "HEAD^{commit}",
-                                      "refs/heads/main:one", "both" };
+  static const char *const good[] = { "HEAD",
+                                      "main",
+                                      "refs/heads/main",
+                                      "topic",
+                                      "v1",
+                                      "refs/tags/v1",
+                                      "v1-nested",
+                                      "light",
+                                      "HEAD:",
+                                      "HEAD:one",
+                                      "main:dir",
+                                      "main:dir/",
+                                      "main:dir/sub/three",
+                                      "v1:dir/two",
+                                      "v1-nested^{commit}",
+                                      "v1^{tag}",
+                                      "v1^{tree}",
+                                      "HEAD^{tree}",
+                                      "HEAD^{commit}",
+                                      "refs/heads/main:one",
+                                      "both" };
   static const struct
   {
     const char *revision;
     int code;
   } bad[] = {
-    { "", GS_ERROR_INVALID_ARGUMENT },           { "HEAD~1", GS_ERROR_INVALID_ARGUMENT },
-    { "HEAD^", GS_ERROR_INVALID_ARGUMENT },      { "HEAD^{}", GS_ERROR_INVALID_ARGUMENT },
-    { "HEAD^{/x}", GS_ERROR_INVALID_ARGUMENT },  { ":/one", GS_ERROR_INVALID_ARGUMENT },
-    { "HEAD@{1}", GS_ERROR_INVALID_ARGUMENT },   { "a..b", GS_ERROR_INVALID_ARGUMENT },
-    { "HEAD^{tree}:one", GS_ERROR_INVALID_ARGUMENT }, { "HEAD:../x", GS_ERROR_INVALID_ARGUMENT },
-    { "HEAD://one", GS_ERROR_INVALID_ARGUMENT }, { "HEAD:/one", GS_ERROR_INVALID_ARGUMENT },
-    { "nothere", GS_ERROR_NOT_FOUND },           { "refs/heads/nothere", GS_ERROR_NOT_FOUND },
-    { "HEAD:nothere", GS_ERROR_NOT_FOUND },      { "HEAD:one/x", GS_ERROR_NOT_FOUND },
-    { "HEAD:one/", GS_ERROR_NOT_FOUND },         { "HEAD^{tag}", GS_ERROR_NOT_FOUND },
-    { "HEAD^{blob}", GS_ERROR_NOT_FOUND },       { "1111111111111111111111111111111111111111", GS_ERROR_NOT_FOUND },
-    { "heads/main", GS_ERROR_NOT_FOUND },        { "-x", GS_ERROR_NOT_FOUND },
+    { "", GS_ERROR_INVALID_ARGUMENT },
+    { "HEAD~1", GS_ERROR_INVALID_ARGUMENT },
+    { "HEAD^", GS_ERROR_INVALID_ARGUMENT },
+    { "HEAD^{}", GS_ERROR_INVALID_ARGUMENT },
+    { "HEAD^{/x}", GS_ERROR_INVALID_ARGUMENT },
+    { ":/one", GS_ERROR_INVALID_ARGUMENT },
+    { "HEAD@{1}", GS_ERROR_INVALID_ARGUMENT },
+    { "a..b", GS_ERROR_INVALID_ARGUMENT },
+    { "HEAD^{tree}:one", GS_ERROR_INVALID_ARGUMENT },
+    { "HEAD:../x", GS_ERROR_INVALID_ARGUMENT },
+    { "HEAD://one", GS_ERROR_INVALID_ARGUMENT },
+    { "HEAD:/one", GS_ERROR_INVALID_ARGUMENT },
+    { "nothere", GS_ERROR_NOT_FOUND },
+    { "refs/heads/nothere", GS_ERROR_NOT_FOUND },
+    { "HEAD:nothere", GS_ERROR_NOT_FOUND },
+    { "HEAD:one/x", GS_ERROR_NOT_FOUND },
+    { "HEAD:one/", GS_ERROR_NOT_FOUND },
+    { "HEAD^{tag}", GS_ERROR_NOT_FOUND },
+    { "HEAD^{blob}", GS_ERROR_NOT_FOUND },
+    { "1111111111111111111111111111111111111111", GS_ERROR_NOT_FOUND },
+    { "heads/main", GS_ERROR_NOT_FOUND },
+    { "-x", GS_ERROR_NOT_FOUND },
   };
   Fixture *f = fixture_new (NULL, NULL);
   GsRepo repo = fixture_create (f, 1);
@@ -358,7 +432,8 @@ test_revisions (void **state)
   expect_revision (f, &repo, g_strchomp (full));
   for (gsize i = 0; i < G_N_ELEMENTS (bad); i++)
     {
-      if (f->ops->resolve_revision (f->self, &f->call->call, &repo, bad[i].revision, strlen (bad[i].revision), &object, &error))
+      if (f->ops->resolve_revision (f->self, &f->call->call, &repo, bad[i].revision, strlen (bad[i].revision), &object,
+                                    &error))
         fail_msg ("%s is no revision", bad[i].revision);
       if (error->code != bad[i].code)
         fail_msg ("%s: %s: %s", bad[i].revision, gs_error_name (error->code), error->message);
@@ -388,8 +463,9 @@ test_objects (void **state)
   Fixture *f = fixture_new (NULL, NULL);
   GsRepo repo = fixture_create (f, 1);
   g_autoptr (GError) error = NULL;
-  g_free (sh (f, "cd $WORK && git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),module && ln -s one link && chmod +x one"
-                 " && git add link one && git commit -qm kinds && head -c 20000000 /dev/urandom >$DIR/large"
+  g_free (sh (f, "cd $WORK && git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),module && ln -s one link "
+                 "&& chmod +x one"
+                 " && git add link one && git commit -qm kinds && head -c 17000000 /dev/zero >$DIR/large"
                  " && git tag large $(git hash-object -w $DIR/large)"));
   g_autoptr (GBytes) pack = work_pack (f, "--all");
   GsRefUpdate updates[] = { { .name = "refs/heads/main", .new_oid = work_oid (f, "main") },
@@ -450,7 +526,11 @@ test_objects (void **state)
 static void
 test_damaged_tree (void **state)
 {
-  static const char *const trees[] = { "100644 a", "100644 a\\000short", "x", "100644\\000aaaaaaaaaaaaaaaaaaaa", "9 a\\000aaaaaaaaaaaaaaaaaaaa",
+  static const char *const trees[] = { "100644 a",
+                                       "100644 a\\000short",
+                                       "x",
+                                       "100644\\000aaaaaaaaaaaaaaaaaaaa",
+                                       "9 a\\000aaaaaaaaaaaaaaaaaaaa",
                                        "100644 \\000aaaaaaaaaaaaaaaaaaaa" };
   Fixture *f = fixture_new (NULL, NULL);
   GsRepo repo = fixture_create (f, 1);
@@ -458,9 +538,11 @@ test_damaged_tree (void **state)
     {
       g_autoptr (GError) error = NULL;
       g_autoptr (GString) listing = g_string_new (NULL);
-      g_autofree char *hex = sh (f, "cd $ROOT/@r/1.git && o=$(printf '%s' | git hash-object -t tree -w --literally --stdin) && "
-                                    "echo $o | git pack-objects -q objects/pack/pack >/dev/null && rm -rf objects/?? && echo $o",
-                                 trees[i]);
+      g_autofree char *hex
+          = sh (f,
+                "cd $ROOT/@r/1.git && o=$(printf '%s' | git hash-object -t tree -w --literally --stdin) && "
+                "echo $o | git pack-objects -q objects/pack/pack >/dev/null && rm -rf objects/?? && echo $o",
+                trees[i]);
       GsOid oid = oid_of (g_strchomp (hex));
       assert_false (f->ops->list_tree (f->self, &f->call->call, &repo, &oid, print_entry, listing, &error));
       assert_gs_error (&error, GS_ERROR_DATA_LOSS, "damaged");
@@ -476,6 +558,7 @@ main (void)
     cmocka_unit_test (test_bad_packs),
     cmocka_unit_test (test_generations_out_of_order),
     cmocka_unit_test (test_two_writers_of_one_ref),
+    cmocka_unit_test (test_failing_medium),
     cmocka_unit_test (test_many_at_once),
     cmocka_unit_test (test_revisions),
     cmocka_unit_test (test_objects),

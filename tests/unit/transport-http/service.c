@@ -242,12 +242,22 @@ feed (void *user)
   return NULL;
 }
 
+static char *
+git_folder (const Call *call)
+{
+  char *folder;
+  gs_mutex_lock (&service.lock);
+  folder = g_build_filename (service.folder, call->path + strlen ("git/"), NULL);
+  gs_mutex_unlock (&service.lock);
+  return folder;
+}
+
 static void
 run_git (Call *call)
 {
   gboolean advertise = call->method == 400;
   gboolean upload = call->method == 401 || (advertise && call->service == 1);
-  g_autofree char *folder = g_build_filename (service.folder, call->path + strlen ("git/"), NULL);
+  g_autofree char *folder = git_folder (call);
   g_autofree char *protocol = g_strdup_printf ("GIT_PROTOCOL=%s", call->protocol);
   g_autofree char *path = g_strdup_printf ("PATH=%s", g_getenv ("PATH"));
   char *argv[] = { (char *) "git",
@@ -686,8 +696,14 @@ const ServiceRecord *
 service_seen (void)
 {
   static ServiceRecord copy;
+  char **const strings[]
+      = { &copy.path, &copy.protocol, &copy.user, &copy.secret, &copy.certificate, &copy.peer, &copy.method };
+  for (guint i = 0; i < G_N_ELEMENTS (strings); i++)
+    g_free (*strings[i]);
   gs_mutex_lock (&service.lock);
   copy = service.seen;
+  for (guint i = 0; i < G_N_ELEMENTS (strings); i++)
+    *strings[i] = g_strdup (*strings[i]);
   gs_mutex_unlock (&service.lock);
   return &copy;
 }
@@ -743,5 +759,7 @@ service_set_ready (gboolean ready)
 void
 service_set_folder (const char *folder)
 {
+  gs_mutex_lock (&service.lock);
   set (&service.folder, folder);
+  gs_mutex_unlock (&service.lock);
 }

@@ -111,6 +111,16 @@ test_pages (void **state)
   expect (ask (state, "GET /healthz HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\nx"), 400, "no body");
 }
 
+/* One socket for every address, of both families. */
+static void
+test_every_address (void **state)
+{
+  Served *served = served_new ("http://*:0", NULL);
+  Answer *answer = client_ask (served->port, "GET /healthz HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+  expect (answer, 200, "ok");
+  served_free (served);
+}
+
 static void
 test_head (void **state)
 {
@@ -163,7 +173,7 @@ test_advertise (void **state)
   answer = ask (state,
                 "GET /source/5/info/refs?service=git-receive-pack HTTP/1.1\r\n" HOST "Git-Protocol: version=1\r\n\r\n");
   assert_true (g_str_has_prefix (answer_text (answer), "001f# service=git-receive-pack\n0000x"));
-  expect_header (answer, "Content-Length", "40");
+  assert_int_equal (answer->body->len, 40);
   answer_free (answer);
   assert_int_equal (service_seen ()->service, 2);
   assert_string_equal (service_seen ()->protocol, "version=1");
@@ -585,6 +595,33 @@ test_vanish (void **state)
   expect (ask (state, "GET /healthz HTTP/1.1\r\n" HOST "\r\n"), 200, "ok");
 }
 
+/* Beyond the limit of connections, clients wait their turn; they are not refused. */
+static void
+test_connection_limit (void **state)
+{
+  Served *served = served_new ("http://127.0.0.1:0", "max_connections", "8", NULL);
+  int fds[8], waiting;
+  struct pollfd wait = { .events = POLLIN };
+  for (guint i = 0; i < G_N_ELEMENTS (fds); i++)
+    {
+      fds[i] = client_connect (served->port);
+      assert_true (client_send (fds[i], "GET /healthz HTTP/1.1\r\n" HOST "\r\n"));
+      expect (client_read (fds[i]), 200, NULL);
+    }
+  waiting = wait.fd = client_connect (served->port);
+  assert_true (client_send (waiting, "GET /healthz HTTP/1.1\r\n" HOST "\r\n"));
+  assert_int_equal (poll (&wait, 1, 300), 0);
+  close (fds[3]);
+  expect (client_read (waiting), 200, NULL);
+  close (waiting);
+  fds[3] = client_connect (served->port);
+  assert_true (client_send (fds[3], "GET /healthz HTTP/1.1\r\n" HOST "\r\n"));
+  expect (client_read (fds[3]), 200, NULL);
+  for (guint i = 0; i < G_N_ELEMENTS (fds); i++)
+    close (fds[i]);
+  served_free (served);
+}
+
 static void
 test_half_requests (void **state)
 {
@@ -752,11 +789,15 @@ test_log_and_metrics (void **state)
 {
   Served *served = *state;
   g_autofree char *log = NULL;
+  g_autofree char *huge = g_strnfill (100000, 'a');
   expect (post (state, "echo/git-upload-pack", "Authorization: Basic cm9ib3Q6czNjcmV0\r\n", "four"), 200, "four");
   expect (ask (state, "GET /a%%0ab HTTP/1.1\r\n" HOST "\r\n"), 400, NULL);
+  /* Refused by the library, before our handler saw it. */
+  expect (ask (state, "GET / HTTP/1.1\r\n" HOST "X: %s\r\n\r\n", huge), 431, NULL);
   served_stop (served);
   log = fake_host_log_text (served->fake);
-  assert_int_equal (fake_host_logged (served->fake, "http.request"), 2);
+  assert_int_equal (fake_host_logged (served->fake, "http.request"), 3);
+  assert_non_null (strstr (log, "status=431"));
   assert_non_null (strstr (log, "method=POST"));
   assert_non_null (strstr (log, "path=/echo/git-upload-pack"));
   assert_non_null (strstr (log, "status=200"));
@@ -832,6 +873,7 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
     TEST (test_pages),
+    cmocka_unit_test (test_every_address),
     TEST (test_head),
     TEST (test_keep_alive),
     TEST (test_advertise),
@@ -854,6 +896,7 @@ main (void)
     TEST (test_guard),
     TEST (test_garbage),
     TEST (test_vanish),
+    cmocka_unit_test (test_connection_limit),
     TEST (test_half_requests),
     TEST_SMALL (test_silence),
     TEST_SMALL (test_drip),

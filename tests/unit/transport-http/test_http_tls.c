@@ -106,14 +106,27 @@ tear_down_files (void **state)
   return 0;
 }
 
-static int
-set_up (void **state)
+static void
+serve (void **state, const char *idle_timeout)
 {
   g_autofree char *certificate = in_folder ("server.crt");
   g_autofree char *key = in_folder ("server.key");
   g_autofree char *ca = in_folder ("ca.crt");
   *state = served_new ("https://127.0.0.1:0", "tls_certificate", certificate, "tls_key", key, "tls_client_ca", ca,
-                       "idle_timeout", "1s", NULL);
+                       "idle_timeout", idle_timeout, NULL);
+}
+
+static int
+set_up (void **state)
+{
+  serve (state, "60s");
+  return 0;
+}
+
+static int
+set_up_impatient (void **state)
+{
+  serve (state, "1s");
   return 0;
 }
 
@@ -289,7 +302,7 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown (test_https, set_up, tear_down),
     cmocka_unit_test_setup_teardown (test_client_certificate, set_up, tear_down),
-    cmocka_unit_test_setup_teardown (test_bad_handshakes, set_up, tear_down),
+    cmocka_unit_test_setup_teardown (test_bad_handshakes, set_up_impatient, tear_down),
     cmocka_unit_test_setup_teardown (test_git_over_tls, set_up, tear_down),
     cmocka_unit_test (test_no_start),
   };

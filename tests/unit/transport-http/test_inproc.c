@@ -146,7 +146,7 @@ set_up (void **state)
   f->fake->host.method = method;
   f->plugin = gs_plugin_query ();
   f->ops = f->plugin->ops;
-  f->config = fake_config_new (f->plugin, "endpoint", "here", NULL);
+  f->config = fake_config_new (f->plugin, NULL);
   f->self = f->plugin->create (&f->fake->host, fake_config_get (f->config), &error);
   if (f->self == NULL)
     g_error ("%s", error->message);
@@ -219,12 +219,12 @@ test_calls (void **state)
   GsCredentials bearer = { .size = sizeof bearer, .kind = GS_CREDENTIALS_BEARER, .secret = "x" };
   g_autoptr (GBytes) payload = g_bytes_new_static ("{}", 2);
   g_autoptr (GBytes) reply = NULL;
-  assert_string_equal (urls[0], "inproc://here");
+  assert_string_equal (urls[0], "inproc://inner");
   assert_null (urls[1]);
   expect_reply (f, "Echo", "{\"a\":1}", "{\"a\":1}");
   assert_int_equal (side.kind, GS_CREDENTIALS_NONE);
   assert_int_equal (side.timeout_us, 5000);
-  assert_string_equal (side.peer, "inproc://here");
+  assert_string_equal (side.peer, "inproc://inner");
   expect_reply (f, "Later", "{\"b\":2}", "{\"b\":2}");
   expect_reply (f, "Empty", "{}", "");
   assert_true (f->ops->call (f->self, "Echo", GS_ENCODING_PROTOBUF, payload, &bearer, 0, &reply, NULL));
@@ -322,20 +322,6 @@ test_stop_busy (void **state)
     }
 }
 
-static void
-test_bad_name (void **state)
-{
-  static const char *const names[] = { "", "a b", "a/b", "ä" };
-  for (guint i = 0; i < G_N_ELEMENTS (names); i++)
-    {
-      g_autoptr (FakeHost) fake = fake_host_new ("transport inner");
-      g_autoptr (FakeConfig) config = fake_config_new (gs_plugin_query (), "endpoint", names[i], NULL);
-      g_autoptr (GError) error = NULL;
-      assert_null (gs_plugin_query ()->create (&fake->host, fake_config_get (config), &error));
-      assert_non_null (strstr (error->message, "transport inner: the option 'endpoint'"));
-    }
-}
-
 int
 main (void)
 {
@@ -346,7 +332,6 @@ main (void)
     cmocka_unit_test_setup_teardown (test_drained, set_up_started, tear_down),
     cmocka_unit_test_setup_teardown (test_many, set_up_started, tear_down),
     cmocka_unit_test_setup_teardown (test_stop_busy, set_up_started, tear_down),
-    cmocka_unit_test (test_bad_name),
   };
   return cmocka_run_group_tests_name ("inproc", tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The proc-receive hook that git receive-pack runs: passes bytes between git (standard input and output) and the
- * server (the socket inherited as descriptor 3). It knows nothing of what it carries; its end of file is the server's. */
+ * server (the socket inherited as descriptor 3). It knows nothing of what it carries; its end of file is the server's.
+ */
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
