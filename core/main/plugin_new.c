@@ -86,10 +86,11 @@ gsi_plugin_new_run (int n_args, char **args)
   source_template = g_strconcat (kind, ".c", NULL);
   if (!write_file (folder, source, source_template, kind, name, &error)
       || !write_file (folder, "meson.build", "meson.build.in", kind, name, &error)
-      || !write_file (folder, "test.c", "test.c.in", kind, name, &error)
+      /* With a character that no plugin's name has: it is never the source itself. */
+      || !write_file (folder, "own_test.c", "test.c.in", kind, name, &error)
       || !write_file (folder, "README.md", "README.md.in", kind, name, &error))
     return gsi_cli_fail (error, "cannot write a new plugin to %s", folder);
-  gsi_cli_say ("%s: %s, meson.build, test.c and README.md are written", folder, source);
+  gsi_cli_say ("%s: %s, meson.build, own_test.c and README.md are written", folder, source);
   gsi_cli_say ("next: cd %s && meson setup build && meson test -C build", folder);
   return GSI_EXIT_OK;
 }

@@ -217,6 +217,33 @@ my_list_tree (gpointer data, GsCall *call, const GsRepo *repo, const GsOid *tree
   return inner_ops (self)->list_tree (self->inner.self, call, repo, tree, visit, user, error);
 }
 
+static gboolean
+my_query (gpointer data, GsCall *call, const GsRepo *repo, const GsQuery *query, GBytes **ret_reply, GError **error)
+{
+  Self *self = data;
+  if (inner_ops (self)->query == NULL)
+    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "the storage behind @NAME@ cannot do that");
+  return inner_ops (self)->query (self->inner.self, call, repo, query, ret_reply, error);
+}
+
+static gboolean
+my_compute (gpointer data, GsCall *call, const GsRepo *repo, const GsQuery *query, GsComputed **ret_computed,
+            GError **error)
+{
+  Self *self = data;
+  if (inner_ops (self)->compute == NULL)
+    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "the storage behind @NAME@ cannot do that");
+  return inner_ops (self)->compute (self->inner.self, call, repo, query, ret_computed, error);
+}
+
+/* Only what compute gave comes here, so there is one behind it. */
+static void
+my_computed_free (gpointer data, GsComputed *computed)
+{
+  Self *self = data;
+  inner_ops (self)->computed_free (self->inner.self, computed);
+}
+
 static const GsStorageOps ops = {
   .create = my_create,
   .remove = my_remove,
@@ -239,6 +266,9 @@ static const GsStorageOps ops = {
   .read_object = my_read_object,
   .stream_object = my_stream_object,
   .list_tree = my_list_tree,
+  .query = my_query,
+  .compute = my_compute,
+  .computed_free = my_computed_free,
 };
 
 static gpointer

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A third party's way: an installed tree, `gitstead plugin new`, a build against that tree alone, and a server with the result."""
+import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import unittest
 
 import gitstead_test
 
@@ -13,6 +15,9 @@ KINDS = ("transport", "storage", "metadata", "routing", "consistency", "cache", 
 
 
 def setUpModule():
+    if os.environ.get("GITSTEAD_TEST_SANITIZED"):
+        # Built by a stranger's compiler flags, its tests would link an archive that wants the sanitizer's runtime.
+        raise unittest.SkipTest("an installed tree with a sanitizer is nothing to build plugins against")
     global PLACE, ENV, PREFIX, PLUGINS
     PLACE = tempfile.mkdtemp(prefix="gitstead-sdk-")
     tree = os.path.join(PLACE, "tree")
@@ -76,6 +81,18 @@ class Sdk(gitstead_test.TestCase):
                                 text=True)
         self.assertEqual(result.returncode, 1)
         self.assertMentions(result.stderr, "taken")
+
+    def test_name_of_the_test(self):
+        # The test beside it never takes the source's place, whatever the plugin is called.
+        folder = os.path.join(PLACE, "called-test")
+        self.run_there("gitstead", "plugin", "new", "routing", "test", folder)
+        with open(os.path.join(folder, "test.c"), encoding="utf-8") as source:
+            self.assertIn("GS_PLUGIN_DEFINE", source.read())
+
+    def test_storage_hands_all_on(self):
+        _, plugin = self.begin("storage")
+        slots = json.loads(self.run_there("gitstead", "plugin", "show", "--json", plugin))["slots"]
+        self.assertEqual([], [slot["name"] for slot in slots if not slot["filled"]])
 
     def test_guide(self):
         # Word by word, as somebody new would.
