@@ -92,6 +92,12 @@ const GsiStorageGroup *
 gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error)
 {
   g_autoptr (GString) known = g_string_new (NULL);
+  if (router->config.n_virtual_storages == 0)
+    {
+      gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+               "this process is a node: it has no virtual storage; send the call to a router");
+      return NULL;
+    }
   if (name == NULL || name[0] == '\0')
     return router->config.virtual_storages[0];
   for (gsize i = 0; i < router->config.n_virtual_storages; i++)
@@ -167,7 +173,7 @@ gsi_router_view (const GsiStorage *storage)
                         .name = storage->name,
                         .zone = storage->zone,
                         .weight = storage->weight,
-                        .healthy = TRUE,
+                        .healthy = storage->ops->probe == NULL || storage->ops->probe (storage->self, NULL),
                         .in_flight = storage->reads != NULL ? __atomic_load_n (storage->reads, __ATOMIC_RELAXED) : 0 };
 }
 

@@ -46,6 +46,9 @@ typedef struct
   gsize n_virtual_storages;
   const GsiStorage *const *storages; /* all of this process */
   gsize n_storages;
+  /** Is that write in the hand of another router, which staged it in this process as a node? NULL = never. */
+  gboolean (*holds) (gpointer user, const GsTxId *txid);
+  gpointer holds_user;
 } GsiRouterConfig;
 
 typedef struct GsiRouter GsiRouter;
@@ -67,6 +70,9 @@ GsiBinding *gsi_router_bindings (const GsiMethods *methods);
  * metadata store cannot be read.
  */
 gboolean gsi_router_recover (GsiRouter *router, GError **error);
+
+/** Is that write in this router's hand? */
+gboolean gsi_router_holds (GsiRouter *router, const GsTxId *txid);
 
 /**
  * One round of housekeeping: the storages' own care, and replicas without a record go into the trash once an earlier round
