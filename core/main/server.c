@@ -8,6 +8,8 @@
 #include "base/crash.h"
 #include "router/settle.h"
 
+/* Threads on which the participants of writes work; started as needed. One that cannot be had is a lost participant. */
+#define PARTICIPANTS_MAX 4096
 #define STREAM_IDLE_US (30 * G_USEC_PER_SEC)
 
 /* ------------------------------------------------------------------------------- services for plugins */
@@ -113,6 +115,9 @@ make_base (GsiServer *server, GError **error)
   server->streams = gsi_pool_new_elastic ("stream", limits.max_streams, limits.max_streams, STREAM_IDLE_US, error);
   if (server->streams == NULL)
     return FALSE;
+  server->participants = gsi_pool_new_elastic ("participant", PARTICIPANTS_MAX, 0, STREAM_IDLE_US, error);
+  if (server->participants == NULL)
+    return FALSE;
   server->timers = gsi_timers_new (server->workers, (guint) gsi_options_integer (options, "timers"), error);
   if (server->timers == NULL)
     return FALSE;
@@ -210,6 +215,7 @@ make_router (GsiServer *server, GError **error)
   config.virtual_storages = (const GsiStorageGroup *const *) server->groups->pdata;
   config.n_virtual_storages = server->groups->len;
   config.host = gsi_host_get (server->host);
+  config.pool = server->participants;
   config.holds = gsi_server_holds;
   config.holds_user = server;
   server->router = gsi_router_new (&config);
@@ -294,6 +300,7 @@ gsi_server_stop (GsiServer *server)
   gsi_registry_stop (server->registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_timers_stop (server->timers);
   gsi_router_stop (server->router);
+  gsi_pool_stop (server->participants);
   gsi_pool_stop (server->streams);
   gsi_pool_stop (server->workers);
   gsi_registry_stop (server->registry, GSI_KINDS_INNER);
@@ -306,6 +313,7 @@ gsi_server_free (GsiServer *server)
   if (server == NULL)
     return;
   gsi_timers_free (server->timers);
+  gsi_pool_free (server->participants);
   gsi_pool_free (server->streams);
   gsi_pool_free (server->workers);
   gsi_serve_free (server->serve);

@@ -47,7 +47,7 @@ struct GsiServer
   GsiRegistry *registry;
   GsiLog *log;
   GsiMetrics *metrics;
-  GsiPool *workers, *streams;
+  GsiPool *workers, *streams, *participants;
   GsiTimers *timers;
   GsiHost *host; /* the core's own: the router speaks through it */
   GsiRpc *rpc;
