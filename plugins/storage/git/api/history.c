@@ -536,10 +536,8 @@ count_range (GitCall *call, HistView *view, Range *range, guint64 limit, guint64
   if (range->by_git)
     return count_by_git (call, view, range, limit, ret_count, error);
   if (!is_plain (spec) || (limit != G_MAXUINT64 && spec->n_exclude == 0))
-    {
-      range->spec.order = HIST_ORDER_DATE;
-      return count_by_walk (view, spec, limit, ret_count, error);
-    }
+    /* In the order that was asked for: where clocks are wrong it has a say in where the history ends. */
+    return count_by_walk (view, spec, limit, ret_count, error);
   if (!hist_count (view, spec->include, spec->n_include, spec->exclude, spec->n_exclude, ret_count, error))
     return FALSE;
   *ret_count = MIN (*ret_count, limit);
