@@ -4,7 +4,7 @@
  * line of the input is one of
  *   Service/Method {…}          answered by the reply as JSON, or "!CODE message"
  *   @time N Service/Method {…}  carries it out N times; answered by the microseconds that the quickest took
- *   @memory                     VmHWM and VmRSS in KiB
+ *   @memory                     VmHWM and RssAnon in KiB
  *   @log                        what the storage has logged
  *   @maintain                   one round of maintenance; "done" or "!CODE message"
  */
@@ -104,9 +104,9 @@ print_memory (void)
   long peak = 0, now = 0;
   if (g_file_get_contents ("/proc/self/status", &text, NULL, NULL))
     {
-      const char *high = strstr (text, "VmHWM:"), *size = strstr (text, "VmRSS:");
+      const char *high = strstr (text, "VmHWM:"), *size = strstr (text, "RssAnon:");
       peak = high != NULL ? strtol (high + 6, NULL, 10) : 0;
-      now = size != NULL ? strtol (size + 6, NULL, 10) : 0;
+      now = size != NULL ? strtol (size + 8, NULL, 10) : 0;
     }
   printf ("%ld %ld\n", peak, now);
 }
