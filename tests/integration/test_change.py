@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ChangeService: what the server commits, merges and tags is what stock git makes of the same, id by id; bad input gets
+a clear error; nothing is left behind by what fails or only looks."""
+import base64
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+
+import gitstead_test
+from gitstead_test import MAKE_HISTORY, ServerTestCase, ZERO, clean_environment, make_history
+
+WHO = {"name": "Ann Author", "email": "ann@example.org", "seconds": 1600000000, "zone": "+0200"}
+OTHER = {"name": "Otto Other", "email": "otto@example.org", "seconds": 1600000100, "zone": "-0330"}
+
+
+def raw(data):
+    """Bytes for JSON."""
+    return {"base64": base64.b64encode(data).decode()}
+
+
+def action(kind, path, **rest):
+    found = {"kind": "FILE_" + kind, "path": path if isinstance(path, str) else raw(path)}
+    found.update({name: raw(value) if isinstance(value, bytes) else value for name, value in rest.items()})
+    return found
+
+
+class ChangeTestCase(ServerTestCase):
+    COUNT = 0
+
+    def setUp(self):
+        super().setUp()
+        type(self).COUNT += 1
+        self.path = "change%s%d" % (type(self).__name__.lower(), self.COUNT)
+        self.url = self.server.create(self.path)
+        self.repository = {"path": self.path}
+        self.folder = self.server.replica(self.path)
+        self.work = tempfile.mkdtemp(prefix="gitstead-change-")
+        self.addCleanup(shutil.rmtree, self.work, ignore_errors=True)
+        self.git = gitstead_test.Git(self.server.bearer()["Authorization"].split()[1])
+
+    # ----------------------------------------------------------------------------------- calling
+
+    def call(self, method, **request):
+        return self.server.call("Change/" + method, dict(request, repository=self.repository))
+
+    def refused(self, method, code, *words, **request):
+        """The call fails with @code, its message holds @words, and nothing is left behind."""
+        before = self.server.files()
+        text = json.dumps(dict(request, repository=self.repository))
+        result = self.server.cli("call", "Change/" + method, "-", input=text, check=False)
+        self.assertEqual(result.returncode, 1, "%s: %s%s" % (method, result.stdout, result.stderr))
+        self.assertIn(code, result.stderr)
+        for word in words:
+            self.assertIn(word, result.stderr)
+        self.server.assert_settled(before)
+        return result.stderr
+
+    def write(self, branch="main", **rest):
+        return dict({"branch": branch, "committer": WHO}, **rest)
+
+    def commit(self, *actions, branch="main", message="Change", **rest):
+        options = {name: rest.pop(name) for name in ("allow_empty", "orphan") if name in rest}
+        return self.call("CommitFiles", write=self.write(branch, **rest), message=message, actions=list(actions), **options)
+
+    # ------------------------------------------------------------------------------------ stock git
+
+    def env(self, author=WHO, committer=None):
+        committer = committer or author
+        return {"GIT_AUTHOR_NAME": author["name"], "GIT_AUTHOR_EMAIL": author["email"],
+                "GIT_AUTHOR_DATE": "%d %s" % (author["seconds"], author["zone"]),
+                "GIT_COMMITTER_NAME": committer["name"], "GIT_COMMITTER_EMAIL": committer["email"],
+                "GIT_COMMITTER_DATE": "%d %s" % (committer["seconds"], committer["zone"])}
+
+    def clone(self, name="clone"):
+        folder = os.path.join(self.work, name)
+        self.git("clone", "-q", "-c", "core.protectNTFS=false", self.url, folder)
+        return folder
+
+    def push(self, folder, *specs):
+        self.git("push", "-q", self.url, *specs, cwd=folder)
+
+    def tip(self, ref="refs/heads/main"):
+        return self.git("rev-parse", ref, cwd=self.folder)
+
+    def settled(self):
+        """Nothing is left of any write, and stock git finds the repository whole."""
+        self.server.assert_settled()
+        self.git.fsck(self.folder)
+
+
+class Files(ChangeTestCase):
+    def test_first_commit_and_every_action_as_git_makes_them(self):
+        first = self.commit(action("CREATE", "README", content=b"hello\n"),
+                            action("CREATE", "dir/run.sh", content=b"#!/bin/sh\n", mode=0o100755),
+                            action("CREATE", "dir/link", content=b"run.sh", mode=0o120000),
+                            action("CREATE", b"caf\xe9/na\xefve", content=b"\0\xff"), message="First")
+        self.assertEqual(first["outcome"], "CHANGE_DONE")
+        self.assertEqual(first["old_oid"], ZERO)
+        work = os.path.join(self.work, "mine")
+        self.git("init", "-q", "-b", "main", work)
+
+        def put(path, data, mode=0o644):
+            full = os.path.join(os.fsencode(work), path)
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            with open(full, "wb") as out:
+                out.write(data)
+            os.chmod(full, mode)
+
+        def commit(message, author=WHO, committer=None):
+            self.git("add", "-A", cwd=work)
+            self.git("commit", "-q", "-m", message, cwd=work, env=self.env(author, committer))
+            return self.git("rev-parse", "HEAD", cwd=work)
+
+        put(b"README", b"hello\n")
+        put(b"dir/run.sh", b"#!/bin/sh\n", 0o755)
+        os.symlink("run.sh", os.path.join(work, "dir/link"))
+        put(b"caf\xe9/na\xefve", b"\0\xff")
+        self.assertEqual(first["new_oid"], commit("First"))
+        self.assertEqual(first["tree"], self.git("rev-parse", "HEAD^{tree}", cwd=work))
+
+        blob = self.git("rev-parse", "HEAD:README", cwd=work)
+        second = self.commit(action("UPDATE", "README", content=b"more\n", expected_oid=blob),
+                             action("MOVE", "tools", from_path="dir"),
+                             action("CHMOD", "tools/run.sh", mode=0o100644),
+                             action("PUT", "tools/run.sh", content=b"new\n"),
+                             action("PUT", "a/b/c/d", content=b"deep"),
+                             action("PUT", "copy", oid=blob),
+                             action("SUBMODULE", "lib", oid="1" * 40),
+                             action("DELETE", b"caf\xe9/na\xefve"),
+                             message="Second\n\nwith a body", author=OTHER, expected_old_oid=first["new_oid"])
+        put(b"README", b"more\n")
+        os.rename(os.path.join(work, "dir"), os.path.join(work, "tools"))
+        put(b"tools/run.sh", b"new\n", 0o644)
+        put(b"a/b/c/d", b"deep")
+        put(b"copy", b"hello\n")
+        os.remove(os.path.join(os.fsencode(work), b"caf\xe9/na\xefve"))
+        self.git("add", "-A", cwd=work)
+        self.git("update-index", "--add", "--cacheinfo", "160000," + "1" * 40 + ",lib", cwd=work)
+        self.git("commit", "-q", "-m", "Second\n\nwith a body", cwd=work, env=self.env(OTHER, WHO))
+        self.assertEqual(second["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+        self.assertEqual(self.tip(), second["new_oid"])
+        # A submodule is moved by the same action.
+        third = self.commit(action("SUBMODULE", "lib", oid="2" * 40), action("DELETE_FOLDER", "a"), message="Bump")
+        self.git("update-index", "--cacheinfo", "160000," + "2" * 40 + ",lib", cwd=work)
+        self.git("rm", "-rq", "--cached", "a", cwd=work)
+        self.git("commit", "-q", "-m", "Bump", cwd=work, env=self.env())
+        self.assertEqual(third["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+        self.settled()
+
+    def test_random_edits_give_the_trees_that_git_gives(self):
+        chance = random.Random(20)
+        names = [b"a", b"a.b", b"a-b", b"a0", b"B", b"b", b"\xff", "ä".encode(), b"-x", b"lib"]
+        files = {}
+        tip = ""
+        index = os.path.join(self.work, "index")
+        self.git("init", "-q", "--bare", os.path.join(self.work, "plain.git"))
+        plain = {"GIT_DIR": os.path.join(self.work, "plain.git"), "GIT_INDEX_FILE": index}
+        for step in range(25):
+            actions = []
+            for _ in range(chance.randrange(1, 12)):
+                if files and chance.random() < 0.3:
+                    path = chance.choice(sorted(files))
+                    actions.append(action("DELETE", path))
+                    del files[path]
+                    continue
+                path = b"/".join(chance.choice(names) for _ in range(chance.randrange(1, 4)))
+                if any(path.startswith(other + b"/") or other.startswith(path + b"/") for other in files):
+                    continue
+                data = b"%d\n" % chance.randrange(5)
+                mode = chance.choice([0o100644, 0o100755])
+                actions.append(action("PUT", path, content=data, mode=mode))
+                files[path] = (mode, data)
+            if not actions:
+                continue
+            reply = self.commit(*actions, allow_empty=True)
+            if os.path.exists(index):
+                os.remove(index)
+            rows = b""
+            for path, (mode, data) in files.items():
+                oid = self.git("hash-object", "-w", "--stdin", env=plain, input=data)
+                rows += b"%o %s\t%s\0" % (mode, oid.encode(), path)
+            self.git("update-index", "-z", "--add", "--index-info", env=plain, input=rows)
+            self.assertEqual(reply["tree"], self.git("write-tree", env=plain), "step %d" % step)
+            tip = reply["new_oid"]
+        self.assertEqual(self.tip(), tip)
+        self.settled()
+
+    def test_a_dry_run_shows_and_writes_nothing_then_the_same_is_done(self):
+        self.commit(action("CREATE", "a", content=b"1"))
+        before = self.server.files()
+        dry = self.commit(action("UPDATE", "a", content=b"2"), dry_run=True)
+        self.assertEqual(dry["outcome"], "CHANGE_DRY_RUN")
+        self.assertNotIn("receipt", dry)
+        self.server.assert_settled(before)
+        done = self.commit(action("UPDATE", "a", content=b"2"), expected_old_oid=dry["old_oid"],
+                           expected_new_oid=dry["new_oid"])
+        self.assertEqual(done["outcome"], "CHANGE_DONE")
+        self.assertEqual(done["new_oid"], dry["new_oid"])
+        self.assertEqual(len(done["receipt"]["transaction_id"]), 32)
+        again = self.commit(action("UPDATE", "a", content=b"2"))
+        self.assertEqual(again["outcome"], "CHANGE_UNCHANGED")
+        self.assertEqual(self.commit(allow_empty=True)["outcome"], "CHANGE_DONE")
+        self.refused("CommitFiles", "FAILED_PRECONDITION", "as expected", message="m",
+                     write=self.write(expected_new_oid="1" * 40), actions=[action("CREATE", "x")])
+        self.settled()
+
+    def test_a_branch_that_starts_elsewhere(self):
+        first = self.commit(action("CREATE", "a", content=b"1"))["new_oid"]
+        second = self.commit(action("UPDATE", "a", content=b"2"))["new_oid"]
+        topic = self.commit(action("CREATE", "b", content=b"x"), branch="topic", start=first)
+        self.assertEqual(self.git("rev-parse", topic["new_oid"] + "^", cwd=self.folder), first)
+        self.refused("CommitFiles", "FAILED_PRECONDITION", "write.force", message="m",
+                     write=self.write("topic", start="main"), actions=[action("CREATE", "c")])
+        moved = self.commit(action("CREATE", "c"), branch="topic", start="main", force=True)
+        self.assertEqual(self.git("rev-parse", moved["new_oid"] + "^", cwd=self.folder), second)
+        trial = self.commit(action("CREATE", "c"), branch="refs/trial/1", start="main")
+        self.assertEqual(self.tip("refs/trial/1"), trial["new_oid"])
+        orphan = self.commit(action("CREATE", "page"), branch="pages", orphan=True)
+        self.assertEqual(self.git("rev-list", "--count", orphan["new_oid"], cwd=self.folder), "1")
+        self.settled()
+
+    def test_a_large_file_goes_through_a_temporary_file(self):
+        data = random.Random(5).randbytes(11 << 20)
+        limit = len(json.dumps(raw(data)))
+        reply = None
+        try:
+            reply = self.commit(action("CREATE", "big", content=data), action("CREATE", "small", content=b"x"))
+        except AssertionError as problem:
+            # A transport may not take that much in one request; then it says so.
+            self.assertIn("OUT_OF_RANGE", str(problem), "of %d bytes" % limit)
+        if reply is not None:
+            found = self.git.run("cat-file", "blob", reply["new_oid"] + ":big", cwd=self.folder).stdout
+            self.assertEqual(found, data)
+        self.settled()
+
+
+class BadFiles(ChangeTestCase):
+    def setUp(self):
+        super().setUp()
+        self.first = self.commit(action("CREATE", "file", content=b"1"), action("CREATE", "dir/x", content=b"2"),
+                                 action("SUBMODULE", "sub", oid="3" * 40))["new_oid"]
+
+    ACTIONS = [
+        ("ALREADY_EXISTS", "actions[0] 'file'", [action("CREATE", "file")]),
+        ("ALREADY_EXISTS", "actions[1] 'new'", [action("CREATE", "new"), action("CREATE", "new")]),
+        ("NOT_FOUND", "actions[0] 'absent'", [action("UPDATE", "absent")]),
+        ("NOT_FOUND", "actions[0] 'absent'", [action("DELETE", "absent")]),
+        ("NOT_FOUND", "actions[1] 'file'", [action("DELETE", "file"), action("UPDATE", "file")]),
+        ("NOT_FOUND", "actions[0] 'absent'", [action("CHMOD", "absent", mode=0o100755)]),
+        ("NOT_FOUND", "actions[0] 'to'", [action("MOVE", "to", from_path="absent")]),
+        ("ALREADY_EXISTS", "actions[0] 'dir'", [action("MOVE", "dir", from_path="file")]),
+        ("INVALID_ARGUMENT", "actions[0] 'dir/in'", [action("MOVE", "dir/in", from_path="dir")]),
+        ("ALREADY_EXISTS", "is no folder", [action("CREATE", "file/below")]),
+        ("INVALID_ARGUMENT", "folder", [action("PUT", "dir")]),
+        ("ALREADY_EXISTS", "is a folder", [action("SUBMODULE", "dir", oid="1" * 40)]),
+        ("ALREADY_EXISTS", "is a file", [action("SUBMODULE", "file", oid="1" * 40)]),
+        ("INVALID_ARGUMENT", "FILE_DELETE_FOLDER", [action("DELETE", "dir")]),
+        ("INVALID_ARGUMENT", "is no folder", [action("DELETE_FOLDER", "file")]),
+        ("INVALID_ARGUMENT", "submodule", [action("UPDATE", "sub")]),
+        ("INVALID_ARGUMENT", "mode 100600", [action("CREATE", "m", mode=0o100600)]),
+        ("INVALID_ARGUMENT", "mode 0", [action("CHMOD", "file")]),
+        ("INVALID_ARGUMENT", "oid", [action("CREATE", "m", oid="zz")]),
+        ("NOT_FOUND", "actions[0]", [action("CREATE", "m", oid="1" * 40)]),
+        ("INVALID_ARGUMENT", "only one", [action("CREATE", "m", oid="1" * 40, content=b"x")]),
+        ("INVALID_ARGUMENT", "zeros", [action("SUBMODULE", "m", oid=ZERO)]),
+        ("FAILED_PRECONDITION", "as expected", [action("UPDATE", "file", expected_oid="1" * 40)]),
+        ("INVALID_ARGUMENT", "kind", [{"path": "x"}]),
+        ("INVALID_ARGUMENT", "symbolic link", [action("CREATE", "x/.GitModules", mode=0o120000)]),
+    ]
+
+    PATHS = [b"", b"/abs", b"a//b", b"a/", b".", b"..", b"a/../b", b"../up", b"./x", b".git", b".git/config", b"a/.GIT/x",
+             b"git~1", b"GIT~1/x", b".git ", b".git.", b".git. .", b".git:stream", b"a\\.git", b"a\\.git\\x", b"nul\0x",
+             b".g\xe2\x80\x8cit", b"\xef\xbb\xbf.git", b".g\xe2\x80\xaeIT/x", b"x" * 4097, b"/".join([b"d"] * 257)]
+
+    def test_actions_that_collide(self):
+        for code, word, actions in self.ACTIONS:
+            with self.subTest(word=word, actions=actions):
+                self.refused("CommitFiles", code, word, write=self.write(), message="m", actions=actions)
+        self.assertEqual(self.tip(), self.first)
+        self.settled()
+
+    def test_paths_that_escape(self):
+        for path in self.PATHS:
+            with self.subTest(path=path[:40]):
+                self.refused("CommitFiles", "INVALID_ARGUMENT", "actions[0]", write=self.write(), message="m",
+                             actions=[action("CREATE", path)])
+        self.refused("CommitFiles", "INVALID_ARGUMENT", "from_path", write=self.write(), message="m",
+                     actions=[action("MOVE", "x", from_path="../file")])
+        # Not every name with git in it is meant.
+        fine = [b".gitignore", b".github/x", b"git", b"git~2", b".gitx", b"..git", b"a.git", b"...", b"git~1x"]
+        self.commit(*[action("CREATE", path) for path in fine])
+        self.settled()
+
+    def test_who_and_when(self):
+        def who(**change):
+            return dict(WHO, **change)
+        cases = [
+            ("write.committer:", None), ("write.committer.name", who(name="")), ("write.committer.email", who(email="")),
+            ("write.committer.name", who(name="a<b")), ("write.committer.email", who(email="a>b")),
+            ("write.committer.name", who(name="a\nb")), ("write.committer.name", who(name=" a")),
+            ("write.committer.email", who(email=raw(b"a\0b"))),
+            ("write.committer.seconds", who(seconds=-1)), ("write.committer.zone", who(zone="")),
+            ("write.committer.zone", who(zone="UTC")), ("write.committer.zone", who(zone="+2500")),
+            ("write.committer.zone", who(zone="+0160")), ("write.committer.zone", who(zone="0100")),
+            ("write.committer.zone", who(zone="+01000")),
+        ]
+        for field, user in cases:
+            with self.subTest(field=field, user=user):
+                write = {"branch": "main"}
+                if user is not None:
+                    write["committer"] = user
+                self.refused("CommitFiles", "INVALID_ARGUMENT", field, write=write, message="m",
+                             actions=[action("CREATE", "x")])
+        self.refused("CommitFiles", "INVALID_ARGUMENT", "write.author.zone", message="m",
+                     write=self.write(author=who(zone="x")), actions=[])
+        self.settled()
+
+    def test_where_to(self):
+        create = [action("CREATE", "x")]
+        cases = [
+            ("INVALID_ARGUMENT", "write:", None, {}),
+            ("INVALID_ARGUMENT", "message", self.write(), {"message": ""}),
+            ("INVALID_ARGUMENT", "message", self.write(), {"message": raw(b"a\0b")}),
+            ("INVALID_ARGUMENT", "message", self.write(), {"message": "x" * ((1 << 20) + 1)}),
+            ("INVALID_ARGUMENT", "write.branch", self.write(""), {}),
+            ("INVALID_ARGUMENT", "write.branch", self.write("a..b"), {}),
+            ("INVALID_ARGUMENT", "write.branch", self.write("a\nb"), {}),
+            ("INVALID_ARGUMENT", "write.branch", self.write(raw(b"a\0b")), {}),
+            ("INVALID_ARGUMENT", "write.branch", self.write("refs/heads/x.lock"), {}),
+            ("PERMISSION_DENIED", "write.branch", self.write("refs/gitstead/x"), {}),
+            ("NOT_FOUND", "write.start", self.write("absent"), {}),
+            ("NOT_FOUND", "write.start", self.write("new", start="absent"), {}),
+            ("INVALID_ARGUMENT", "write.start", self.write("new", start="--upload-pack=x"), {}),
+            ("INVALID_ARGUMENT", "write.start", self.write("new", start="a..b"), {}),
+            ("INVALID_ARGUMENT", "write.expected_old_oid", self.write(expected_old_oid="xyz"), {}),
+            ("FAILED_PRECONDITION", "is at", self.write(expected_old_oid="1" * 40), {}),
+            ("FAILED_PRECONDITION", "is at", self.write(expected_old_oid=ZERO), {}),
+            ("FAILED_PRECONDITION", "does not exist", self.write("none", expected_old_oid="1" * 40, start="main"), {}),
+            ("FAILED_PRECONDITION", "orphan", self.write(), {"orphan": True}),
+            ("FAILED_PRECONDITION", "refs/heads/main", self.write("main/below", start="main"), {}),
+        ]
+        for code, word, write, more in cases:
+            with self.subTest(word=word, write=write):
+                request = dict({"message": "m", "actions": create}, **more)
+                if write is not None:
+                    request["write"] = write
+                self.refused("CommitFiles", code, word, **request)
+        self.assertEqual(self.tip(), self.first)
+        self.settled()
+
+
+class BranchesAndTags(ChangeTestCase):
+    def setUp(self):
+        super().setUp()
+        self.first = self.commit(action("CREATE", "a", content=b"1"))["new_oid"]
+        self.second = self.commit(action("UPDATE", "a", content=b"2"))["new_oid"]
+
+    def test_branches(self):
+        made = self.call("CreateBranch", branch="topic/x", revision=self.first)
+        self.assertEqual((made["outcome"], made["old_oid"], made["new_oid"]), ("CHANGE_DONE", ZERO, self.first))
+        self.refused("CreateBranch", "ALREADY_EXISTS", "topic/x", branch="topic/x", revision="main")
+        self.refused("CreateBranch", "FAILED_PRECONDITION", "topic", branch="topic", revision="main")
+        self.refused("CreateBranch", "NOT_FOUND", "revision", branch="y", revision="absent")
+        self.refused("CreateBranch", "INVALID_ARGUMENT", "branch", branch="refs/tags/y", revision="main")
+        self.refused("UpdateBranch", "FAILED_PRECONDITION", branch="topic/x", revision="main", expected_old_oid="1" * 40)
+        moved = self.call("UpdateBranch", branch="topic/x", revision="main", expected_old_oid=self.first)
+        self.assertEqual(moved["new_oid"], self.second)
+        self.refused("UpdateBranch", "FAILED_PRECONDITION", "lose commits", branch="topic/x", revision=self.first)
+        self.call("UpdateBranch", branch="topic/x", revision=self.first, force=True)
+        self.assertEqual(self.tip("refs/heads/topic/x"), self.first)
+        self.refused("UpdateBranch", "NOT_FOUND", "absent", branch="absent", revision="main")
+        before = self.server.files()
+        self.assertEqual(self.call("DeleteBranch", branch="topic/x", dry_run=True)["outcome"], "CHANGE_DRY_RUN")
+        self.server.assert_settled(before)
+        self.refused("DeleteBranch", "FAILED_PRECONDITION", branch="topic/x", expected_old_oid="1" * 40)
+        gone = self.call("DeleteBranch", branch="topic/x", expected_old_oid=self.first)
+        self.assertEqual(gone["new_oid"], ZERO)
+        self.refused("DeleteBranch", "NOT_FOUND", "topic/x", branch="topic/x")
+        self.settled()
+
+    def test_tags_as_git_makes_them(self):
+        light = self.call("CreateTag", tag="light", revision="main")
+        self.assertEqual(light["new_oid"], self.second)
+        full = self.call("CreateTag", tag="v1.0", revision=self.first, message="Version 1\n\nwith more", tagger=OTHER)
+        clone = self.clone()
+        self.git("tag", "-f", "-a", "-m", "Version 1\n\nwith more", "v1.0", self.first, cwd=clone, env=self.env(WHO, OTHER))
+        self.assertEqual(full["new_oid"], self.git("rev-parse", "v1.0", cwd=clone))
+        # A tag of a tag, and of a tree.
+        nested = self.call("CreateTag", tag="nested", revision="refs/tags/v1.0", message="Outer", tagger=WHO)
+        self.git("tag", "-f", "-a", "-m", "Outer", "nested", "v1.0", cwd=clone, env=self.env())
+        self.assertEqual(nested["new_oid"], self.git("rev-parse", "nested", cwd=clone))
+        tree = self.git("rev-parse", "main^{tree}", cwd=self.folder)
+        self.assertEqual(self.call("CreateTag", tag="tree", revision=tree)["new_oid"], tree)
+        self.refused("CreateTag", "ALREADY_EXISTS", "v1.0", tag="v1.0", revision="main")
+        self.refused("CreateTag", "INVALID_ARGUMENT", "tagger", tag="v2", revision="main", message="m")
+        self.refused("CreateTag", "INVALID_ARGUMENT", "message", tag="v2", revision="main", tagger=WHO)
+        self.refused("CreateTag", "INVALID_ARGUMENT", "tag", tag="v 2", revision="main")
+        self.call("CreateTag", tag="light", revision=self.first, force=True, expected_old_oid=self.second)
+        self.assertEqual(self.tip("refs/tags/light"), self.first)
+        self.call("DeleteTag", tag="light")
+        self.refused("DeleteTag", "NOT_FOUND", "light", tag="light")
+        self.settled()
+
+
+if __name__ == "__main__":
+    gitstead_test.main()
