@@ -102,7 +102,7 @@ resolve (Change *change, const ProtobufCBinaryData *revision, const char *suffix
   if (revision->len == 0)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: must not be empty", field);
   for (gsize i = 0; i < revision->len; i++)
-    if (revision->data[i] == '\0' || revision->data[i] == ':' || revision->data[i] == '^')
+    if (revision->data[0] == '-' || revision->data[i] == '\0' || revision->data[i] == ':' || revision->data[i] == '^')
       return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: must be a full object id or a ref's name", field);
   g_autofree char *text = g_strndup ((const char *) revision->data, revision->len);
   g_autofree char *full = g_strconcat (text, suffix, NULL);

@@ -15,7 +15,7 @@
 #include <gitstead/v1/change.pb-c.h>
 
 #define CHANGE_STEPS_MAX 1000u       /* commits or patches that one call repeats */
-#define CHANGE_MESSAGE_MAX (1u << 20)
+#define CHANGE_MESSAGE_MAX (512u << 10)
 
 /** One side of a conflict; @mode 0 = absent. */
 typedef struct

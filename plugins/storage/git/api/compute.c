@@ -22,6 +22,10 @@ static const Computer computers[] = {
   { 853, &gitstead__v1__change_delete_branch_request__descriptor, change_delete_branch },
   { 854, &gitstead__v1__change_create_tag_request__descriptor, change_create_tag },
   { 855, &gitstead__v1__change_delete_tag_request__descriptor, change_delete_tag },
+  { 856, &gitstead__v1__change_merge_request__descriptor, change_merge },
+  { 857, &gitstead__v1__change_cherry_pick_request__descriptor, change_cherry_pick },
+  { 858, &gitstead__v1__change_revert_request__descriptor, change_revert },
+  { 859, &gitstead__v1__change_rebase_request__descriptor, change_rebase },
 };
 
 /* What a GsComputed of ours consists of. */
