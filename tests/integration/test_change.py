@@ -100,7 +100,7 @@ class ChangeTestCase(ServerTestCase):
 
 
 class Large(ChangeTestCase):
-    options = {"nng": {"max_message": "32MiB"}}
+    options = {"nng": {"max_message": "32MiB"}, "server": {"max_message": "32MiB"}}
 
     def test_a_large_file_goes_through_a_temporary_file(self):
         data = random.Random(5).randbytes(11 << 20)

@@ -96,6 +96,17 @@ path_part_is_gitmodules (const char *name, gsize len)
 }
 
 gboolean
+path_part_is_judged (const char *name, gsize len)
+{
+  /* Wider than git's own rules on purpose: whoever asks leaves the judgement to git. */
+  if (path_part_is_gitmodules (name, len))
+    return TRUE;
+  if (hfs_is (name, len, "gitattributes") || hfs_is (name, len, "gitignore") || hfs_is (name, len, "mailmap"))
+    return TRUE;
+  return (len >= 4 && g_ascii_strncasecmp (name, ".git", 4) == 0) || memchr (name, '~', len) != NULL;
+}
+
+gboolean
 path_check (const char *path, gsize len, const char *field, GError **error)
 {
   gsize parts = 0;
