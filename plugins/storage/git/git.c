@@ -73,6 +73,7 @@ static const GsStorageOps git_ops = {
   .read_object = storage_read_object,
   .stream_object = storage_stream_object,
   .list_tree = storage_list_tree,
+  .query = storage_query,
   .compute = storage_compute,
   .computed_free = storage_computed_free,
 };

@@ -9,13 +9,6 @@
 /* ------------------------------------------------------------------------------------- the values */
 
 gboolean
-change_hex (const char *hex, const char *field, GsOid *ret_oid, GError **error)
-{
-  return (strlen (hex) == 2 * GS_FORMAT_SHA1 && gs_oid_parse (hex, strlen (hex), ret_oid))
-         || gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: must be an object id of 40 hex digits", field);
-}
-
-gboolean
 change_message (const ProtobufCBinaryData *message, const char *field, char **ret_text, GError **error)
 {
   const char *data = (const char *) message->data;
@@ -54,9 +47,10 @@ ident_part (const ProtobufCBinaryData *part, const char *field, const char *what
 }
 
 static gboolean
-zone_valid (const char *zone)
+zone_valid (const ProtobufCBinaryData *bytes)
 {
-  if (strlen (zone) != 5 || (zone[0] != '+' && zone[0] != '-'))
+  const guint8 *zone = bytes->data;
+  if (bytes->len != 5 || (zone[0] != '+' && zone[0] != '-'))
     return FALSE;
   for (int i = 1; i < 5; i++)
     if (!g_ascii_isdigit (zone[i]))
@@ -65,7 +59,7 @@ zone_valid (const char *zone)
 }
 
 char *
-change_ident (const Gitstead__V1__ChangeUser *user, const char *field, GError **error)
+change_ident (const Gitstead__V1__Person *user, const char *field, GError **error)
 {
   g_autofree char *name = NULL, *email = NULL;
   if (user == NULL)
@@ -83,54 +77,14 @@ change_ident (const Gitstead__V1__ChangeUser *user, const char *field, GError **
                user->seconds);
       return NULL;
     }
-  if (!zone_valid (user->zone))
+  if (!zone_valid (&user->zone))
     {
       gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s.zone: must be an offset like +0200, of at most %d hours", field,
                ZONE_HOURS_MAX);
       return NULL;
     }
-  return g_strdup_printf ("%s <%s> %" G_GINT64_FORMAT " %s", name, email, user->seconds, user->zone);
-}
-
-/* -------------------------------------------------------------------------------------- revisions */
-
-static gboolean
-resolve (Change *change, const ProtobufCBinaryData *revision, const char *suffix, const char *field, GsObject *ret_object,
-         GError **error)
-{
-  g_autoptr (GError) why = NULL;
-  if (revision->len == 0)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: must not be empty", field);
-  for (gsize i = 0; i < revision->len; i++)
-    if (revision->data[0] == '-' || revision->data[i] == '\0' || revision->data[i] == ':' || revision->data[i] == '^')
-      return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: must be a full object id or a ref's name", field);
-  g_autofree char *text = g_strndup ((const char *) revision->data, revision->len);
-  g_autofree char *full = g_strconcat (text, suffix, NULL);
-  if (storage_resolve_revision (change->storage, change->call, change->where, full, strlen (full), ret_object, &why))
-    return TRUE;
-  return gs_fail (error, (GsErrorCode) gs_error_code (why), "%s: %s", field, why->message);
-}
-
-gboolean
-change_commit_of (Change *change, const ProtobufCBinaryData *revision, const char *field, GsOid *ret_oid,
-                  GError **error)
-{
-  GsObject object = { .size = sizeof object };
-  if (!resolve (change, revision, "^{commit}", field, &object, error))
-    return FALSE;
-  *ret_oid = object.oid;
-  return TRUE;
-}
-
-gboolean
-change_object_of (Change *change, const ProtobufCBinaryData *revision, const char *field, GsOid *ret_oid,
-                  GError **error)
-{
-  GsObject object = { .size = sizeof object };
-  if (!resolve (change, revision, "", field, &object, error))
-    return FALSE;
-  *ret_oid = object.oid;
-  return TRUE;
+  return g_strdup_printf ("%s <%s> %" G_GINT64_FORMAT " %.5s", name, email, user->seconds,
+                          (const char *) user->zone.data);
 }
 
 /* ----------------------------------------------------------------------------------------- begin */
@@ -139,6 +93,7 @@ static gboolean
 take_ref (Change *change, const ProtobufCBinaryData *name, const char *field, const char *prefix, GError **error)
 {
   g_autoptr (GError) why = NULL;
+  RefSnapshot *refs;
   RefEntry entry;
   if (name->len == 0)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: must not be empty", field);
@@ -150,11 +105,11 @@ take_ref (Change *change, const ProtobufCBinaryData *name, const char *field, co
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s", field, why->message);
   if (ref_name_hidden (change->repo->refs, change->ref))
     return gs_fail (error, GS_ERROR_PERMISSION_DENIED, "%s: refs below %s are the server's own", field, GIT_HIDDEN_REFS);
-  change->refs = ref_store_snapshot (change->repo->refs, error);
-  if (change->refs == NULL)
+  refs = api_refs (&change->api, error);
+  if (refs == NULL)
     return FALSE;
   change->old_oid = (GsOid){ .len = GS_FORMAT_SHA1 };
-  if (ref_snapshot_find (change->refs, change->ref, &entry))
+  if (ref_snapshot_find (refs, change->ref, &entry))
     change->old_oid = entry.oid;
   return TRUE;
 }
@@ -166,7 +121,7 @@ check_expected (Change *change, const char *expected, const char *field, GError 
   char has[GS_OID_HEX_MAX + 1];
   if (*expected == '\0')
     return TRUE;
-  if (!change_hex (expected, field, &oid, error))
+  if (!api_take_oid (&change->api, expected, field, &oid, error))
     return FALSE;
   if (gs_oid_equal (&oid, &change->old_oid))
     return TRUE;
@@ -196,7 +151,7 @@ take_base (Change *change, const ProtobufCBinaryData *start, GError **error)
   gboolean exists = !gs_oid_is_zero (&change->old_oid);
   if (start->len > 0)
     {
-      if (!change_commit_of (change, start, "write.start", &change->base, error))
+      if (!api_take_commit (&change->api, start, "write.start", &change->base, error))
         return FALSE;
       if (exists && !change->force && !gs_oid_equal (&change->base, &change->old_oid))
         return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
@@ -230,7 +185,7 @@ change_begin (Change *change, const Gitstead__V1__ChangeWrite *write, gboolean n
   if (write->author != NULL && (change->author = change_ident (write->author, "write.author", error)) == NULL)
     return FALSE;
   if (*write->expected_new_oid != '\0'
-      && !change_hex (write->expected_new_oid, "write.expected_new_oid", &change->expected_new, error))
+      && !api_take_oid (&change->api, write->expected_new_oid, "write.expected_new_oid", &change->expected_new, error))
     return FALSE;
   return take_ref (change, &write->branch, "write.branch", "refs/heads/", error)
          && check_expected (change, write->expected_old_oid, "write.expected_old_oid", error)

@@ -11,10 +11,12 @@
 #define STORAGE_GIT_API_CHANGE_H
 
 #include "../draft.h"
+#include "api.h"
 
-#include <gitstead/v1/change.pb-c.h>
+#include "gitstead/v1/change.pb-c.h"
 
 #define CHANGE_STEPS_MAX 1000u       /* commits or patches that one call repeats */
+#define CHANGE_READ_MAX (256u << 20)  /* bytes of all commits that one call reads */
 #define CHANGE_MESSAGE_MAX (512u << 10)
 
 /** One side of a conflict; @mode 0 = absent. */
@@ -32,12 +34,10 @@ typedef struct
 
 typedef struct
 {
+  GitCall api;
   Storage *storage;
   GsCall *call;
-  const GsRepo *where;
   Repo *repo;
-  ObjectHandle *handle;
-  RefSnapshot *refs;
   Draft *draft;
   char *scratch; /* name of the quarantine for git's own objects; NULL until one is needed */
 
@@ -55,6 +55,7 @@ typedef struct
   GPtrArray *conflicts; /* Conflict */
   GPtrArray *messages;  /* char * */
   GArray *commits;   /* GsOid */
+  gsize commit_bytes; /* of those read */
   GsOid conflict_oid;
 } Change;
 
@@ -71,39 +72,19 @@ gboolean change_need_base (Change *change, GError **error);
 gboolean change_result (Change *change, const GsOid *oid, const GsOid *tree, GError **error);
 void change_unchanged (Change *change);
 
-/** A full object id or a ref's name, nothing else; follows tags to a commit. @field is for the message. */
-gboolean change_commit_of (Change *change, const ProtobufCBinaryData *revision, const char *field, GsOid *ret_oid,
-                           GError **error);
-/** The same, of any object and without following tags. */
-gboolean change_object_of (Change *change, const ProtobufCBinaryData *revision, const char *field, GsOid *ret_oid,
-                           GError **error);
-/** 40 hex digits. */
-gboolean change_hex (const char *hex, const char *field, GsOid *ret_oid, GError **error);
 /** FALSE with INVALID_ARGUMENT when empty, too long or with a NUL; *@ret_text *full*, ends with a line break. */
 gboolean change_message (const ProtobufCBinaryData *message, const char *field, char **ret_text, GError **error);
 /** "name <mail> seconds zone", *full*; NULL with INVALID_ARGUMENT. */
-char *change_ident (const Gitstead__V1__ChangeUser *user, const char *field, GError **error);
+char *change_ident (const Gitstead__V1__Person *user, const char *field, GError **error);
 
 /* ------------------------------------------------------------------------------------- commits.c */
 
-/** A commit taken apart. *full*: commit_info_clear. */
-typedef struct
-{
-  GBytes *bytes; /* what the rest points into */
-  GsOid tree;
-  GArray *parents; /* GsOid */
-  char *author, *encoding; /* lines without their field; NULL when absent */
-  const char *message;
-  gsize message_len;
-} CommitInfo;
-
-gboolean commit_read (Change *change, const GsOid *oid, CommitInfo *ret_info, GError **error);
-void commit_info_clear (CommitInfo *info);
+/** The parts live as long as the call. */
+gboolean commit_read (Change *change, const GsOid *oid, CommitParts *ret_parts, GError **error);
 gboolean commit_tree (Change *change, const GsOid *oid, GsOid *ret_tree, GError **error);
-/** Adds a commit to the draft. @author NULL = the committer; @encoding NULL = none. */
+/** Adds a commit to the draft. @author: the line's content; NULL = the committer. @encoding NULL = none. */
 gboolean commit_add (Change *change, const GsOid *tree, const GsOid *parents, gsize n_parents, const char *author,
                      const char *encoding, const char *message, gsize message_len, GsOid *ret_oid, GError **error);
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (CommitInfo, commit_info_clear)
 
 /* --------------------------------------------------------------------------------------- merge.c */
 

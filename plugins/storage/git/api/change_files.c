@@ -53,7 +53,7 @@ file_content (const Step *step, GsOid *ret_oid, GError **error)
                       action->content.len, ret_oid, error);
   if (action->content.len > 0)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "content and oid are set, and only one can be written");
-  if (!change_hex (action->oid, "oid", ret_oid, error)
+  if (!api_take_oid (&step->change->api, action->oid, "oid", ret_oid, error)
       || !draft_type (step->change->draft, ret_oid, &type, error))
     return FALSE;
   return type == GS_OBJECT_BLOB
@@ -152,7 +152,7 @@ do_submodule (Step *step, GError **error)
   GsOid oid;
   if (is_file (step->has_mode))
     return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "is a file, not a submodule");
-  if (!change_hex (step->action->oid, "oid", &oid, error))
+  if (!api_take_oid (&step->change->api, step->action->oid, "oid", &oid, error))
     return FALSE;
   if (gs_oid_is_zero (&oid))
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "oid: a submodule names a commit, not zeros");
@@ -175,7 +175,7 @@ check_expected_blob (const Step *step, GError **error)
   GsOid oid;
   if (*step->action->expected_oid == '\0')
     return TRUE;
-  if (!change_hex (step->action->expected_oid, "expected_oid", &oid, error))
+  if (!api_take_oid (&step->change->api, step->action->expected_oid, "expected_oid", &oid, error))
     return FALSE;
   if (step->has_mode == 0 ? gs_oid_is_zero (&oid) : gs_oid_equal (&oid, &step->has_oid))
     return TRUE;
@@ -218,11 +218,12 @@ do_action (Change *change, TreeEdit *edit, const Action *action, gsize index, GE
 static gboolean
 has_branches (Change *change)
 {
-  gsize at = ref_snapshot_seek (change->refs, "refs/heads/");
+  const RefSnapshot *refs = change->api.refs; /* change_begin took it */
+  gsize at = ref_snapshot_seek (refs, "refs/heads/");
   RefEntry entry;
-  if (at >= ref_snapshot_count (change->refs))
+  if (at >= ref_snapshot_count (refs))
     return FALSE;
-  ref_snapshot_get (change->refs, at, &entry);
+  ref_snapshot_get (refs, at, &entry);
   return g_str_has_prefix (entry.name, "refs/heads/");
 }
 

@@ -54,10 +54,10 @@ take_pick (Change *change, const Pick *pick, At *at, gboolean *ret_clean, GError
 
 /* The parent's tree that a commit's change is counted from. */
 static gboolean
-parent_tree (Change *change, const GsOid *oid, const CommitInfo *info, guint32 mainline, GsOid *ret_tree, GError **error)
+parent_tree (Change *change, const GsOid *oid, const CommitParts *info, guint32 mainline, GsOid *ret_tree, GError **error)
 {
   char hex[GS_OID_HEX_MAX + 1];
-  guint parents = info->parents->len;
+  guint parents = (guint) info->n_parents;
   gs_oid_hex (oid, hex);
   if (parents > 1 && mainline == 0)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
@@ -68,7 +68,7 @@ parent_tree (Change *change, const GsOid *oid, const CommitInfo *info, guint32 m
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "mainline: %s is no merge", hex);
   if (parents == 0)
     return empty_tree (change, ret_tree, error);
-  return commit_tree (change, &g_array_index (info->parents, GsOid, mainline > 0 ? mainline - 1 : 0), ret_tree, error);
+  return commit_tree (change, &info->parents[mainline > 0 ? mainline - 1 : 0], ret_tree, error);
 }
 
 static gboolean
@@ -86,7 +86,7 @@ finish (Change *change, const At *at, GError **error)
 
 /* git's own words. */
 static char *
-revert_message (const GsOid *oid, const CommitInfo *info, guint32 mainline)
+revert_message (const GsOid *oid, const CommitParts *info, guint32 mainline)
 {
   g_autoptr (GString) text = g_string_new ("Revert \"");
   const char *message = info->message, *end = info->message + info->message_len;
@@ -107,7 +107,7 @@ revert_message (const GsOid *oid, const CommitInfo *info, guint32 mainline)
   g_string_append_printf (text, "\"\n\nThis reverts commit %s", hex);
   if (mainline != 0)
     {
-      gs_oid_hex (&g_array_index (info->parents, GsOid, mainline - 1), hex);
+      gs_oid_hex (&info->parents[mainline - 1], hex);
       g_string_append_printf (text, ", reversing\nchanges made to %s", hex);
     }
   g_string_append (text, ".\n");
@@ -118,7 +118,7 @@ static gboolean
 pick_one (Change *change, const GsOid *oid, guint32 mainline, gboolean revert, gboolean keep_empty,
           const char *message, At *at, gboolean *ret_clean, GError **error)
 {
-  g_auto (CommitInfo) info = { 0 };
+  CommitParts info;
   g_autofree char *made = NULL;
   Pick pick = { .commit = *oid, .keep_empty = keep_empty };
   GsOid parent;
@@ -126,7 +126,8 @@ pick_one (Change *change, const GsOid *oid, guint32 mainline, gboolean revert, g
     return FALSE;
   pick.from = revert ? info.tree : parent;
   pick.to = revert ? parent : info.tree;
-  pick.author = revert || change->author != NULL ? change->author : info.author;
+  pick.author = revert || change->author != NULL ? change->author
+                                                 : api_text (&change->api, info.author, (gssize) info.author_len);
   pick.message = message;
   if (message == NULL && revert)
     pick.message = made = revert_message (oid, &info, mainline);
@@ -136,7 +137,8 @@ pick_one (Change *change, const GsOid *oid, guint32 mainline, gboolean revert, g
     {
       pick.message = info.message;
       pick.message_len = info.message_len;
-      pick.encoding = info.encoding;
+      if (info.encoding != NULL)
+        pick.encoding = api_text (&change->api, info.encoding, (gssize) info.encoding_len);
     }
   return take_pick (change, &pick, at, ret_clean, error);
 }
@@ -161,7 +163,7 @@ pick_all (Change *change, const Gitstead__V1__ChangeWrite *write, const Protobuf
     {
       g_autofree char *field = g_strdup_printf ("commits[%" G_GSIZE_FORMAT "]", i);
       GsOid oid;
-      if (!change_commit_of (change, &commits[i], field, &oid, error)
+      if (!api_take_commit (&change->api, &commits[i], field, &oid, error)
           || !pick_one (change, &oid, mainline, revert, FALSE, text, &at, &clean, error))
         return FALSE;
     }
@@ -225,11 +227,11 @@ rebase_steps (Change *change, const GsOid *onto, const GArray *commits, GError *
   for (guint i = 0; i < commits->len && clean; i++)
     {
       const GsOid *oid = &g_array_index (commits, GsOid, i);
-      g_auto (CommitInfo) info = { 0 };
+      CommitParts info;
       if (!commit_read (change, oid, &info, error))
         return FALSE;
       /* One that stands on the new base already stays what it is. */
-      if (info.parents->len == 1 && gs_oid_equal (&g_array_index (info.parents, GsOid, 0), &at.tip))
+      if (info.n_parents == 1 && gs_oid_equal (&info.parents[0], &at.tip))
         at = (At){ *oid, info.tree };
       else if (!pick_one (change, oid, 0, FALSE, TRUE, NULL, &at, &clean, error))
         return FALSE;
@@ -244,12 +246,12 @@ change_rebase (Change *change, const ProtobufCMessage *message, GError **error)
   g_autoptr (GArray) commits = g_array_new (FALSE, FALSE, sizeof (GsOid));
   GsOid onto, upstream;
   if (!change_begin (change, request->write, TRUE, error) || !change_need_base (change, error)
-      || !change_commit_of (change, &request->onto, "onto", &onto, error))
+      || !api_take_commit (&change->api, &request->onto, "onto", &onto, error))
     return FALSE;
   if (change->author != NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "write.author: commits that are rebased keep their authors");
   upstream = onto;
-  if (request->upstream.len > 0 && !change_commit_of (change, &request->upstream, "upstream", &upstream, error))
+  if (request->upstream.len > 0 && !api_take_commit (&change->api, &request->upstream, "upstream", &upstream, error))
     return FALSE;
   return own_commits (change, &upstream, commits, error) && rebase_steps (change, &onto, commits, error);
 }

@@ -28,7 +28,7 @@ change_create_branch (Change *change, const ProtobufCMessage *message, GError **
   const Gitstead__V1__ChangeCreateBranchRequest *request = (gconstpointer) message;
   GsOid oid;
   if (!change_begin_ref (change, &request->branch, "branch", HEADS, "", request->dry_run, error)
-      || !change_commit_of (change, &request->revision, "revision", &oid, error))
+      || !api_take_commit (&change->api, &request->revision, "revision", &oid, error))
     return FALSE;
   if (taken (change))
     return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "branch %s is there already", change->ref);
@@ -42,7 +42,7 @@ change_update_branch (Change *change, const ProtobufCMessage *message, GError **
   GsOid oid;
   gboolean forward = TRUE;
   if (!change_begin_ref (change, &request->branch, "branch", HEADS, request->expected_old_oid, request->dry_run, error)
-      || !change_commit_of (change, &request->revision, "revision", &oid, error))
+      || !api_take_commit (&change->api, &request->revision, "revision", &oid, error))
     return FALSE;
   if (!taken (change))
     return gs_fail (error, GS_ERROR_NOT_FOUND, "there is no branch %s", change->ref);
@@ -93,9 +93,10 @@ change_create_tag (Change *change, const ProtobufCMessage *message, GError **err
 {
   const Gitstead__V1__ChangeCreateTagRequest *request = (gconstpointer) message;
   g_autofree char *text = NULL;
-  GsOid target, oid;
+  GsObject target = { .size = sizeof target };
+  GsOid oid;
   if (!change_begin_ref (change, &request->tag, "tag", TAGS, request->expected_old_oid, request->dry_run, error)
-      || !change_object_of (change, &request->revision, "revision", &target, error))
+      || !api_take_revision (&change->api, &request->revision, "revision", &target, error))
     return FALSE;
   if (taken (change) && !request->force)
     return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "tag %s is there already", change->ref);
@@ -103,11 +104,11 @@ change_create_tag (Change *change, const ProtobufCMessage *message, GError **err
     {
       if (request->tagger != NULL)
         return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "message: must not be empty where a tagger is given");
-      return change_result (change, &target, NULL, error);
+      return change_result (change, &target.oid, NULL, error);
     }
   change->committer = change_ident (request->tagger, "tagger", error);
   return change->committer != NULL && change_message (&request->message, "message", &text, error)
-         && add_tag_object (change, &target, text, &oid, error) && change_result (change, &oid, NULL, error);
+         && add_tag_object (change, &target.oid, text, &oid, error) && change_result (change, &oid, NULL, error);
 }
 
 gboolean

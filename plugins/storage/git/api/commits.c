@@ -4,95 +4,32 @@
 
 #include <string.h>
 
-static char *
-line_of (const char **at, const char *end, const char *field)
-{
-  gsize field_len = strlen (field);
-  const char *nl = *at < end ? memchr (*at, '\n', (gsize) (end - *at)) : NULL;
-  char *value;
-  if (nl == NULL || (gsize) (nl - *at) <= field_len || memcmp (*at, field, field_len) != 0 || (*at)[field_len] != ' ')
-    return NULL;
-  value = g_strndup (*at + field_len + 1, (gsize) (nl - *at) - field_len - 1);
-  *at = nl + 1;
-  return value;
-}
-
-/* Header lines after the known ones: "encoding" is kept, others (signatures, which do not hold for a copy) are not. */
-static void
-read_rest (CommitInfo *info, const char *at, const char *end)
-{
-  while (at < end && *at != '\n')
-    {
-      const char *nl = memchr (at, '\n', (gsize) (end - at));
-      const char *line = at;
-      if (info->encoding == NULL)
-        info->encoding = line_of (&line, end, "encoding");
-      if (nl == NULL)
-        {
-          at = end;
-          break;
-        }
-      at = nl + 1;
-    }
-  if (at < end)
-    at++;
-  info->message = at;
-  info->message_len = (gsize) (end - at);
-}
-
 gboolean
-commit_read (Change *change, const GsOid *oid, CommitInfo *ret_info, GError **error)
+commit_read (Change *change, const GsOid *oid, CommitParts *ret_parts, GError **error)
 {
-  CommitInfo info = { 0 };
   GsObjectType type;
-  GsOid parent;
+  g_autoptr (GBytes) bytes = NULL;
   gsize len;
-  char *committer;
-  if (!draft_read (change->draft, oid, GIT_STREAM_BYTES, &type, &info.bytes, error))
-    return FALSE;
-  const char *at = g_bytes_get_data (info.bytes, &len), *end = at + len;
-  info.parents = g_array_new (FALSE, FALSE, sizeof (GsOid));
-  gboolean good = type == GS_OBJECT_COMMIT && odb_parse_link (at, len, "tree", &info.tree);
-  if (good)
-    at += strlen ("tree \n") + 40;
-  while (good && odb_parse_link (at, (gsize) (end - at), "parent", &parent))
+  if (!draft_read (change->draft, oid, API_COMMIT_MAX, &type, &bytes, error))
     {
-      g_array_append_val (info.parents, parent);
-      at += strlen ("parent \n") + 40;
+      api_name_loss (&change->api, oid, error);
+      return FALSE;
     }
-  if (good && (info.author = line_of (&at, end, "author")) != NULL
-      && (committer = line_of (&at, end, "committer")) != NULL)
-    {
-      g_free (committer);
-      read_rest (&info, at, end);
-      *ret_info = info;
-      return TRUE;
-    }
-  char hex[GS_OID_HEX_MAX + 1];
-  gs_oid_hex (oid, hex);
-  commit_info_clear (&info);
-  return gs_fail (error, GS_ERROR_DATA_LOSS, "object %s of repository %" G_GUINT64_FORMAT " is no whole commit", hex,
-                  change->repo->id);
-}
-
-void
-commit_info_clear (CommitInfo *info)
-{
-  g_clear_pointer (&info->bytes, g_bytes_unref);
-  if (info->parents != NULL)
-    g_array_unref (info->parents);
-  info->parents = NULL;
-  g_clear_pointer (&info->author, g_free);
-  g_clear_pointer (&info->encoding, g_free);
+  const char *data = g_bytes_get_data (bytes, &len);
+  change->commit_bytes += len;
+  if (change->commit_bytes > CHANGE_READ_MAX)
+    return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "the commits of the change have more than %u bytes", CHANGE_READ_MAX);
+  const char *kept = api_text (&change->api, data, (gssize) len);
+  return api_commit_parse (&change->api, oid, kept, type == GS_OBJECT_COMMIT ? len : 0, ret_parts, error);
 }
 
 gboolean
 commit_tree (Change *change, const GsOid *oid, GsOid *ret_tree, GError **error)
 {
-  g_auto (CommitInfo) info = { 0 };
-  if (!commit_read (change, oid, &info, error))
+  CommitParts parts;
+  if (!commit_read (change, oid, &parts, error))
     return FALSE;
-  *ret_tree = info.tree;
+  *ret_tree = parts.tree;
   return TRUE;
 }
 

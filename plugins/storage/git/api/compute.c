@@ -2,30 +2,31 @@
 /* The calls of the Git API that write: from the request to a change set and an answer. */
 #include "change.h"
 
-#include "wire/wire.h"
-
 #include <string.h>
-
-#define REQUEST_BUDGET (512u << 20) /* decoded; what arrives is bounded by the transport */
 
 typedef struct
 {
-  guint32 method;
-  const ProtobufCMessageDescriptor *request;
+  ApiRow row;
   gboolean (*run) (Change *change, const ProtobufCMessage *request, GError **error);
 } Computer;
 
+/* Each of them makes its reply in the same way. */
+#define COMPUTER(number_, name_)                                                                                       \
+  {                                                                                                                    \
+    API_ROW (number_, NULL, change_##name_##_request, change_reply), change_##name_                                    \
+  }
+
 static const Computer computers[] = {
-  { 850, &gitstead__v1__change_commit_files_request__descriptor, change_commit_files },
-  { 851, &gitstead__v1__change_create_branch_request__descriptor, change_create_branch },
-  { 852, &gitstead__v1__change_update_branch_request__descriptor, change_update_branch },
-  { 853, &gitstead__v1__change_delete_branch_request__descriptor, change_delete_branch },
-  { 854, &gitstead__v1__change_create_tag_request__descriptor, change_create_tag },
-  { 855, &gitstead__v1__change_delete_tag_request__descriptor, change_delete_tag },
-  { 856, &gitstead__v1__change_merge_request__descriptor, change_merge },
-  { 857, &gitstead__v1__change_cherry_pick_request__descriptor, change_cherry_pick },
-  { 858, &gitstead__v1__change_revert_request__descriptor, change_revert },
-  { 859, &gitstead__v1__change_rebase_request__descriptor, change_rebase },
+  COMPUTER (850, commit_files),
+  COMPUTER (851, create_branch),
+  COMPUTER (852, update_branch),
+  COMPUTER (853, delete_branch),
+  COMPUTER (854, create_tag),
+  COMPUTER (855, delete_tag),
+  COMPUTER (856, merge),
+  COMPUTER (857, cherry_pick),
+  COMPUTER (858, revert),
+  COMPUTER (859, rebase),
 };
 
 /* What a GsComputed of ours consists of. */
@@ -47,44 +48,43 @@ conflict_free (gpointer data)
 }
 
 static gboolean
-change_open (Change *change, Storage *storage, GsCall *call, const GsRepo *repo, GError **error)
+change_open (Change *change, Storage *storage, GsCall *call, const GsRepo *repo, const GsQuery *query,
+             const ApiRow *row, GError **error)
 {
-  *change = (Change){ .storage = storage, .call = call, .where = repo };
+  ObjectHandle *handle;
+  *change = (Change){ .storage = storage, .call = call };
+  if (!api_open (&change->api, storage, call, repo, query, row, FALSE, error))
+    return FALSE;
+  change->repo = change->api.repo;
   change->conflicts = g_ptr_array_new_with_free_func (conflict_free);
   change->messages = g_ptr_array_new_with_free_func (g_free);
   change->commits = g_array_new (FALSE, FALSE, sizeof (GsOid));
   change->new_oid.len = GS_FORMAT_SHA1;
-  change->repo = repo_open (storage, repo, FALSE, error);
-  if (change->repo == NULL)
-    return FALSE;
   if (change->repo->format != GS_FORMAT_SHA1)
     return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "changes of repositories with SHA-256 ids are made by pushing");
-  change->handle = odb_borrow (change->repo, error);
-  if (change->handle == NULL)
+  handle = api_odb (&change->api, error);
+  if (handle == NULL)
     return FALSE;
-  change->draft = draft_new (change->repo, change->handle, storage->max_change_bytes);
+  change->draft = draft_new (change->repo, handle, storage->max_change_bytes);
   return TRUE;
 }
 
 static void
 change_close (Change *change)
 {
+  if (change->repo == NULL)
+    return;
   if (change->scratch != NULL)
     quarantine_drop (change->repo, change->scratch);
   g_free (change->scratch);
   draft_free (change->draft);
-  if (change->refs != NULL)
-    ref_snapshot_unref (change->refs);
-  if (change->handle != NULL)
-    odb_return (change->repo, change->handle);
-  if (change->repo != NULL)
-    repo_close (change->repo, FALSE);
   g_free (change->ref);
   g_free (change->author);
   g_free (change->committer);
   g_ptr_array_unref (change->conflicts);
   g_ptr_array_unref (change->messages);
   g_array_unref (change->commits);
+  api_close (&change->api);
 }
 
 /* ----------------------------------------------------------------------------------------- answer */
@@ -200,21 +200,15 @@ storage_compute (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery 
                  GError **error)
 {
   const Computer *computer = NULL;
-  gsize len;
-  const guint8 *data = g_bytes_get_data (query->request, &len);
   Change change;
   gboolean ok;
   for (gsize i = 0; i < G_N_ELEMENTS (computers); i++)
-    if (computers[i].method == query->method)
+    if (computers[i].row.number == query->method)
       computer = &computers[i];
   if (computer == NULL)
-    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "storage/git does not know method %u", query->method);
-  g_autoptr (GsArena) arena = gs_arena_new (REQUEST_BUDGET);
-  const ProtobufCMessage *request = gs_wire_decode (arena, computer->request, data, len, error);
-  if (request == NULL)
-    return FALSE;
-  ok = change_open (&change, self, call, repo, error) && computer->run (&change, request, error)
-       && make_computed (&change, ret_computed, error);
+    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "this storage does not know method %u", query->method);
+  ok = change_open (&change, self, call, repo, query, &computer->row, error)
+       && computer->run (&change, change.api.request, error) && make_computed (&change, ret_computed, error);
   change_close (&change);
   return ok;
 }
