@@ -655,6 +655,63 @@ class Merges(ChangeTestCase):
         self.assertEqual(reply["tree"], self.git("rev-parse", "HEAD^{tree}", cwd=work))
         self.settled()
 
+    def test_mailed_patches_as_git_am_takes_them(self):
+        work = self.grow(31, steps=6)
+        self.push(work, "+refs/heads/*:refs/heads/*")
+        root = self.git("merge-base", "one", "main", cwd=work)
+        seen = {"clean": 0, "conflict": 0}
+        for source, onto, three_way in (("one", root, False), ("two", root, True), ("one", "main", True),
+                                        ("three", "main", True), ("two", "three", True)):
+            patch = self.git.run("format-patch", "--stdout", "--binary", "--full-index", root + ".." + source, cwd=work).stdout
+            reply = self.call("ApplyPatch", write=self.write("am", start=onto, dry_run=True), patch=raw(patch),
+                              three_way=three_way)
+            self.start(work, onto)
+            result = self.git.run("am", "-q", *(["-3"] if three_way else []), cwd=work, env=self.committer(), input=patch)
+            if result.returncode != 0:
+                self.assertEqual(reply["outcome"], "CHANGE_CONFLICT", result.stderr)
+                self.assertIn("does not apply", reply["messages"][0])
+                self.git("am", "--abort", cwd=work)
+                seen["conflict"] += 1
+            else:
+                self.assertEqual(reply["outcome"], "CHANGE_DRY_RUN", reply)
+                self.assertEqual(reply["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+                seen["clean"] += 1
+        self.assertGreater(seen["clean"], 1, seen)
+        done = self.call("ApplyPatch", write=self.write("am", start=root), patch=raw(
+            self.git.run("format-patch", "--stdout", "--binary", root + "..one", cwd=work).stdout))
+        self.assertEqual(done["tree"], self.git("rev-parse", "one^{tree}", cwd=work))
+        self.settled()
+
+    def test_patches_that_are_none(self):
+        self.commit(action("CREATE", "a", content=b"1\n"))
+        mail = ("From 1111111111111111111111111111111111111111 Mon Sep 17 00:00:00 2001\nFrom: %s\nDate: %s\n"
+                "Subject: [PATCH] %s\n\nWords\n---\n%s-- \n2.39\n")
+        date = "Thu, 7 Apr 2005 15:14:13 -0700"
+        diff = "diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1 +1 @@\n-1\n+2\n"
+        good = mail % ("Al <al@example.org>", date, "Two", diff)
+        cases = [
+            ("patch", ""), ("mail", "nothing at all"), ("who it is from", good.replace("From: Al <al@example.org>\n", "")),
+            ("date", good.replace(date, "yesterday")), ("date", good.replace("Apr", "Foo")),
+            ("date", good.replace("-0700", "-9900")), ("date", good.replace("7 Apr 2005", "31 Feb 2005")),
+            ("subject", good.replace("Subject: [PATCH] Two\n", "")), ("patch", mail % ("A <a@b>", date, "x", "")),
+            ("patch", good.replace("@@ -1 +1 @@", "@@ -1,5 +1,7 @@")),
+        ]
+        for word, patch in cases:
+            with self.subTest(word=word, patch=patch):
+                self.refused("ApplyPatch", "INVALID_ARGUMENT", word, write=self.write(), patch=patch)
+        for path in (".git/config", "../up", "/abs"):
+            code, reply = self.attempt("ApplyPatch", {"write": self.write(), "patch": good.replace("a/a", "a/" + path).replace(
+                "b/a", "b/" + path).replace("--- a/" + path, "--- /dev/null").replace("@@ -1 +1 @@\n-1\n", "@@ -0,0 +1 @@\n")
+                .replace("--- /dev", "new file mode 100644\n--- /dev")})
+            self.assertTrue(code != "OK" or reply["outcome"] == "CHANGE_CONFLICT", (path, reply))
+        misfit = self.call("ApplyPatch", write=self.write(), patch=good.replace("-1\n", "-other\n"))
+        self.assertEqual(misfit["outcome"], "CHANGE_CONFLICT")
+        done = self.call("ApplyPatch", write=self.write(), patch=good)
+        self.assertEqual(self.git("log", "-1", "--format=%an %ae %ad %cn %B", "--date=raw", cwd=self.folder).strip(),
+                         "Al al@example.org 1112912053 -0700 Ann Author Two\n\nWords")
+        self.assertEqual(done["outcome"], "CHANGE_DONE")
+        self.settled()
+
     def test_rebase_as_git_does_it(self):
         done = 0
         for seed in (21, 22):

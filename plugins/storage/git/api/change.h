@@ -100,6 +100,8 @@ gboolean change_merge_trees (Change *change, const GsOid *base, const GsOid *our
 /** Merge of two commits of the repository by all their merge bases. */
 gboolean change_merge_commits (Change *change, const GsOid *ours, const GsOid *theirs, gboolean unrelated,
                                GsOid *ret_tree, gboolean *ret_clean, GError **error);
+/** Notes the unmerged entries in @data: rows "<mode> <oid> <stage>\t<path>" that end with NUL. */
+gboolean change_read_stages (Change *change, const char *data, gsize len);
 /** The quarantine's objects folder, *full*; made on first use. */
 char *change_scratch (Change *change, GError **error);
 /** Adds what the tree in the quarantine has and none of the @n_known trees have. */

@@ -27,6 +27,7 @@ static const Computer computers[] = {
   COMPUTER (857, cherry_pick),
   COMPUTER (858, revert),
   COMPUTER (859, rebase),
+  COMPUTER (860, apply_patch),
 };
 
 /* What a GsComputed of ours consists of. */

@@ -103,6 +103,17 @@ read_stage (Change *change, const char *row)
   return TRUE;
 }
 
+gboolean
+change_read_stages (Change *change, const char *data, gsize len)
+{
+  Fields fields = { data, data + len };
+  const char *row;
+  while ((row = next_field (&fields)) != NULL)
+    if (!read_stage (change, row))
+      return FALSE;
+  return TRUE;
+}
+
 /* "<n>", n paths, the kind, the message */
 static void
 read_messages (Change *change, Fields *fields)
