@@ -367,6 +367,134 @@ class BadFiles(ChangeTestCase):
         self.settled()
 
 
+class Races(ChangeTestCase):
+    """Eight clients want the same at once: one gets it, the others are told so, and nothing is left."""
+
+    CLIENTS = 8
+    STEPS = 3
+    LOST = {"FAILED_PRECONDITION", "ABORTED", "ALREADY_EXISTS", "NOT_FOUND"}
+
+    def race(self, method, make):
+        """make(client) is each one's request. Returns what the winner got."""
+        outcomes = [None] * self.CLIENTS
+        barrier = threading.Barrier(self.CLIENTS)
+        requests = [make(client) for client in range(self.CLIENTS)]
+        self.server.bearer()
+
+        def run(client):
+            barrier.wait()
+            outcomes[client] = self.attempt(method, requests[client])
+
+        threads = [threading.Thread(target=run, args=(client,)) for client in range(self.CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        won = [reply for code, reply in outcomes if code == "OK"]
+        self.assertEqual(len(won), 1, "%s: %s" % (method, outcomes))
+        self.assertEqual(won[0]["outcome"], "CHANGE_DONE")
+        self.assertLessEqual({code for code, _ in outcomes} - {"OK"}, self.LOST, outcomes)
+        self.server.assert_settled()
+        return won[0]
+
+    def who(self, client):
+        return dict(WHO, name="Client %d" % client)
+
+    def test_every_call_has_one_winner(self):
+        self.commit(*[action("CREATE", "f%d" % n, content=b"1\n2\n3\n4\n5\n6\n7\n8\n9\n") for n in range(4)])
+        base = self.tip()
+        for client in range(self.CLIENTS):
+            self.commit(action("UPDATE", "f1", content=b"c%d\n2\n3\n4\n5\n6\n7\n8\n9\n" % client),
+                        branch="side%d" % client, start=base)
+        self.commit(action("UPDATE", "f1", content=b"1\n2\n3\n4\n5\n6\n7\n8\nX\n"))
+        main = self.tip()
+        patches = {}
+        for client in range(self.CLIENTS):
+            patches[client] = self.git("format-patch", "--stdout", "-1", "side%d" % client, cwd=self.folder)
+
+        def write(client, tip, **rest):
+            return dict({"branch": "raced", "committer": self.who(client), "expected_old_oid": tip}, **rest)
+
+        def side(client):
+            return "side%d" % client
+
+        calls = {
+            "CommitFiles": lambda tip: lambda client: {
+                "write": write(client, tip), "message": "m", "actions": [action("PUT", "g", content=b"%d" % client)]},
+            "Merge": lambda tip: lambda client: {"write": write(client, tip), "source": side(client), "message": "m"},
+            "CherryPick": lambda tip: lambda client: {"write": write(client, tip), "commits": [side(client)]},
+            "Revert": lambda tip: lambda client: {"write": write(client, tip), "commits": [tip]},
+            "ApplyPatch": lambda tip: lambda client: {"write": write(client, tip), "patch": patches[client]},
+            "Rebase": lambda tip: lambda client: {"write": write(client, tip), "onto": side(client)},
+            "UpdateBranch": lambda tip: lambda client: {"branch": "raced", "revision": side(client), "force": True,
+                                                        "expected_old_oid": tip},
+        }
+        for method, make in calls.items():
+            for step in range(self.STEPS):
+                # The branch stands again where each of the calls can be made.
+                self.call("CreateBranch", branch="raced", revision=main)
+                won = self.race(method, make(main))
+                self.assertEqual(self.tip("refs/heads/raced"), won["new_oid"], method)
+                self.call("DeleteBranch", branch="raced", expected_old_oid=won["new_oid"])
+        for step in range(self.STEPS):
+            won = self.race("CreateBranch", lambda client: {"branch": "new", "revision": side(client)})
+            self.assertEqual(self.tip("refs/heads/new"), won["new_oid"])
+            self.race("DeleteBranch", lambda client: {"branch": "new", "expected_old_oid": won["new_oid"]})
+            won = self.race("CreateTag", lambda client: {"tag": "t", "revision": side(client), "message": "m",
+                                                         "tagger": self.who(client)})
+            self.assertEqual(self.tip("refs/tags/t"), won["new_oid"])
+            self.race("DeleteTag", lambda client: {"tag": "t", "expected_old_oid": won["new_oid"]})
+        self.settled()
+
+    def test_clients_that_try_again_all_get_through(self):
+        """Without an expected value each writes on what is there; who loses tries again; no commit is lost."""
+        self.commit(action("CREATE", "first"))
+
+        def run(client):
+            for step in range(5):
+                while True:
+                    code, _ = self.attempt("CommitFiles", {
+                        "write": {"branch": "main", "committer": self.who(client)}, "message": "m",
+                        "actions": [action("CREATE", "c%d-%d" % (client, step))]})
+                    if code == "OK":
+                        break
+                    if code not in ("FAILED_PRECONDITION", "ABORTED"):
+                        odd.append(code)
+                        return
+
+        odd = []
+        threads = [threading.Thread(target=run, args=(client,)) for client in range(self.CLIENTS)]
+        self.server.bearer()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(odd, [])
+        self.assertEqual(len(self.git("ls-tree", "--name-only", "main", cwd=self.folder).split()), 1 + 5 * self.CLIENTS)
+        self.assertEqual(self.git("rev-list", "--count", "main", cwd=self.folder), str(1 + 5 * self.CLIENTS))
+        self.settled()
+
+
+class Crashes(ChangeTestCase):
+    def test_killed_before_and_after_the_decision(self):
+        self.commit(action("CREATE", "a", content=b"1"))
+        for point, lands in (("push.voted", False), ("commit.objects", True)):
+            before = self.tip()
+            self.server.stop()
+            self.server.start(crash_at=point)
+            text = json.dumps({"repository": self.repository, "write": self.write(), "message": point,
+                               "actions": [action("PUT", point, content=b"x")]})
+            self.server.cli("call", "Change/CommitFiles", "-", input=text, check=False)
+            self.server.process.wait(20)
+            self.server.process = None
+            self.server.start()
+            gitstead_test.eventually(lambda: (self.tip() != before) == lands, 20, "the outcome of the write")
+            self.settled()
+            # What the call is repeated with is the caller's own: it can go on.
+            self.assertEqual(self.commit(action("PUT", "after-" + point, content=b"y"))["outcome"], "CHANGE_DONE")
+        self.settled()
+
+
 class BranchesAndTags(ChangeTestCase):
     def setUp(self):
         super().setUp()
