@@ -110,6 +110,42 @@ class Large(ChangeTestCase):
         self.settled()
 
 
+class Streams(ChangeTestCase):
+    """Content that comes as bulk bytes beside the request."""
+
+    def stream(self, data, *actions, check=True, **rest):
+        request = dict({"repository": self.repository, "write": self.write(), "message": "m", "actions": list(actions)}, **rest)
+        return self.server.cli("call", "Change/CommitStream", json.dumps(request), check=check, input=data, text=False)
+
+    def test_files_of_any_size(self):
+        big = random.Random(6).randbytes(20 << 20)
+        reply = json.loads(self.stream(b"first" + big + b"last", action("CREATE", "a", stream_bytes=5),
+                                       action("CREATE", "empty"), action("CREATE", "big", stream_bytes=len(big)),
+                                       action("CREATE", "inline", content=b"x"), action("CREATE", "z", stream_bytes=4)).stdout)
+        self.assertEqual(reply["outcome"], "CHANGE_DONE")
+        for name, data in (("a", b"first"), ("empty", b""), ("big", big), ("inline", b"x"), ("z", b"last")):
+            self.assertEqual(self.git.run("cat-file", "blob", "main:" + name, cwd=self.folder).stdout, data)
+        self.settled()
+
+    def test_bytes_that_do_not_fit(self):
+        self.commit(action("CREATE", "there"))
+        before = self.server.files()
+        for data, word, actions in (
+                (b"12", "are asked for", [action("CREATE", "a", stream_bytes=3)]),
+                (b"1234", "more bulk bytes", [action("CREATE", "a", stream_bytes=3)]),
+                (b"", "are asked for", [action("CREATE", "a", stream_bytes=1)]),
+                (b"123", "only one", [action("CREATE", "a", stream_bytes=3, content=b"x")]),
+                (b"1", "at most", [action("CREATE", "a", stream_bytes=(256 << 20) + 1)]),
+                (b"x" * 1000000, "already", [action("CREATE", "there", stream_bytes=1000000)])):
+            result = self.stream(data, *actions, check=False)
+            self.assertEqual(result.returncode, 1, (data[:10], result.stdout))
+            self.assertIn(word, result.stderr.decode())
+            self.server.assert_settled(before)
+        self.refused("CommitFiles", "INVALID_ARGUMENT", "CommitStream", write=self.write(), message="m",
+                     actions=[action("CREATE", "a", stream_bytes=3)])
+        self.settled()
+
+
 class Bound(ChangeTestCase):
     options = {"storage": {"max_change_bytes": "10KiB"}}
 

@@ -16,6 +16,7 @@
 #include "gitstead/v1/change.pb-c.h"
 
 #define CHANGE_STEPS_MAX 1000u       /* commits or patches that one call repeats */
+#define CHANGE_INPUT_MAX (256u << 20) /* bytes of one file that comes as bulk bytes */
 #define CHANGE_READ_MAX (256u << 20)  /* bytes of all commits that one call reads */
 #define CHANGE_MESSAGE_MAX (512u << 10)
 
@@ -57,6 +58,9 @@ typedef struct
   GArray *commits;   /* GsOid */
   gsize commit_bytes; /* of those read */
   GsOid conflict_oid;
+
+  gsize input_head; /* bytes taken of the stream's head */
+  int input_fd;     /* -1 until it is opened */
 } Change;
 
 /* -------------------------------------------------------------------------------------- change.c */
@@ -106,6 +110,13 @@ gboolean change_read_stages (Change *change, const char *data, gsize len);
 char *change_scratch (Change *change, GError **error);
 /** Adds what the tree in the quarantine has and none of the @n_known trees have. */
 gboolean change_collect (Change *change, const GsOid *tree, const GsOid *known, gsize n_known, GError **error);
+
+/* ------------------------------------------------------------------------------------- change_input.c */
+
+/** The next @n bulk bytes. INVALID_ARGUMENT when there are fewer or the call has none. */
+gboolean change_input_take (Change *change, guint64 n, GBytes **ret_bytes, GError **error);
+/** INVALID_ARGUMENT when there are more. */
+gboolean change_input_end (Change *change, GError **error);
 
 /* ------------------------------------------------------------------------------------- the calls */
 

@@ -42,19 +42,26 @@ file_mode (const Step *step, guint32 fallback, guint32 *ret_mode, GError **error
   return TRUE;
 }
 
-/* The blob that the action brings: new bytes, or one that is here. */
+/* The blob that the action brings: new bytes, bulk bytes, or one that is here. */
 static gboolean
 file_content (const Step *step, GsOid *ret_oid, GError **error)
 {
   const Action *action = step->action;
+  Draft *draft = step->change->draft;
   GsObjectType type;
+  if ((action->content.len > 0) + (*action->oid != '\0') + (action->stream_bytes > 0) > 1)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "of content, oid and stream_bytes two are set, and only one can be written");
+  if (action->stream_bytes > 0)
+    {
+      g_autoptr (GBytes) bytes = NULL;
+      return change_input_take (step->change, action->stream_bytes, &bytes, error)
+             && draft_add (draft, GS_OBJECT_BLOB, g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes), ret_oid, error);
+    }
   if (*action->oid == '\0')
-    return draft_add (step->change->draft, GS_OBJECT_BLOB, action->content.len > 0 ? (gconstpointer) action->content.data : "",
+    return draft_add (draft, GS_OBJECT_BLOB, action->content.len > 0 ? (gconstpointer) action->content.data : "",
                       action->content.len, ret_oid, error);
-  if (action->content.len > 0)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "content and oid are set, and only one can be written");
-  if (!api_take_oid (&step->change->api, action->oid, "oid", ret_oid, error)
-      || !draft_type (step->change->draft, ret_oid, &type, error))
+  if (!api_take_oid (&step->change->api, action->oid, "oid", ret_oid, error) || !draft_type (draft, ret_oid, &type, error))
     return FALSE;
   return type == GS_OBJECT_BLOB
          || gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "oid %s is a %s, not a blob", action->oid, odb_type_name (type));
@@ -253,7 +260,7 @@ change_commit_files (Change *change, const ProtobufCMessage *message, GError **e
     if (!do_action (change, edit, request->actions[i], i, error)
         || (i % 256 == 0 && !gs_call_check (change->call, "writing files", error)))
       return FALSE;
-  if (!tree_edit_write (edit, &tree, error))
+  if (!change_input_end (change, error) || !tree_edit_write (edit, &tree, error))
     return FALSE;
   if (change->base.len != 0 && !request->allow_empty && gs_oid_equal (&tree, &change->base_tree)
       && gs_oid_equal (&change->base, &change->old_oid))

@@ -3,6 +3,7 @@
 #include "change.h"
 
 #include <string.h>
+#include <unistd.h>
 
 typedef struct
 {
@@ -28,6 +29,7 @@ static const Computer computers[] = {
   COMPUTER (858, revert),
   COMPUTER (859, rebase),
   COMPUTER (860, apply_patch),
+  { API_ROW (861, NULL, change_commit_files_request, change_reply), change_commit_files },
 };
 
 /* What a GsComputed of ours consists of. */
@@ -53,7 +55,7 @@ change_open (Change *change, Storage *storage, GsCall *call, const GsRepo *repo,
              const ApiRow *row, GError **error)
 {
   ObjectHandle *handle;
-  *change = (Change){ .storage = storage, .call = call };
+  *change = (Change){ .storage = storage, .call = call, .input_fd = -1 };
   if (!api_open (&change->api, storage, call, repo, query, row, FALSE, error))
     return FALSE;
   change->repo = change->api.repo;
@@ -75,6 +77,8 @@ change_close (Change *change)
 {
   if (change->repo == NULL)
     return;
+  if (change->input_fd >= 0)
+    close (change->input_fd);
   if (change->scratch != NULL)
     quarantine_drop (change->repo, change->scratch);
   g_free (change->scratch);
