@@ -31,6 +31,8 @@
  *        succeeds sets none.
  *   [P5] Every slot returns, at the latest soon after the call's deadline.
  *   [P6] No slot ends the process, whatever it is given that its header allows.
+ *   [P7] A call that is cancelled or out of time when a slot gets it is either carried out all the same, or fails
+ *        with nothing changed: made again, it does what it would have done. Not where the slot says otherwise.
  */
 #ifndef GITSTEAD_PLUGIN_H
 #define GITSTEAD_PLUGIN_H
@@ -65,8 +67,8 @@ typedef struct
 #define GS_KIND_CONSISTENCY 5u
 #define GS_KIND_CACHE 6u
 #define GS_KIND_ACCESS 7u
-#define GS_KIND_MAX 7u
-
+#define GS_KIND_LAYER 8u /* stands before one of another kind: layer.h */
+#define GS_KIND_MAX 8u
 /** How much at once an instance's slots tolerate; the host sees to it. */
 #define GS_THREADS_SERIAL 0u   /* one call at a time */
 #define GS_THREADS_PER_REPO 1u /* one call at a time per repository */

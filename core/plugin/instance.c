@@ -31,6 +31,7 @@ gsi_instance_free (GsiInstance *instance)
 {
   if (instance == NULL)
     return;
+  gsi_layers_free (instance);
   gsi_host_free (instance->host);
   gsi_options_free (instance->options);
   gsi_options_free (instance->core_options);

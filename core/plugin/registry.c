@@ -73,9 +73,10 @@ destroy_instances (GsiRegistry *registry)
         continue;
       /* One that was never started may have been given work too. */
       gsi_host_quiesce (instance->host);
-      instance->plugin->plugin.destroy (instance->pub.self);
+      gsi_layers_destroy (instance);
+      instance->plugin->plugin.destroy (instance->self);
       instance->created = FALSE;
-      instance->pub.self = NULL;
+      instance->self = instance->pub.self = NULL;
     }
 }
 
@@ -195,15 +196,20 @@ gsi_registry_create (GsiRegistry *registry, const GsiHostSetup *setup, GError **
 
       instance->host = gsi_host_new (setup, instance->label, find_need, instance);
       instance->pub.ops = plugin->ops;
-      instance->pub.self
-          = plugin->create (gsi_host_get (instance->host), gsi_options_config (instance->options), &failed);
-      if (instance->pub.self == NULL)
+      instance->self = plugin->create (gsi_host_get (instance->host), gsi_options_config (instance->options), &failed);
+      instance->pub.self = instance->self;
+      if (instance->self == NULL)
         {
           tell (instance, "Creating", "create", failed, error);
           destroy_instances (registry);
           return FALSE;
         }
       instance->created = TRUE;
+      if (!gsi_layers_create (instance, setup, error))
+        {
+          destroy_instances (registry);
+          return FALSE;
+        }
       gsi_log (setup->log, GS_LOG_DEBUG, "plugin.created", GS_TEXT ("for", instance->label),
                GS_TEXT ("plugin", plugin->name), GS_TEXT ("version", plugin->version),
                GS_TEXT ("path", instance->plugin->path));
@@ -233,10 +239,16 @@ start_one (GsiInstance *instance, GError **error)
                       instance->needs[i]->label);
   if (plugin->kind == GS_KIND_TRANSPORT && !gsi_host_takes_calls (instance->host))
     return gs_fail (error, GS_ERROR_INTERNAL, "Starting %s: nobody is there to take its calls", instance->label);
-  if (plugin->start != NULL && !plugin->start (instance->pub.self, &failed))
+  if (!gsi_layers_start (instance, error))
+    {
+      instance->stopped = TRUE;
+      return FALSE;
+    }
+  if (plugin->start != NULL && !plugin->start (instance->self, &failed))
     {
       tell (instance, "Starting", "start", failed, error);
       gsi_host_quiesce (instance->host);
+      gsi_layers_stop (instance);
       instance->stopped = TRUE;
       return FALSE;
     }
@@ -254,8 +266,9 @@ stop_one (GsiInstance *instance)
   gint64 began = gsi_clock_now_us ();
 
   if (plugin->stop != NULL)
-    plugin->stop (instance->pub.self);
+    plugin->stop (instance->self);
   gsi_host_quiesce (instance->host);
+  gsi_layers_stop (instance);
   instance->running = FALSE;
   instance->stopped = TRUE;
   gsi_log (log_of (instance), GS_LOG_INFO, "plugin.stopped", GS_TEXT ("for", instance->label),
@@ -302,8 +315,11 @@ gsi_registry_drain (GsiRegistry *registry, guint32 kinds)
   for (guint i = registry->started->len; i-- > 0;)
     {
       GsiInstance *instance = g_ptr_array_index (registry->started, i);
-      if ((kinds & GSI_KIND_BIT (instance->pub.kind)) != 0 && instance->plugin->plugin.drain != NULL)
-        instance->plugin->plugin.drain (instance->pub.self);
+      if ((kinds & GSI_KIND_BIT (instance->pub.kind)) == 0)
+        continue;
+      gsi_layers_drain (instance);
+      if (instance->plugin->plugin.drain != NULL)
+        instance->plugin->plugin.drain (instance->self);
     }
 }
 
@@ -328,6 +344,7 @@ print_instance (const GsiInstance *instance, const char *lead, guint indent, GSt
   if (instance->core_options != NULL)
     gsi_options_print (instance->core_options, indent, out);
   gsi_options_print (instance->options, indent, out);
+  gsi_layers_print (instance, indent, out);
 }
 
 static void

@@ -11,7 +11,7 @@ import unittest
 import gitstead_test
 
 BUILD = os.environ["GITSTEAD_TEST_BUILD"]
-KINDS = ("transport", "storage", "metadata", "routing", "consistency", "cache", "access")
+KINDS = ("transport", "storage", "metadata", "routing", "consistency", "cache", "access", "layer")
 
 
 def setUpModule():
