@@ -73,6 +73,14 @@ no_cancel_fd (GsCall *call)
   return -1;
 }
 
+void
+guard_called_back (const GuardVisit *watch)
+{
+  if (!pthread_equal (watch->caller, pthread_self ()))
+    conformance_break (watch->guard->c, "P8", "callbacks in the thread of the slot's caller",
+                       "%s called back from another thread", watch->slot);
+}
+
 gboolean
 guard_interrupts (const ConformanceGuard *guard, const GsCall *call, GsCall *ret_over)
 {

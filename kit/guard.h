@@ -44,7 +44,13 @@ typedef struct
   GuardFunction visit;
   gpointer user;
   guint n;
+  const ConformanceGuard *guard;
+  const char *slot;
+  pthread_t caller;
 } GuardVisit;
+
+/** In the caller's thread? */
+void guard_called_back (const GuardVisit *watch);
 
 /** Is this the call that the run interrupts? Then @ret_over is what the plugin gets first: @call, but over. */
 gboolean guard_interrupts (const ConformanceGuard *guard, const GsCall *call, GsCall *ret_over);

@@ -31,6 +31,7 @@ guard_{name} ({item}item, gpointer data)
 {{
   GuardVisit *watch = data;
   watch->n++;
+  guard_called_back (watch);
   return (({name}) watch->visit) (item, watch->user);
 }}
 '''
@@ -43,18 +44,13 @@ def interrupted(kind, slot, parameters, outs, arguments):
     if 'GsCall *' not in types or 'GsStream *' in types or 'txn' in names:
         return []
     when = ' && query->stream == NULL' if 'const GsQuery *' in types else ''
-    visit = next((kind_of for kind_of in types if kind_of.endswith('Visit')), None)
-    swapped = {'call': '&over'}
-    if visit:
-        swapped.update({'visit': f'guard_{visit}', 'user': '&watch'})
-    given = ', '.join(swapped.get(one, one) for one in arguments)
-    lines = ['  GsCall over;'] + ['  GuardVisit watch = { NULL, NULL, 0 };' if not visit else
-                                  '  GuardVisit watch = { (GuardFunction) visit, user, 0 };']
+    given = ', '.join('&over' if one == 'call' else one for one in arguments)
+    lines = ['  GsCall over;']
     lines += [f'  if (guard_interrupts (guard, call, &over){when})', '    {', f'      guard_enter (guard, "{slot}");',
               f'      result = ops->{slot} ({given});', f'      guard_leave (guard, "{slot}", &over);',
               f'      guard_error (guard, "{slot}", result, mine);', '      if (!result)', '        {']
     lines += [f'          guard_untouched (guard, "{slot}", "{name}", {name}_before, {name}, sizeof *{name});' for _, name in outs]
-    lines += ['        }', f'      if (result || !guard_again (guard, "{slot}", mine, watch.n))', '        {',
+    lines += ['        }', f'      if (result || !guard_again (guard, "{slot}", mine, {"watch.n" if "&watch" in arguments else "0"}))', '        {',
               '          if (mine != NULL)', '            g_propagate_error (error, mine);', '          return result;', '        }',
               '      g_clear_error (&mine);', '    }']
     return lines
@@ -67,10 +63,16 @@ def wrapper(kind, table, result, slot, parameters):
     outs = [(kind_of, name) for kind_of, name in parameters if name.startswith('ret_')]
     fails = names[-1] == 'error'
     listed = ['guard->self'] + ['&mine' if name == 'error' else name for name in names[1:]]
+    visit = next((kind_of for kind_of, _ in parameters if kind_of.endswith('Visit')), None)
+    if visit:
+        swapped = {'visit': f'guard_{visit}', 'user': '&watch'}
+        listed = [swapped.get(one, one) for one in listed]
     arguments = ', '.join(listed)
     lines = [f'static {result}', f'{kind}_{slot} ({declared})', '{',
              '  const ConformanceGuard *guard = self;',
              f'  const {table} *ops = guard->ops;']
+    if visit:
+        lines.append(f'  GuardVisit watch = {{ (GuardFunction) visit, user, 0, guard, "{slot}", pthread_self () }};')
     if result == 'void':
         lines += [f'  guard_enter (guard, "{slot}");', f'  ops->{slot} ({arguments});',
                   f'  guard_leave (guard, "{slot}", {call});']

@@ -258,7 +258,7 @@ const GsiVerb gsi_plugin_verbs[] = {
     .summary = "Hold a plugin against the contract of its kind",
     .about = "Runs the numbered conformance cases of the plugin's kind, ours or a third party's, and says of each promise "
              "whether it is kept: what was expected, and what happened. The promises stand in the headers (gitstead/KIND.h; P1 "
-             "to P7, which every plugin makes, in gitstead/plugin.h). Each case runs in a process of its own: a plugin that "
+             "to P8, which every plugin makes, in gitstead/plugin.h). Each case runs in a process of its own: a plugin that "
              "crashes, hangs or leaks is reported with the slot it was in. Paths that the plugin must have are made below a "
              "temporary folder unless --option gives them. With --quiet only broken promises are printed.",
     .examples = "  gitstead plugin check ./build/routing-mine.so\n"

@@ -70,7 +70,7 @@ def page(kind):
     extra = [(promise, title) for promise, title in listed if promise not in dict(own)]
     for promise, title in extra:
         out.append(f'| {promise} | as every plugin promises | {title} |')
-    out += ['', 'P1 to P7, which every plugin makes, stand in [plugins.md](../plugins.md#what-every-plugin-promises).', '',
+    out += ['', 'P1 to P8, which every plugin makes, stand in [plugins.md](../plugins.md#what-every-plugin-promises).', '',
             '## Slots', '', '| slot | contract |', '|---|---|']
     for name, what in slots(text):
         out.append(f'| `{name}` | {what.replace("|", "/") or "see the promises"} |')
