@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Layers: plugins that stand between an instance and its callers (gitstead/layer.h). An instance owns its layers; the
- * rest of the core sees only what to call, GsiInstance.pub.
+ * rest of the core sees only what to call, GsiInstance.outer.
  */
 #include "plugin/registry-private.h"
 
@@ -91,6 +91,15 @@ gsi_layers_free (GsiInstance *instance)
   g_clear_pointer (&instance->layers, g_ptr_array_unref);
 }
 
+gboolean
+gsi_layers_equal (const GsiInstance *one, const GsiInstance *other)
+{
+  g_autoptr (GString) text = g_string_new (NULL), other_text = g_string_new (NULL);
+  gsi_layers_print (one, 0, text);
+  gsi_layers_print (other, 0, other_text);
+  return g_string_equal (text, other_text);
+}
+
 void
 gsi_layers_print (const GsiInstance *instance, guint indent, GString *out)
 {
@@ -140,17 +149,18 @@ create_one (GsiInstance *instance, GsiLayer *layer, const GsiHostSetup *setup, G
   layer->self = plugin->create (gsi_host_get (layer->host), gsi_options_config (layer->options), &failed);
   if (layer->self == NULL)
     return tell (layer, "Creating", "create", failed, error);
-  if (!((const GsLayerOps *) plugin->ops)->wrap (layer->self, &instance->pub, &outer, &failed))
+  if (!((const GsLayerOps *) plugin->ops)->wrap (layer->self, &instance->outer, &outer, &failed))
     return tell (layer, "Creating", "wrap", failed, error);
   /* Name and kind are the instance's, whatever the layer says. */
-  instance->pub.self = outer.self;
-  instance->pub.ops = outer.ops;
+  instance->outer.self = outer.self;
+  instance->outer.ops = outer.ops;
   return TRUE;
 }
 
 gboolean
 gsi_layers_create (GsiInstance *instance, const GsiHostSetup *setup, GError **error)
 {
+  instance->outer = instance->pub;
   for (guint i = instance->layers->len; i-- > 0;)
     if (!create_one (instance, instance->layers->pdata[i], setup, error))
       return FALSE;

@@ -11,8 +11,8 @@ typedef struct GsiLayer GsiLayer;
 
 struct GsiInstance
 {
-  GsInstance pub; /* what others call: the outermost layer's, or the plugin's own */
-  gpointer self;  /* the plugin's own */
+  GsInstance pub;    /* the plugin's own */
+  GsInstance outer;  /* what others call: that, or the outermost layer's */
   GPtrArray *layers; /* GsiLayer, the outermost first */
   char *name, *label;      /* "default", "storage default" */
   const GsiPlugin *plugin; /* NULL when it could not be loaded: there is a problem about it already */
@@ -65,7 +65,7 @@ void gsi_order_resolve (GsiRegistry *registry, GsiProblems *problems);
 
 /** Reads `layers`; the instance's plugin has been loaded. */
 void gsi_layers_read (GsiRegistry *registry, GsiInstance *instance, GsiProblems *problems);
-/** Creates the layers of a created instance and puts them before it, in pub. On failure destroy is still to be called. */
+/** Creates the layers of a created instance and puts them before it, in outer. On failure destroy is still to be called. */
 gboolean gsi_layers_create (GsiInstance *instance, const GsiHostSetup *setup, GError **error);
 /** Before the instance is started. On failure those that were started are stopped. */
 gboolean gsi_layers_start (GsiInstance *instance, GError **error);
@@ -75,6 +75,8 @@ void gsi_layers_stop (GsiInstance *instance);
 /** Before the instance is destroyed. */
 void gsi_layers_destroy (GsiInstance *instance);
 void gsi_layers_free (GsiInstance *instance);
+/** Do both have the same layers with the same options, as they are printed (the secrets of a layer masked)? */
+gboolean gsi_layers_equal (const GsiInstance *one, const GsiInstance *other);
 void gsi_layers_print (const GsiInstance *instance, guint indent, GString *out);
 
 /** "found: a, b" or "none was found in DIR, DIR". *full*. */

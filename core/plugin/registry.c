@@ -74,9 +74,9 @@ destroy_instances (GsiRegistry *registry)
       /* One that was never started may have been given work too. */
       gsi_host_quiesce (instance->host);
       gsi_layers_destroy (instance);
-      instance->plugin->plugin.destroy (instance->self);
+      instance->plugin->plugin.destroy (instance->pub.self);
       instance->created = FALSE;
-      instance->self = instance->pub.self = NULL;
+      instance->pub.self = instance->outer.self = NULL;
     }
 }
 
@@ -164,7 +164,7 @@ find_need (gpointer user, const char *role, GsInstance *ret_instance)
   for (gsize i = 0; i < instance->n_needs; i++)
     if (strcmp (needs[i].role, role) == 0 && instance->needs[i] != NULL && instance->needs[i]->running)
       {
-        *ret_instance = instance->needs[i]->pub;
+        *ret_instance = instance->needs[i]->outer;
         return TRUE;
       }
   return FALSE;
@@ -196,9 +196,9 @@ gsi_registry_create (GsiRegistry *registry, const GsiHostSetup *setup, GError **
 
       instance->host = gsi_host_new (setup, instance->label, find_need, instance);
       instance->pub.ops = plugin->ops;
-      instance->self = plugin->create (gsi_host_get (instance->host), gsi_options_config (instance->options), &failed);
-      instance->pub.self = instance->self;
-      if (instance->self == NULL)
+      instance->pub.self
+          = plugin->create (gsi_host_get (instance->host), gsi_options_config (instance->options), &failed);
+      if (instance->pub.self == NULL)
         {
           tell (instance, "Creating", "create", failed, error);
           destroy_instances (registry);
@@ -244,7 +244,7 @@ start_one (GsiInstance *instance, GError **error)
       instance->stopped = TRUE;
       return FALSE;
     }
-  if (plugin->start != NULL && !plugin->start (instance->self, &failed))
+  if (plugin->start != NULL && !plugin->start (instance->pub.self, &failed))
     {
       tell (instance, "Starting", "start", failed, error);
       gsi_host_quiesce (instance->host);
@@ -266,7 +266,7 @@ stop_one (GsiInstance *instance)
   gint64 began = gsi_clock_now_us ();
 
   if (plugin->stop != NULL)
-    plugin->stop (instance->self);
+    plugin->stop (instance->pub.self);
   gsi_host_quiesce (instance->host);
   gsi_layers_stop (instance);
   instance->running = FALSE;
@@ -319,7 +319,7 @@ gsi_registry_drain (GsiRegistry *registry, guint32 kinds)
         continue;
       gsi_layers_drain (instance);
       if (instance->plugin->plugin.drain != NULL)
-        instance->plugin->plugin.drain (instance->self);
+        instance->plugin->plugin.drain (instance->pub.self);
     }
 }
 
@@ -376,8 +376,9 @@ gsi_registry_print (const GsiRegistry *registry)
   for (const GsiVirtualStorage *const *at = gsi_registry_virtual_storages (registry); *at != NULL; at++)
     {
       g_autofree char *storages = g_strjoinv (", ", (char **) (*at)->storages);
-      g_string_append_printf (out, "  - name: %s\n    storages: [%s]\n    min_copies: %" G_GSIZE_FORMAT "\n",
-                              (*at)->name, storages, (*at)->min_copies);
+      g_string_append_printf (out, "  - name: %s\n    storages: [%s]\n    copies: %" G_GSIZE_FORMAT
+                              "\n    min_copies: %" G_GSIZE_FORMAT "\n",
+                              (*at)->name, storages, (*at)->copies, (*at)->min_copies);
       print_instance ((*at)->routing, "    routing:\n      ", 6, out);
       print_instance ((*at)->consistency, "    consistency:\n      ", 6, out);
     }
