@@ -88,6 +88,8 @@ class Server:
         self.process = None
         self.token = None
         self.storage_options = {}
+        self.metadata_options = {}
+        self.cache_options = {}
         self.access_options = {"anonymous": "none"}
         self.http_options = {}
         self.nng_options = {}
@@ -136,9 +138,9 @@ class Server:
         config = {
             "server": dict({"name": "test", "shutdown_grace": "10s"}, **self.server_options),
             "plugin_path": [PLUGINS],
-            "metadata": self.chosen("metadata"),
+            "metadata": dict(self.chosen("metadata"), **self.metadata_options),
             "access": dict({"plugin": "token"}, **self.access_options),
-            "cache": self.chosen("cache"),
+            "cache": dict(self.chosen("cache"), **self.cache_options),
             "storages": [storage],
             "virtual_storages": [{"name": "default", "storages": ["default"], "routing": self.chosen("routing"),
                                   "consistency": {"plugin": "direct"}}],
