@@ -4,8 +4,8 @@
 
 #include <poll.h>
 
-#define SLACK_US (100 * 1000)           /* for the server to say by itself that a statement took too long */
-#define POLL_CANCEL_US (50 * 1000)      /* how often a waiting call looks whether it was cancelled, without a descriptor */
+#define SLACK_US (100 * 1000)      /* for the server to say by itself that a statement took too long */
+#define POLL_CANCEL_US (50 * 1000) /* how often a waiting call looks whether it was cancelled, without a descriptor */
 
 /* ----------------------------------------------------------------------------------------- waiting */
 
