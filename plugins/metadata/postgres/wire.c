@@ -68,6 +68,12 @@ check_server (Pg *self, PGconn *pg, GError **error)
   return TRUE;
 }
 
+/* libpq would print them. */
+static void
+ignore_notice (void *user, const char *text)
+{
+}
+
 PGconn *
 pg_connect (Pg *self, char **keywords, char **values, GsCall *call, gint64 until_us, GError **error)
 {
@@ -84,6 +90,7 @@ pg_connect (Pg *self, char **keywords, char **values, GsCall *call, gint64 until
     }
   if (pg != NULL && state == PGRES_POLLING_OK)
     {
+      PQsetNoticeProcessor (pg, ignore_notice, NULL);
       if (check_server (self, pg, error))
         return pg;
       pg_close (pg);
