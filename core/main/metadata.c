@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* metadata.c - `gitstead metadata`: the schema of the metadata store. No server is needed, nor asked. */
-#include "base/log.h"
 #include "base/metrics.h"
 #include "base/pool.h"
 #include "cli.h"
@@ -11,7 +10,6 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-#define LOG_REPEATS 100
 #define METRICS_MAX 100
 
 static char *config_path;
@@ -33,7 +31,6 @@ typedef struct
   const GsPlugin *plugin;
   GsConfig config; /* the file's, but nothing migrates by itself */
   const GsConfig *given;
-  GsiLog *log;
   GsiMetrics *metrics;
   GsiPool *pool;
   GsiTimers *timers;
@@ -60,7 +57,6 @@ store_close (Store *store)
   gsi_registry_free (store->registry);
   gsi_host_free (store->host);
   gsi_metrics_free (store->metrics);
-  gsi_log_free (store->log);
 }
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Store, store_close)
@@ -102,11 +98,7 @@ no_needs (gpointer user, const char *role, GsInstance *ret_instance)
 static gboolean
 make_host (Store *store, GError **error)
 {
-  GsiLogSettings settings = { .level = GS_LOG_WARNING, .repeats = LOG_REPEATS };
-  GsiHostSetup setup = { 0 };
-  setup.log = store->log = gsi_log_new (&settings, error);
-  if (store->log == NULL)
-    return FALSE;
+  GsiHostSetup setup = { 0 }; /* without a log: what goes wrong is said once, as the error */
   setup.metrics = store->metrics = gsi_metrics_new (METRICS_MAX);
   setup.pool = store->pool = gsi_pool_new ("worker", 1, 16, error);
   if (store->pool == NULL)
@@ -159,7 +151,10 @@ run (const char *command, gboolean change)
     return gsi_cli_usage (command, "--config FILE is missing");
   if (!store_open (&store, &error)
       || !((const GsMetadataOps *) store.plugin->ops)->migrate (store.self, NULL, !change, &pending, &error))
-    return gsi_cli_fail (error, "cannot look at the metadata store");
+    {
+      g_printerr ("gitstead: %s\n", error->message);
+      return GSI_EXIT_FAILED;
+    }
   if (gsi_cli_json ())
     print_json (&store, pending, change);
   else if (pending == 0)
