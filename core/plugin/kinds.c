@@ -38,7 +38,7 @@ static const GsiSlot storage_slots[] = {
   OPTIONAL (GsStorageOps, read_object),      OPTIONAL (GsStorageOps, stream_object),
   OPTIONAL (GsStorageOps, list_tree),        OPTIONAL (GsStorageOps, query),
   OPTIONAL (GsStorageOps, compute),          OPTIONAL (GsStorageOps, computed_free),
-  END,
+  OPTIONAL (GsStorageOps, probe),            END,
 };
 
 static const GsiSlot metadata_slots[] = {
