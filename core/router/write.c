@@ -67,7 +67,8 @@ write_repair (Write *write, gsize index)
                                             part->storage->name, write->decision.generation - 1, TRUE, NULL);
     }
   if (part->voter && part->state != PART_COMMITTING)
-    gsi_router_settle_later (write->router, part->storage);
+    gsi_settler_later_replica (gsi_router_settler (write->router), part->storage, write->id, write->replica_path,
+                               write->decision.generation);
 }
 
 /* It came after the write was acknowledged without it. */
@@ -89,7 +90,8 @@ late_result (Write *write, const GsEvent *event)
                                             part->storage->name, write->decision.generation - 1, TRUE, NULL);
       part->behind = TRUE;
       if (write->end != WRITE_RUNNING)
-        gsi_router_settle_later (write->router, part->storage);
+        gsi_settler_later_replica (gsi_router_settler (write->router), part->storage, write->id, write->replica_path,
+                                   write->decision.generation);
     }
 }
 
