@@ -7,6 +7,23 @@
 #define SETTLE_DELAY_US (1 * G_USEC_PER_SEC)
 #define SETTLE_DOUBLINGS 6 /* a round looks at every replica's journal: what fails again is tried ever less often */
 
+#define DOUBTS_MAX 10000   /* beyond, a replica that is current after all waits for the next verification */
+
+/* A replica that is recorded as behind, and may have caught up by itself. */
+typedef struct
+{
+  const GsiStorage *storage;
+  guint64 repository_id, generation;
+  char *replica_path;
+} Doubt;
+
+static void
+doubt_free (gpointer data)
+{
+  g_free (((Doubt *) data)->replica_path);
+  g_free (data);
+}
+
 struct GsiSettler
 {
   GsiRouter *router;
@@ -14,6 +31,7 @@ struct GsiSettler
   GsCond idle;
   GHashTable *claimed; /* of GsTxId *: writes under way in this process */
   GHashTable *wanted;  /* of GsiStorage *: rounds asked for */
+  GQueue doubts;       /* of Doubt */
   gboolean armed;   /* a timer is set, or a round is under way */
   gboolean working; /* a round is under way */
   gboolean stopping;
@@ -62,6 +80,7 @@ gsi_settler_free (GsiSettler *settler)
     return;
   g_hash_table_destroy (settler->claimed);
   g_hash_table_destroy (settler->wanted);
+  g_queue_clear_full (&settler->doubts, doubt_free);
   gs_cond_clear (&settler->idle);
   gs_mutex_clear (&settler->lock);
   g_free (settler);
@@ -275,13 +294,54 @@ settler_take (GsiSettler *settler)
   return storages;
 }
 
+/* TRUE: there is nothing to doubt any more. */
+static gboolean
+clear_up (GsiSettler *settler, const Doubt *doubt, GsCall *call)
+{
+  const GsiRouterConfig *config = gsi_router_config (settler->router);
+  const GsiStorage *storage = doubt->storage;
+  GsRepo repo = { sizeof repo, doubt->repository_id, doubt->replica_path };
+  GsReplicaState state = { .size = sizeof state };
+  g_autoptr (GError) why = NULL;
+  if (!storage->ops->state (storage->self, call, &repo, &state, &why))
+    return gs_error_code (why) != GS_ERROR_UNAVAILABLE;
+  if (state.repository_id == doubt->repository_id && state.generation >= doubt->generation)
+    config->metadata->replica_set (config->metadata_self, call, doubt->repository_id, storage->name, state.generation,
+                                   FALSE, NULL);
+  return TRUE;
+}
+
+static void
+clear_up_all (GsiSettler *settler, const GsiStorage *storage, GsCall *call)
+{
+  GQueue mine = G_QUEUE_INIT, kept = G_QUEUE_INIT;
+  Doubt *doubt;
+  gs_mutex_lock (&settler->lock);
+  while ((doubt = g_queue_pop_head (&settler->doubts)) != NULL)
+    g_queue_push_tail (doubt->storage == storage ? &mine : &kept, doubt);
+  settler->doubts = kept;
+  gs_mutex_unlock (&settler->lock);
+  while ((doubt = g_queue_pop_head (&mine)) != NULL)
+    {
+      if (clear_up (settler, doubt, call))
+        doubt_free (doubt);
+      else
+        {
+          gs_mutex_lock (&settler->lock);
+          g_queue_push_tail (&settler->doubts, doubt);
+          g_hash_table_add (settler->wanted, (gpointer) storage);
+          gs_mutex_unlock (&settler->lock);
+        }
+    }
+}
+
 static void
 settler_work (gpointer user)
 {
   GsiSettler *settler = user;
   const GsHost *host = gsi_router_config (settler->router)->host;
   g_autoptr (GPtrArray) storages = settler_take (settler);
-  gboolean again;
+  gboolean again, away = FALSE;
   GsIdentity identity;
   GsCall call;
 
@@ -290,8 +350,19 @@ settler_work (gpointer user)
     {
       const GsiStorage *one = storages->pdata[i];
       g_autoptr (GError) why = NULL;
+      if (one->ops->probe != NULL && !one->ops->probe (one->self, NULL))
+        {
+          away = TRUE; /* which is no reason to look ever less often */
+          gs_mutex_lock (&settler->lock);
+          g_hash_table_add (settler->wanted, (gpointer) one);
+          gs_mutex_unlock (&settler->lock);
+          continue;
+        }
       if (gsi_router_settle (settler->router, one, &call, &why))
-        continue;
+        {
+          clear_up_all (settler, one, &call);
+          continue;
+        }
       host->log (host, GS_LOG_WARNING, "settle.failed",
                  (GsField[]) { GS_TEXT ("storage", one->name), GS_TEXT ("error", why->message) }, 2);
       gs_mutex_lock (&settler->lock);
@@ -302,7 +373,7 @@ settler_work (gpointer user)
   gs_mutex_lock (&settler->lock);
   settler->armed = settler->working = FALSE;
   again = !settler->stopping && g_hash_table_size (settler->wanted) > 0;
-  settler->n_failed = again ? settler->n_failed + 1 : 0;
+  settler->n_failed = again && !away ? settler->n_failed + 1 : 0;
   gs_cond_broadcast (&settler->idle);
   gs_mutex_unlock (&settler->lock);
   if (again)
@@ -337,4 +408,19 @@ gsi_settler_later (GsiSettler *settler, const GsiStorage *storage)
   g_hash_table_add (settler->wanted, (gpointer) storage);
   gs_mutex_unlock (&settler->lock);
   settler_arm (settler);
+}
+
+void
+gsi_settler_later_replica (GsiSettler *settler, const GsiStorage *storage, guint64 repository_id,
+                           const char *replica_path, guint64 generation)
+{
+  gs_mutex_lock (&settler->lock);
+  if (settler->doubts.length < DOUBTS_MAX)
+    {
+      Doubt *doubt = g_new (Doubt, 1);
+      *doubt = (Doubt) { storage, repository_id, generation, g_strdup (replica_path) };
+      g_queue_push_tail (&settler->doubts, doubt);
+    }
+  gs_mutex_unlock (&settler->lock);
+  gsi_settler_later (settler, storage);
 }
