@@ -40,7 +40,7 @@ typedef struct
 struct HistStore
 {
   GsMutex lock;
-  gboolean opened;
+  gboolean opened, damaged;
   Stamp stamps[2]; /* of the graph's two files */
   HistGraph *graph;
   GHashTable *facts; /* raw id -> Fact */
@@ -121,6 +121,7 @@ store_graph (Repo *repo)
   store->graph = graph != NULL ? hist_graph_ref (graph) : NULL;
   memcpy (store->stamps, stamps, sizeof stamps);
   store->opened = TRUE;
+  store->damaged = why != NULL;
   g_hash_table_remove_all (store->facts);
   gs_mutex_unlock (&store->lock);
   if (dropped != NULL)
@@ -128,8 +129,23 @@ store_graph (Repo *repo)
   if (before != NULL)
     hist_graph_unref (before);
   if (why != NULL)
-    log_ignored (repo, why);
+    {
+      log_ignored (repo, why);
+      maintain_note (repo);
+    }
   return graph;
+}
+
+gboolean
+hist_store_check (Repo *repo)
+{
+  HistGraph *graph = store_graph (repo);
+  if (graph != NULL)
+    hist_graph_unref (graph);
+  gs_mutex_lock (&repo->history->lock);
+  gboolean damaged = repo->history->damaged;
+  gs_mutex_unlock (&repo->history->lock);
+  return !damaged;
 }
 
 /* ---------------------------------------------------------------------------------- grafts, shallow */

@@ -25,6 +25,9 @@ typedef struct HistStore HistStore;
 HistStore *hist_store_new (void);
 void hist_store_free (HistStore *store);
 
+/** FALSE when some of the commit-graph cannot be used, though it is there. */
+gboolean hist_store_check (Repo *repo);
+
 typedef struct HistTail HistTail;
 
 typedef struct
