@@ -9,6 +9,7 @@
 
 #define SEGMENT 4096u
 #define ARENA_BLOCK 16384u
+#define OPEN_TRIES 5u
 #define SIDE_FILE_MAX (64u << 20) /* grafts, shallow */
 
 /* A commit that the graph does not have. */
@@ -99,6 +100,31 @@ log_ignored (const Repo *repo, const char *why)
                             G_N_ELEMENTS (fields));
 }
 
+static void
+take_stamps (const Repo *repo, Stamp stamps[2])
+{
+  stamps[0] = stamp_of (repo->objects, "/info/commit-graph");
+  stamps[1] = stamp_of (repo->objects, "/info/commit-graphs/commit-graph-chain");
+}
+
+/* A git process beside us may take layers away between our look at the list and at them: then the list has changed, too. */
+static HistGraph *
+open_graph (const Repo *repo, const HistGraph *before, Stamp stamps[2], char **ret_why)
+{
+  for (guint i = 0;; i++)
+    {
+      Stamp now[2];
+      HistGraph *graph = hist_graph_open (repo->objects, before, ret_why);
+      take_stamps (repo, now);
+      if (*ret_why == NULL || i == OPEN_TRIES || memcmp (now, stamps, sizeof now) == 0)
+        return graph;
+      memcpy (stamps, now, sizeof now);
+      g_clear_pointer (ret_why, g_free);
+      if (graph != NULL)
+        hist_graph_unref (graph);
+    }
+}
+
 /* What replaces the graph, when its files are not those of @stamps. Opened without the lock: that may take a while. */
 static HistGraph *
 store_graph (Repo *repo)
@@ -106,16 +132,14 @@ store_graph (Repo *repo)
   HistStore *store = repo->history;
   g_autofree char *why = NULL;
   Stamp stamps[2];
-  HistGraph *before = NULL, *graph;
-  stamps[0] = stamp_of (repo->objects, "/info/commit-graph");
-  stamps[1] = stamp_of (repo->objects, "/info/commit-graphs/commit-graph-chain");
+  take_stamps (repo, stamps);
   gs_mutex_lock (&store->lock);
-  before = store->graph != NULL ? hist_graph_ref (store->graph) : NULL;
+  HistGraph *before = store->graph != NULL ? hist_graph_ref (store->graph) : NULL;
   gboolean same = store->opened && memcmp (stamps, store->stamps, sizeof stamps) == 0;
   gs_mutex_unlock (&store->lock);
   if (same)
     return before;
-  graph = hist_graph_open (repo->objects, before, &why);
+  HistGraph *graph = open_graph (repo, before, stamps, &why);
   gs_mutex_lock (&store->lock);
   HistGraph *dropped = store->graph;
   store->graph = graph != NULL ? hist_graph_ref (graph) : NULL;
