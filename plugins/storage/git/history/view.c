@@ -40,6 +40,7 @@ typedef struct
 
 struct HistStore
 {
+  Storage *storage;
   GsMutex lock;
   gboolean opened, damaged;
   Stamp stamps[2]; /* of the graph's two files */
@@ -64,17 +65,43 @@ raw_equal (gconstpointer a, gconstpointer b)
 }
 
 HistStore *
-hist_store_new (void)
+hist_store_new (Storage *storage)
 {
   HistStore *store = g_new0 (HistStore, 1);
+  store->storage = storage;
   gs_mutex_init (&store->lock);
   store->facts = g_hash_table_new_full (raw_hash, raw_equal, NULL, g_free);
   return store;
 }
 
+/* Under the lock. */
+static void
+forget_facts (HistStore *store)
+{
+  g_atomic_int_add (&store->storage->history_facts, -(gint) g_hash_table_size (store->facts));
+  g_hash_table_remove_all (store->facts);
+}
+
+/* Takes @fact. */
+static void
+remember (HistStore *store, Fact *fact)
+{
+  gboolean kept = g_atomic_int_add (&store->storage->history_facts, 1) < HIST_FACTS_ALL;
+  gs_mutex_lock (&store->lock);
+  kept = kept && g_hash_table_size (store->facts) < HIST_FACTS_MAX && !g_hash_table_contains (store->facts, fact->oid);
+  if (kept)
+    g_hash_table_insert (store->facts, fact->oid, fact);
+  gs_mutex_unlock (&store->lock);
+  if (kept)
+    return;
+  g_atomic_int_add (&store->storage->history_facts, -1);
+  g_free (fact);
+}
+
 void
 hist_store_free (HistStore *store)
 {
+  forget_facts (store);
   if (store->graph != NULL)
     hist_graph_unref (store->graph);
   g_hash_table_unref (store->facts);
@@ -146,7 +173,7 @@ store_graph (Repo *repo)
   memcpy (store->stamps, stamps, sizeof stamps);
   store->opened = TRUE;
   store->damaged = why != NULL;
-  g_hash_table_remove_all (store->facts);
+  forget_facts (store);
   gs_mutex_unlock (&store->lock);
   if (dropped != NULL)
     hist_graph_unref (dropped);
@@ -446,13 +473,7 @@ tail_read (HistView *view, HistTail *tail, GError **error)
   if (!read_text (view, tail->oid, &bytes, error) || (fact = parse_fact (view, tail->oid, bytes, error)) == NULL
       || !take_fact (view, tail, fact, error))
     return FALSE;
-  gs_mutex_lock (&store->lock);
-  if (g_hash_table_size (store->facts) < HIST_FACTS_MAX && !g_hash_table_contains (store->facts, fact->oid))
-    {
-      Fact *kept = g_steal_pointer (&fact);
-      g_hash_table_insert (store->facts, kept->oid, kept);
-    }
-  gs_mutex_unlock (&store->lock);
+  remember (store, g_steal_pointer (&fact));
   return TRUE;
 }
 
