@@ -531,6 +531,31 @@ class Crashes(ChangeTestCase):
         self.settled()
 
 
+class Documentation(ChangeTestCase):
+    def test_the_examples_of_the_page_are_true(self):
+        with open(os.path.join(gitstead_test.SOURCE, "docs/api/change.md"), encoding="utf-8") as page:
+            blocks = re.findall(r"```console\n(.*?)```", page.read(), re.S)
+        examples = [example for block in blocks for example in re.findall(r"^\$ (.*?)(?=^\$ |\Z)", block, re.S | re.M)]
+        self.assertGreater(len(examples), 9)
+        self.server.create("demo")
+        folder = os.path.dirname(gitstead_test.PROGRAM)
+        for example in examples:
+            end = example.index("'\n", example.index("{")) + 1
+            command, wanted = example[:end], example[end:].strip()
+            result = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                    stdin=subprocess.DEVNULL,
+                                    env=clean_environment({"GITSTEAD_SERVER": "ipc://" + self.server.socket,
+                                                           "PATH": folder + ":" + os.environ["PATH"]}))
+            if not wanted.startswith("{"):
+                self.assertIn(wanted, result.stderr, command)
+                continue
+            self.assertEqual(result.returncode, 0, command + result.stderr)
+            got = json.loads(result.stdout)
+            for field, value in json.loads(wanted).items():
+                self.assertEqual(got[field], value, "%s of %s" % (field, command))
+        self.settled()
+
+
 class BranchesAndTags(ChangeTestCase):
     def setUp(self):
         super().setUp()
