@@ -8,6 +8,8 @@
 #include "base/crash.h"
 #include "router/settle.h"
 
+/* Threads on which the participants of writes work; started as needed. One that cannot be had is a lost participant. */
+#define PARTICIPANTS_MAX 4096
 #define STREAM_IDLE_US (30 * G_USEC_PER_SEC)
 
 /* ------------------------------------------------------------------------------- services for plugins */
@@ -76,6 +78,7 @@ gsi_server_new (const char *config_path, GError **error)
   g_autoptr (GsiServer) server = g_new0 (GsiServer, 1);
   server->config_path = g_strdup (config_path);
   server->storages = g_ptr_array_new_with_free_func (storage_free);
+  server->exports = g_ptr_array_new ();
   server->groups = g_ptr_array_new_with_free_func (g_free);
   server->suspects = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   server->started_us = g_get_monotonic_time ();
@@ -111,6 +114,9 @@ make_base (GsiServer *server, GError **error)
   limits.keep_outcomes = (guint) gsi_options_integer (options, "idempotency_entries");
   server->streams = gsi_pool_new_elastic ("stream", limits.max_streams, limits.max_streams, STREAM_IDLE_US, error);
   if (server->streams == NULL)
+    return FALSE;
+  server->participants = gsi_pool_new_elastic ("participant", PARTICIPANTS_MAX, 0, STREAM_IDLE_US, error);
+  if (server->participants == NULL)
     return FALSE;
   server->timers = gsi_timers_new (server->workers, (guint) gsi_options_integer (options, "timers"), error);
   if (server->timers == NULL)
@@ -168,7 +174,7 @@ make_group (GsiServer *server, const GsiVirtualStorage *configured)
   group->routing_self = GSI_SELF (configured->routing);
   group->consistency = GSI_OPS (configured->consistency, GsConsistencyOps);
   group->consistency_self = GSI_SELF (configured->consistency);
-  group->n_copies = 1;
+  group->n_copies = configured->copies;
   group->min_copies = configured->min_copies;
   g_ptr_array_add (server->groups, group);
 }
@@ -209,6 +215,9 @@ make_router (GsiServer *server, GError **error)
   config.virtual_storages = (const GsiStorageGroup *const *) server->groups->pdata;
   config.n_virtual_storages = server->groups->len;
   config.host = gsi_host_get (server->host);
+  config.pool = server->participants;
+  config.holds = gsi_server_holds;
+  config.holds_user = server;
   server->router = gsi_router_new (&config);
   gsi_rpc_set_access (server->rpc, config.access, config.access_self);
   return gsi_rpc_handle_all (server->rpc, gsi_server_bindings (), server, error)
@@ -254,7 +263,7 @@ gsi_server_start (GsiServer *server, GError **error)
     return FALSE;
   if (!gsi_registry_start (server->registry, GSI_KINDS_INNER, error))
     return FALSE;
-  if (!make_router (server, error) || !gsi_router_recover (server->router, error))
+  if (!make_router (server, error) || !gsi_server_make_node (server, error) || !gsi_router_recover (server->router, error))
     {
       gsi_registry_stop (server->registry, GSI_KINDS_INNER);
       return FALSE;
@@ -285,10 +294,13 @@ gsi_server_stop (GsiServer *server)
                GS_NUMBER ("in_flight", gsi_rpc_in_flight (server->rpc)));
       gsi_rpc_log_in_flight (server->rpc);
     }
+  gsi_serve_drain (server->serve);
   gsi_rpc_stop (server->rpc);
+  gsi_serve_stop (server->serve);
   gsi_registry_stop (server->registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_timers_stop (server->timers);
   gsi_router_stop (server->router);
+  gsi_pool_stop (server->participants);
   gsi_pool_stop (server->streams);
   gsi_pool_stop (server->workers);
   gsi_registry_stop (server->registry, GSI_KINDS_INNER);
@@ -301,8 +313,10 @@ gsi_server_free (GsiServer *server)
   if (server == NULL)
     return;
   gsi_timers_free (server->timers);
+  gsi_pool_free (server->participants);
   gsi_pool_free (server->streams);
   gsi_pool_free (server->workers);
+  gsi_serve_free (server->serve);
   gsi_router_free (server->router);
   gsi_registry_free (server->registry);
   gsi_host_free (server->host);
@@ -311,6 +325,7 @@ gsi_server_free (GsiServer *server)
   gsi_crash_forget_log ();
   gsi_log_free (server->log);
   g_clear_pointer (&server->suspects, g_hash_table_destroy);
+  g_ptr_array_unref (server->exports);
   g_ptr_array_unref (server->storages);
   g_ptr_array_unref (server->groups);
   g_free (server->config_path);

@@ -9,6 +9,7 @@
 #include "base/metrics.h"
 #include "base/pool.h"
 #include "plugin/registry.h"
+#include "node/serve.h"
 #include "router/router.h"
 #include "rpc/rpc.h"
 
@@ -46,18 +47,25 @@ struct GsiServer
   GsiRegistry *registry;
   GsiLog *log;
   GsiMetrics *metrics;
-  GsiPool *workers, *streams;
+  GsiPool *workers, *streams, *participants;
   GsiTimers *timers;
   GsiHost *host; /* the core's own: the router speaks through it */
   GsiRpc *rpc;
   GsiRouter *router;
+  GsiServe *serve;
   GPtrArray *storages; /* of GsiStorage */
+  GPtrArray *exports;  /* of GsiStorage: those that routers of the cluster may use */
   GPtrArray *groups;   /* of GsiStorageGroup */
   GHashTable *suspects; /* what the last round of housekeeping left for the next */
   gint64 started_us;
   gint stopping;  /* atomic */
   gint recovered; /* atomic: calls are taken */
 };
+
+/** Lends the storages that the configuration exports (server_node.c). After the router was made. */
+gboolean gsi_server_make_node (GsiServer *server, GError **error);
+/** Does the node's service hold that write? For the router's recovery. */
+gboolean gsi_server_holds (gpointer server, const GsTxId *txid);
 
 /** The Server service (server_calls.c); user data is the server. */
 const GsiBinding *gsi_server_bindings (void);

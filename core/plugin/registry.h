@@ -27,7 +27,7 @@
  *   storages:
  *     - {name: default, plugin: NAME, zone: ZONE/RACK, weight: 1, …}
  *   virtual_storages:
- *     - {name: default, storages: [default], routing: {plugin: NAME, …}, consistency: {plugin: NAME, …}, min_copies: 1}
+ *     - {name: default, storages: [default], routing: {plugin: NAME, …}, consistency: {plugin: NAME, …}, copies: 1, min_copies: 1}
  *   transports:
  *     - {name: http, plugin: NAME, …}
  *
@@ -64,6 +64,7 @@ typedef struct
   gsize n_storages;
   GsiInstance *routing, *consistency;
   GsiInstance *const *instances; /* the storages themselves, n_storages */
+  gsize copies; /* replicas of a new repository */
   gsize min_copies;
 } GsiVirtualStorage;
 

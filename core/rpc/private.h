@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/pool.h"
+#include "cluster.h"
 #include "dedupe.h"
 #include "rpc.h"
 
@@ -96,6 +97,7 @@ struct GsiRpc
   GHashTable *slots; /* const GsiMethod -> MethodSlot; constant after wiring */
   const GsAccessOps *access;
   gpointer access_self;
+  GsiCluster *cluster; /* NULL: no process of a cluster is known */
   GsiPool *workers, *streams;
   GsiLog *log;
   GsiMetrics *metrics;

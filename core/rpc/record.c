@@ -136,7 +136,7 @@ gsi_record_unref (Call *call)
   GsiRpc *rpc = call->rpc;
   if (!g_atomic_int_dec_and_test (&call->refs))
     return;
-  if (call->identity != NULL)
+  if (call->identity != NULL && call->identity != &gsi_cluster_identity)
     rpc->access->release (rpc->access_self, call->identity);
   gsi_record_forget_credentials (call);
   if (call->cancel_fd >= 0)

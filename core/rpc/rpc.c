@@ -207,6 +207,7 @@ gsi_rpc_free (GsiRpc *rpc)
     return;
   gsi_rpc_stop (rpc);
   gsi_metrics_remove_collector (rpc->metrics, collect, rpc);
+  gsi_cluster_free (rpc->cluster);
   rpc_clear (rpc);
 }
 
@@ -233,6 +234,17 @@ gsi_rpc_set_access (GsiRpc *rpc, const GsAccessOps *ops, gpointer self)
 {
   rpc->access = ops;
   rpc->access_self = self;
+}
+
+gboolean
+gsi_rpc_set_cluster_token (GsiRpc *rpc, const char *token, GError **error)
+{
+  GsiCluster *cluster = gsi_cluster_new (token, error);
+  if (cluster == NULL)
+    return FALSE;
+  gsi_cluster_free (rpc->cluster);
+  rpc->cluster = cluster;
+  return TRUE;
 }
 
 const GsiMethods *

@@ -58,6 +58,10 @@ gboolean gsi_rpc_handle_all (GsiRpc *rpc, const GsiBinding *bindings, gpointer u
 /** Who decides who may. Without one every call that needs permission is UNAUTHENTICATED. */
 void gsi_rpc_set_access (GsiRpc *rpc, const GsAccessOps *ops, gpointer self);
 
+/** The secret that the processes of one cluster share, in the form of a token. INVALID_ARGUMENT when it has not the form.
+ */
+gboolean gsi_rpc_set_cluster_token (GsiRpc *rpc, const char *token, GError **error);
+
 /** The schema. *borrowed as long as @rpc*. */
 const GsiMethods *gsi_rpc_methods (const GsiRpc *rpc);
 const GsiRpcLimits *gsi_rpc_limits (const GsiRpc *rpc);

@@ -5,6 +5,7 @@
 
 #include "api/change.h"
 #include "disk.h"
+#include "history/view.h"
 
 #include <dlfcn.h>
 #include <sys/stat.h>
@@ -101,6 +102,7 @@ repo_free (Repo *repo)
   objects_drop_handles (repo);
   if (repo->refs != NULL)
     ref_store_free (repo->refs);
+  hist_store_free (repo->history);
   g_ptr_array_unref (repo->handles);
   g_hash_table_unref (repo->quarantines);
   gs_mutex_clear (&repo->stamp_lock);
@@ -148,6 +150,7 @@ repo_new (Storage *storage, const GsRepo *repo, GError **error)
   open->id = repo->id;
   open->format = record.format;
   open->handles = g_ptr_array_new ();
+  open->history = hist_store_new ();
   open->quarantines = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   gs_mutex_init (&open->stamp_lock);
   gs_mutex_init (&open->lock);

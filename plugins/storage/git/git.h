@@ -112,6 +112,7 @@ struct Repo
   GsObjectFormat format;
   RefStore *refs;
   PeelIn peel_in; /* the ref store's */
+  struct HistStore *history; /* its commit-graph (history/view.h) */
 
   /* under storage->lock */
   guint users;

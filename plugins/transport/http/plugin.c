@@ -177,11 +177,24 @@ wake_all (HttpServer *server)
     }
 }
 
+/* A call has ended once its last byte is written, but not yet taken: what is on its way gets this long to arrive. */
+#define FLUSH_US (5 * G_USEC_PER_SEC)
+
+static void
+flush (HttpServer *server)
+{
+  gint64 until_us = g_get_monotonic_time () + FLUSH_US;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&server->lock);
+  while (server->n_requests > 0 && gs_cond_wait_until (&server->empty, &server->lock, until_us))
+    ;
+}
+
 static void
 stop (gpointer self)
 {
   HttpServer *server = self;
   drain (server);
+  flush (server);
   __atomic_store_n (&server->stopping, 1, __ATOMIC_RELEASE);
   wake_all (server);
   for (guint i = 0; i < server->listeners->len; i++)
