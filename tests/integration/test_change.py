@@ -530,6 +530,23 @@ class Crashes(ChangeTestCase):
             self.assertEqual(self.commit(action("PUT", "after-" + point, content=b"y"))["outcome"], "CHANGE_DONE")
         self.settled()
 
+    def test_killed_while_git_merges(self):
+        self.commit(action("CREATE", "a", content=b"1"))
+        self.commit(action("CREATE", "b"), branch="side", start="main")
+        self.commit(action("UPDATE", "a", content=b"2"))
+        before = self.tip()
+        self.server.stop()
+        self.server.start(crash_at="change.merged")
+        text = json.dumps({"repository": self.repository, "write": self.write(), "message": "m", "source": "side"})
+        self.server.cli("call", "Change/Merge", "-", input=text, check=False)
+        self.server.process.wait(20)
+        self.server.process = None
+        self.assertTrue(self.server.leftovers())
+        self.server.start()
+        self.assertEqual(self.tip(), before)
+        self.settled()
+        self.assertEqual(self.call("Merge", write=self.write(), message="m", source="side")["outcome"], "CHANGE_DONE")
+
 
 class Documentation(ChangeTestCase):
     def test_the_examples_of_the_page_are_true(self):

@@ -191,6 +191,7 @@ run_merge_tree (Change *change, const GsOid *ours, const GsOid *theirs, gboolean
     return gs_fail (error, GS_ERROR_INTERNAL, "git merge-tree of %s and %s failed in repository %" G_GUINT64_FORMAT ": %s",
                     a, b, change->repo->id, said);
   *ret_clean = WEXITSTATUS (status) == 0;
+  storage_crash_point (change->storage, "change.merged");
   if (!read_answer (change, answer, *ret_clean, ret_tree))
     return gs_fail (error, GS_ERROR_INTERNAL, "git merge-tree gave an answer that is not understood");
   if (!*ret_clean)
