@@ -403,6 +403,61 @@ class BadFiles(ChangeTestCase):
         self.settled()
 
 
+class Damage(ChangeTestCase):
+    def test_what_is_lost_is_named(self):
+        self.commit(action("CREATE", "dir/x", content=b"1"))
+        tree = self.git("rev-parse", "main:dir", cwd=self.folder)
+        self.commit(action("CREATE", "other", content=b"1"))
+        self.commit(action("CREATE", "more", content=b"1"), branch="side", start="main~1")
+        packs = os.path.join(self.folder, "objects/pack")
+        lost = next(name for name in os.listdir(packs) if name.endswith(".idx") and tree in self.git(
+            "show-index", cwd=self.folder, input=open(os.path.join(packs, name), "rb").read()))
+        self.server.stop()
+        os.rename(os.path.join(packs, lost), os.path.join(self.work, lost))
+        self.server.start()
+        code, message = self.attempt("CommitFiles", {"write": self.write(), "message": "m",
+                                                     "actions": [action("UPDATE", "dir/x", content=b"2")]})
+        self.assertEqual(code, "DATA_LOSS", message)
+        self.assertIn(tree, message)
+        # What does not need it goes on, here and elsewhere.
+        self.assertEqual(self.commit(action("DELETE", "other"), dry_run=True)["outcome"], "CHANGE_DRY_RUN")
+        self.server.create("elsewhere")
+        self.server.call("Change/CommitFiles", {"repository": {"path": "elsewhere"}, "write": self.write(), "message": "m",
+                                                "actions": [action("CREATE", "x")]})
+        self.server.stop()
+        os.rename(os.path.join(self.work, lost), os.path.join(packs, lost))
+        self.server.start()
+        self.commit(action("UPDATE", "dir/x", content=b"2"))
+        self.settled()
+
+
+class Processes(ChangeTestCase):
+    def started(self):
+        text = self.server.http("GET", "/metrics", headers=self.server.bearer()).body.decode()
+        return [line for line in text.splitlines() if line.startswith("gitstead_storage_children_total")]
+
+    def test_common_changes_start_none(self):
+        first = self.commit(action("CREATE", "a/x", content=b"1"), action("CREATE", "b/y", content=b"1"))["new_oid"]
+        before = self.started()
+        self.assertTrue(before)
+        self.commit(action("UPDATE", "a/x", content=b"2"))
+        side = self.commit(action("UPDATE", "b/y", content=b"2"), action("CREATE", "b/z"), branch="side", start=first)["new_oid"]
+        self.call("CreateTag", tag="t", revision="main", message="m", tagger=WHO)
+        self.call("UpdateBranch", branch="side", revision="main", force=True)
+        self.call("UpdateBranch", branch="side", revision=side, force=True)
+        self.call("Merge", write=self.write("forward", start=first), source="main", style="MERGE_FAST_FORWARD_ONLY")
+        merged = self.call("Merge", write=self.write(), source="side", message="Merge")
+        picked = self.call("CherryPick", write=self.write("picked", start="main~1"), commits=["side"])
+        self.assertEqual(picked["tree"], merged["tree"])
+        self.call("Revert", write=self.write(), commits=["main"], mainline=1)
+        self.assertEqual(self.started(), before)
+        work = self.clone()
+        self.git("checkout", "-q", merged["new_oid"] + "^1", cwd=work)
+        self.git("merge", "-q", "--no-ff", "-m", "Merge", "origin/side", cwd=work, env=self.env())
+        self.assertEqual(merged["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+        self.settled()
+
+
 class Races(ChangeTestCase):
     """Eight clients want the same at once: one gets it, the others are told so, and nothing is left."""
 
@@ -531,9 +586,10 @@ class Crashes(ChangeTestCase):
         self.settled()
 
     def test_killed_while_git_merges(self):
-        self.commit(action("CREATE", "a", content=b"1"))
-        self.commit(action("CREATE", "b"), branch="side", start="main")
-        self.commit(action("UPDATE", "a", content=b"2"))
+        lines = [b"%d\n" % n for n in range(20)]
+        self.commit(action("CREATE", "a", content=b"".join(lines)))
+        self.commit(action("UPDATE", "a", content=b"".join(lines[:-1])), branch="side", start="main")
+        self.commit(action("UPDATE", "a", content=b"".join(lines[1:])))
         before = self.tip()
         self.server.stop()
         self.server.start(crash_at="change.merged")
