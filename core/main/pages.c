@@ -18,6 +18,27 @@ ignore_row (const GsRepoRow *row, gpointer user)
   return FALSE;
 }
 
+/* A router is ready as long as some node of each virtual storage is there: one that is away is no reason to send clients
+ * elsewhere. */
+static void
+probe_nodes (const GsiRouterConfig *config, GPtrArray *problems)
+{
+  for (gsize i = 0; i < config->n_virtual_storages; i++)
+    {
+      const GsiStorageGroup *group = config->virtual_storages[i];
+      g_autoptr (GError) why = NULL;
+      gboolean there = FALSE;
+      for (gsize k = 0; k < group->n_storages && !there; k++)
+        {
+          const GsiStorage *storage = group->storages[k];
+          g_clear_error (&why);
+          there = storage->ops->probe == NULL || storage->ops->probe (storage->self, &why);
+        }
+      if (!there)
+        problem_add (problems, "every node of virtual storage", group->name, why);
+    }
+}
+
 /* Cheap questions that a store or disk which is away cannot answer. */
 static void
 probe (GsiServer *server, GPtrArray *problems)
@@ -29,8 +50,8 @@ probe (GsiServer *server, GPtrArray *problems)
   call.deadline_us = g_get_monotonic_time () + 5 * G_USEC_PER_SEC;
   {
     g_autoptr (GError) why = NULL;
-    if (!config->metadata->repo_list (config->metadata_self, &call, config->virtual_storages[0]->name, "", "", 1,
-                                      ignore_row, NULL, &why))
+    const char *name = config->n_virtual_storages > 0 ? config->virtual_storages[0]->name : "none";
+    if (!config->metadata->repo_list (config->metadata_self, &call, name, "", "", 1, ignore_row, NULL, &why))
       problem_add (problems, "metadata store", gsi_instance (gsi_registry_get (server->registry, GS_KIND_METADATA, NULL))->name,
                    why);
   }
@@ -40,9 +61,12 @@ probe (GsiServer *server, GPtrArray *problems)
       GsRepo nobody = { sizeof nobody, 0, "@r/00/00/0.git" };
       g_autoptr (GError) why = NULL;
       gboolean exists;
+      if (storage->ops->probe != NULL)
+        continue;
       if (!storage->ops->exists (storage->self, &call, &nobody, &exists, &why))
         problem_add (problems, "storage", storage->name, why);
     }
+  probe_nodes (config, problems);
 }
 
 GPtrArray *
