@@ -91,6 +91,8 @@ class Server:
         self.process = None
         self.token = None
         self.storage_options = {}
+        self.metadata_options = {}
+        self.cache_options = {}
         self.access_options = {"anonymous": "none"}
         self.http_options = {}
         self.nng_options = {}
@@ -154,7 +156,7 @@ class Server:
             "plugin_path": [PLUGINS],
             "metadata": dict(self.chosen("metadata"), **self.metadata_options),
             "access": dict({"plugin": "token"}, **self.access_options),
-            "cache": self.chosen("cache"),
+            "cache": dict(self.chosen("cache"), **self.cache_options),
             "storages": [storage],
             "virtual_storages": [{"name": "default", "storages": ["default"], "routing": self.chosen("routing"),
                                   "consistency": {"plugin": "direct"}}],
