@@ -355,12 +355,14 @@ gsi_registry_print (const GsiRegistry *registry)
   print_kind (registry, GS_KIND_ACCESS, "access", out);
   print_kind (registry, GS_KIND_CACHE, "cache", out);
   print_kind (registry, GS_KIND_STORAGE, "storages", out);
-  g_string_append (out, "virtual_storages:\n");
+  if (gsi_registry_virtual_storages (registry)[0] != NULL)
+    g_string_append (out, "virtual_storages:\n");
   for (const GsiVirtualStorage *const *at = gsi_registry_virtual_storages (registry); *at != NULL; at++)
     {
       g_autofree char *storages = g_strjoinv (", ", (char **) (*at)->storages);
-      g_string_append_printf (out, "  - name: %s\n    storages: [%s]\n    min_copies: %" G_GSIZE_FORMAT "\n",
-                              (*at)->name, storages, (*at)->min_copies);
+      g_string_append_printf (out, "  - name: %s\n    storages: [%s]\n    copies: %" G_GSIZE_FORMAT "\n    min_copies: %" G_GSIZE_FORMAT
+                              "\n",
+                              (*at)->name, storages, (*at)->copies, (*at)->min_copies);
       print_instance ((*at)->routing, "    routing:\n      ", 6, out);
       print_instance ((*at)->consistency, "    consistency:\n      ", 6, out);
     }
