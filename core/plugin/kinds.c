@@ -68,6 +68,7 @@ static const GsiSlot metadata_slots[] = {
 static const GsiSlot routing_slots[] = {
   REQUIRED (GsRoutingOps, place),
   REQUIRED (GsRoutingOps, pick_reader),
+  OPTIONAL (GsRoutingOps, place_named),
   END,
 };
 

@@ -104,6 +104,9 @@ gboolean change_merge_trees (Change *change, const GsOid *base, const GsOid *our
 /** Merge of two commits of the repository by all their merge bases. */
 gboolean change_merge_commits (Change *change, const GsOid *ours, const GsOid *theirs, gboolean unrelated,
                                GsOid *ret_tree, gboolean *ret_clean, GError **error);
+/** The merge when no path was changed on both sides; *@ret_merged FALSE: one was, or may have been. merge_paths.c. */
+gboolean change_merge_paths (Change *change, const GsOid *base, const GsOid *ours, const GsOid *theirs, GsOid *ret_tree,
+                             gboolean *ret_merged, GError **error);
 /** Notes the unmerged entries in @data: rows "<mode> <oid> <stage>\t<path>" that end with NUL. */
 gboolean change_read_stages (Change *change, const char *data, gsize len);
 /** The quarantine's objects folder, *full*; made on first use. */
