@@ -19,6 +19,12 @@ void gsi_settler_stop (GsiSettler *settler);
 void gsi_settler_free (GsiSettler *settler);
 /** Asks for a round on @storage, once, about a second from now; again until it succeeds. */
 void gsi_settler_later (GsiSettler *settler, const GsiStorage *storage);
+/**
+ * The same, and looks afterwards whether the replica is at @generation: a storage may bring a decided write to its end by
+ * itself when it comes back. Then it is recorded so.
+ */
+void gsi_settler_later_replica (GsiSettler *settler, const GsiStorage *storage, guint64 repository_id,
+                                const char *replica_path, guint64 generation);
 /** A write of this process is between stage and commit: it is not the settler's. */
 void gsi_settler_claim (GsiSettler *settler, const GsTxId *txid);
 void gsi_settler_release (GsiSettler *settler, const GsTxId *txid);

@@ -130,6 +130,26 @@ class Graphs(unittest.TestCase):
             self.assertEqual(self.answers(replica), expected)
         self.assertIn("graph-ignored", replica.line("@log"))
 
+    def test_maintenance_replaces_a_damaged_graph(self):
+        replica = self.replica()
+        expected = self.answers(replica)
+        for kind, place in (("chain", "objects/info/commit-graphs/graph-*.graph"), ("full", "objects/info/commit-graph")):
+            replica.make_graph(kind)
+            for path in glob.glob(os.path.join(replica.path, place)):
+                data = bytearray(read(path))
+                # A parent: git itself does not notice until it is asked to verify, and would copy it.
+                where = {name: start for name, start, _ in chunks(data)}[b"CDAT"]
+                data[where + 23] ^= 1
+                self.put(path, sealed(bytes(data)) if kind == "full" else bytes(data))
+            self.assertEqual(self.answers(replica), expected)
+            before = replica.line("@log").count("graph-ignored")
+            self.assertGreater(before, 0)
+            self.assertEqual(replica.line("@maintain"), "done")
+            self.assertEqual(self.answers(replica), expected)
+            self.assertEqual(replica.line("@log").count("graph-ignored"), before)
+            replica.git("commit-graph", "verify")
+            self.assertTrue(glob.glob(os.path.join(replica.path, "objects/info/commit-graphs/graph-*.graph")))
+
     def test_new_graphs_are_seen(self):
         """Pushes and maintenance while questions are asked."""
         replica = self.replica(60)
