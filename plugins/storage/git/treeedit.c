@@ -118,7 +118,8 @@ node_load (TreeEdit *edit, Node *node, GError **error)
       child->oid = oid;
       g_hash_table_replace (children, g_strdup (name), child);
       if (++edit->loaded > ENTRIES_MAX)
-        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "the folders to be changed have more than %u entries", ENTRIES_MAX);
+        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "the folders to be changed have more than %u entries",
+                        ENTRIES_MAX);
     }
   if (left != 0)
     return damaged (edit, node, NULL, error);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Merging, where merge_paths.c cannot, by git's own merge-ort: `git merge-tree --write-tree` in a quarantine, of which only what the result needs
- * comes into the draft.
+ * Merging, where merge_paths.c cannot, by git's own merge-ort: `git merge-tree --write-tree` in a quarantine, of which
+ * only what the result needs comes into the draft.
  *
- * git 2.39 merges two commits by the bases that their history has and takes no base from the caller. To repeat or
- * take back one commit's change, three commits are made up in the quarantine, one for each tree, with the base as the
- * only parent of the other two: their history has exactly the base that is meant.
+ * git 2.39 merges two commits by the bases that their history has and takes no base from the caller. To repeat or take
+ * back one commit's change, three commits are made up in the quarantine, one for each tree, with the base as the only
+ * parent of the other two: their history has exactly the base that is meant.
  */
 #include "change.h"
 
@@ -98,8 +98,8 @@ read_stage (Change *change, const char *row)
   char *after;
   guint64 mode = g_ascii_strtoull (row, &after, 8);
   GsOid oid;
-  if (*after != ' ' || strlen (after) < 45 || !gs_oid_parse (after + 1, 40, &oid) || after[41] != ' '
-      || after[42] < '1' || after[42] > '3' || after[43] != '\t')
+  if (*after != ' ' || strlen (after) < 45 || !gs_oid_parse (after + 1, 40, &oid) || after[41] != ' ' || after[42] < '1'
+      || after[42] > '3' || after[43] != '\t')
     return FALSE;
   if (change->conflicts->len <= CONFLICTS_MAX)
     {
@@ -194,8 +194,9 @@ run_merge_tree (Change *change, const GsOid *ours, const GsOid *theirs, gboolean
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                     "the two histories have nothing in common; allow_unrelated merges them nevertheless");
   if (!WIFEXITED (status) || WEXITSTATUS (status) > 1)
-    return gs_fail (error, GS_ERROR_INTERNAL, "git merge-tree of %s and %s failed in repository %" G_GUINT64_FORMAT ": %s",
-                    a, b, change->repo->id, said);
+    return gs_fail (error, GS_ERROR_INTERNAL,
+                    "git merge-tree of %s and %s failed in repository %" G_GUINT64_FORMAT ": %s", a, b,
+                    change->repo->id, said);
   *ret_clean = WEXITSTATUS (status) == 0;
   storage_crash_point (change->storage, "change.merged");
   if (!read_answer (change, answer, *ret_clean, ret_tree))
@@ -265,7 +266,7 @@ change_merge_commits (Change *change, const GsOid *ours, const GsOid *theirs, gb
   *ret_clean = TRUE;
   return merged
          || (run_merge_tree (change, ours, theirs, unrelated, ret_tree, ret_clean, error)
-         && (!*ret_clean || change_collect (change, ret_tree, known, G_N_ELEMENTS (known), error)));
+             && (!*ret_clean || change_collect (change, ret_tree, known, G_N_ELEMENTS (known), error)));
 }
 
 /* ------------------------------------------------------------------- what the result needs */
@@ -377,7 +378,8 @@ collect_folder (Change *change, const char *objects, const Folder *folder, GPtrA
         }
       g_autoptr (GBytes) blob = NULL;
       if (!read_any (change, objects, &oid, &type, &blob, error)
-          || !draft_add (change->draft, type, g_bytes_get_data (blob, NULL) != NULL ? g_bytes_get_data (blob, NULL) : "",
+          || !draft_add (change->draft, type,
+                         g_bytes_get_data (blob, NULL) != NULL ? g_bytes_get_data (blob, NULL) : "",
                          g_bytes_get_size (blob), &added, error))
         return FALSE;
     }

@@ -2,10 +2,10 @@
 /*
  * Merging without git, where no path was changed on both sides.
  *
- * merge-ort looks at renames, and a rename matters only to a path that the other side touched as well: one that modified
- * or moved what was moved away, or that put something into a folder that went. Such a path, or a folder on the way to
- * it, differs from the base on both sides, and here that is where we give up. The same change on both sides is taken
- * for a file that all three have; elsewhere it may be half of a rename.
+ * merge-ort looks at renames, and a rename matters only to a path that the other side touched as well: one that
+ * modified or moved what was moved away, or that put something into a folder that went. Such a path, or a folder on the
+ * way to it, differs from the base on both sides, and here that is where we give up. The same change on both sides is
+ * taken for a file that all three have; elsewhere it may be half of a rename.
  */
 #include "change.h"
 
