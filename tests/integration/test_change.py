@@ -437,7 +437,9 @@ class Processes(ChangeTestCase):
         return [line for line in text.splitlines() if line.startswith("gitstead_storage_children_total")]
 
     def test_common_changes_start_none(self):
-        first = self.commit(action("CREATE", "a/x", content=b"1"), action("CREATE", "b/y", content=b"1"))["new_oid"]
+        first = self.commit(action("CREATE", "a/x", content=b"1"), action("CREATE", "b/y", content=b"1"),
+                            action("CREATE", ".gitignore", content=b"*.o\n"), action("CREATE", ".github/x"),
+                            action("CREATE", ".gitattributes", content=b"* text\n"))["new_oid"]
         before = self.started()
         self.assertTrue(before)
         self.commit(action("UPDATE", "a/x", content=b"2"))

@@ -146,6 +146,13 @@ is_there (const Ingest *in, const GsOid *oid, GsObjectType type)
   return odb_header (in->repo, in->handle, oid, &found, &size, NULL) && found == type;
 }
 
+/* A file or folder that came with another pack was judged then. A link is judged by its name alone. */
+static gboolean
+judged_before (const Ingest *in, guint32 mode, const GsOid *oid)
+{
+  return mode != 0120000 && odb_mode_type (mode) != GS_OBJECT_COMMIT && !g_hash_table_contains (in->by_id, oid);
+}
+
 static gboolean
 tree_good (const Ingest *in, const Object *object)
 {
@@ -160,7 +167,7 @@ tree_good (const Ingest *in, const Object *object)
       GsObjectType type = odb_mode_type (mode);
       /* Zero-padded modes, the old 100664, and what checks of contents hang on are for git to judge. */
       if (!tree_mode_known (mode) || mode == 0100664 || *row == '0' || strchr (name, '/') != NULL
-          || path_part_fault (name, len) != NULL || path_part_is_judged (name, len)
+          || path_part_fault (name, len) != NULL || (path_part_is_judged (name, len) && !judged_before (in, mode, &oid))
           || (before != NULL && tree_order (before, mode_before, name, mode) >= 0) || gs_oid_is_zero (&oid)
           || !g_hash_table_add (names, (gpointer) name) || (type != GS_OBJECT_COMMIT && !is_there (in, &oid, type)))
         return FALSE;
