@@ -24,12 +24,26 @@ struct GsiRouter
 GsiRouter *
 gsi_router_new (const GsiRouterConfig *config)
 {
+  GsiRouter *router = gsi_router_new_after (config, NULL);
+  gsi_router_take_over (router);
+  return router;
+}
+
+GsiRouter *
+gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
+{
   GsiRouter *router = g_new0 (GsiRouter, 1);
   router->config = *config;
-  router->settler = gsi_settler_new (router);
+  router->settler = before != NULL ? gsi_settler_ref (before->settler) : gsi_settler_new (config->host);
   gs_mutex_init (&router->lock);
   router->stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   return router;
+}
+
+void
+gsi_router_take_over (GsiRouter *router)
+{
+  gsi_settler_take_over (router->settler, router);
 }
 
 void
@@ -43,7 +57,7 @@ gsi_router_free (GsiRouter *router)
 {
   if (router == NULL)
     return;
-  gsi_settler_free (router->settler);
+  gsi_settler_unref (router->settler);
   if (router->stop_fd >= 0)
     close (router->stop_fd);
   gs_mutex_clear (&router->lock);
@@ -194,7 +208,7 @@ gsi_router_replica_path (guint64 id)
 void
 gsi_router_settle_later (GsiRouter *router, const GsiStorage *storage)
 {
-  gsi_settler_later (router->settler, storage);
+  gsi_settler_later (router->settler, storage->name);
 }
 
 GsiBinding *
