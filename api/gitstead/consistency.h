@@ -5,12 +5,19 @@
  * A step function: events in, actions out; no I/O, clock, threads or blocking. The core carries out
  * the actions, owns every retry, timer and socket, and feeds the results back as events, so that the
  * same plugin runs in the simulator. A transaction is used by one thread at a time.
- *   [K1] DECIDE is asked for at most once, naming only participants whose votes are equal.
+ *   [K1] DECIDE is asked for at most once, naming only participants that were told to STAGE, voted, were
+ *        not lost since, and whose votes are equal.
  *   [K2] ACKNOWLEDGE only after DECIDED; FAIL only when DECIDE was never asked for or was refused.
  *   [K3] Every transaction ends in exactly one ACKNOWLEDGE or FAIL, given enough events.
- *   [K4] After FAIL every staged participant got ABORT; after DECIDED every voter of it gets APPLY.
- *   [K5] A participant that is not named in DECIDE, or fails to apply, gets REPAIR once acknowledged.
+ *   [K4] After FAIL every staged participant got ABORT; after DECIDED every voter of it gets APPLY. Who
+ *        staged without being named in DECIDE gets ABORT, however late: it must not keep its locks.
+ *   [K5] A participant that is not named in DECIDE, was lost since, or has not applied yet, gets REPAIR in
+ *        the step that acknowledges.
  *   [K6] Never acknowledged with fewer than min_copies durable copies.
+ *   [K7] Only participants that are current are told to STAGE: the decision records its voters as being at
+ *        the new generation.
+ *   [K8] Events may be repeated, and STAGED, LOST, APPLIED and TIMER may come late or after the end. What
+ *        came late must at most ABORT; what was repeated changes nothing.
  */
 #ifndef GITSTEAD_CONSISTENCY_H
 #define GITSTEAD_CONSISTENCY_H
@@ -23,22 +30,23 @@ G_BEGIN_DECLS
 typedef struct
 {
   guint32 size;
-  const char *node;   /* borrowed until txn_free */
+  const char *node;   /* for messages; borrowed until txn_free */
   gboolean current;   /* its generation equals the repository's */
-  gboolean healthy;
+  gboolean healthy;   /* advisory: it may be lost all the same, or be back already */
 } GsParticipant;
 
 typedef struct
 {
   guint32 size;
-  const GsParticipant *const *participants; /* all assigned replicas; index = participant number */
+  const GsParticipant *const *participants; /* all assigned replicas, in the same order for every write; index =
+                                               participant number */
   gsize n_participants;
   gsize min_copies;   /* at least 1 */
 } GsTxnSetup;
 
 #define GS_EVENT_BEGIN 1u    /* the write starts */
 #define GS_EVENT_STAGED 2u   /* participant voted; @digest */
-#define GS_EVENT_LOST 3u     /* participant failed to stage or was lost before it applied */
+#define GS_EVENT_LOST 3u     /* participant refused or failed to stage, or was lost before it applied */
 #define GS_EVENT_DECIDED 4u  /* the metadata store took the decision */
 #define GS_EVENT_REFUSED 5u  /* the metadata store refused it for good (aborted meanwhile) */
 #define GS_EVENT_APPLIED 6u  /* participant applied it durably */
@@ -56,10 +64,11 @@ typedef struct
 #define GS_ACTION_DECIDE 2u      /* voters: every participant that got a GS_ACTION_VOTER in this step */
 #define GS_ACTION_VOTER 3u       /* participant; stands before DECIDE */
 #define GS_ACTION_APPLY 4u       /* participant */
-#define GS_ACTION_ABORT 5u       /* participant */
+#define GS_ACTION_ABORT 5u       /* participant; also for one that has not answered STAGE: it is not waited for any more */
 #define GS_ACTION_ACKNOWLEDGE 6u
 #define GS_ACTION_FAIL 7u        /* code and reason */
-#define GS_ACTION_REPAIR 8u      /* participant */
+#define GS_ACTION_REPAIR 8u      /* participant; nobody reads from it until it has caught up, from before the client
+                                    hears of the write */
 #define GS_ACTION_TIMER 9u       /* delay_us; replaces the one before */
 
 /** Frozen row: never grows. */
@@ -69,7 +78,7 @@ typedef struct
   guint32 code;             /* FAIL: a GsErrorCode */
   gsize participant;
   gint64 delay_us;
-  const char *reason;       /* FAIL: constant text for people; borrowed until txn_free */
+  const char *reason;       /* FAIL: for people, naming counts and nodes; borrowed until txn_free */
 } GsAction;
 
 /** Where a step puts its actions, in the order in which they are to be carried out. */

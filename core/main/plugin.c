@@ -6,6 +6,7 @@
 #include "plugin/describe.h"
 #include "plugin/loader.h"
 #include "plugin_check.h"
+#include "plugin_new.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -269,6 +270,18 @@ const GsiVerb gsi_plugin_verbs[] = {
     .max_args = 1,
     .local = TRUE,
     .run = gsi_plugin_check_run },
+  { .name = "new",
+    .arguments = "KIND NAME [FOLDER]",
+    .summary = "Write a new plugin to begin with",
+    .about = "Writes a small, whole plugin into a new folder (by default NAME): its source, a meson.build, a test and a README. It "
+             "builds against the installed headers alone, and keeps every promise of its kind. KIND is transport, storage, "
+             "metadata, routing, consistency, cache or access.",
+    .examples = "  gitstead plugin new routing mine\n"
+                "  cd mine && meson setup build && meson test -C build",
+    .min_args = 2,
+    .max_args = 3,
+    .local = TRUE,
+    .run = gsi_plugin_new_run },
   { .name = "reference",
     .arguments = "",
     .summary = "Print the configuration reference",

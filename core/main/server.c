@@ -284,8 +284,11 @@ gsi_server_stop (GsiServer *server)
   gsi_registry_drain (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_rpc_drain (server->rpc);
   if (!gsi_rpc_wait_idle (server->rpc, gsi_clock_now_us () + grace_us))
-    gsi_log (server->log, GS_LOG_WARNING, "server.grace.over",
-             GS_NUMBER ("in_flight", gsi_rpc_in_flight (server->rpc)));
+    {
+      gsi_log (server->log, GS_LOG_WARNING, "server.grace.over",
+               GS_NUMBER ("in_flight", gsi_rpc_in_flight (server->rpc)));
+      gsi_rpc_log_in_flight (server->rpc);
+    }
   gsi_rpc_stop (server->rpc);
   gsi_registry_stop (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_timers_stop (server->timers);

@@ -562,6 +562,46 @@ gsi_rpc_stop (GsiRpc *rpc)
   gs_thread_join (rpc->watchdog);
 }
 
+/* What is told of each call that is still there at the end. */
+#define TOLD_MAX 10
+
+typedef struct
+{
+  const char *method;
+  char *peer;
+  CallState state;
+  gboolean stopped;
+  gint64 age_us;
+} Told;
+
+void
+gsi_rpc_log_in_flight (GsiRpc *rpc)
+{
+  static const char *const states[] = { [CALL_QUEUED] = "queued", [CALL_WORKING] = "working", [CALL_PARKED] = "waiting for its client",
+                                        [CALL_JOINED] = "waiting for another call", [CALL_ENDED] = "ended" };
+  Told told[TOLD_MAX];
+  gsize n = 0;
+  gint64 now_us = g_get_monotonic_time ();
+  GHashTableIter iter;
+  gpointer value;
+  gs_mutex_lock (&rpc->lock);
+  g_hash_table_iter_init (&iter, rpc->calls);
+  while (n < TOLD_MAX && g_hash_table_iter_next (&iter, NULL, &value))
+    {
+      const Call *call = value;
+      told[n++] = (Told) { call->call.method->name, g_strdup (call->peer), call->state, call->stop != STOP_NONE,
+                           now_us - call->begun_us };
+    }
+  gs_mutex_unlock (&rpc->lock);
+  for (gsize i = 0; i < n; i++)
+    {
+      gsi_log (rpc->log, GS_LOG_WARNING, "call.in_flight", GS_TEXT ("method", told[i].method),
+               GS_TEXT ("peer", told[i].peer), GS_TEXT ("state", states[told[i].state]),
+               GS_NUMBER ("cancelled", told[i].stopped), GS_NUMBER ("age_ms", told[i].age_us / 1000));
+      g_free (told[i].peer);
+    }
+}
+
 guint
 gsi_rpc_in_flight (GsiRpc *rpc)
 {

@@ -131,6 +131,8 @@ gboolean gsi_rpc_wait_idle (GsiRpc *rpc, gint64 until_us);
  */
 void gsi_rpc_stop (GsiRpc *rpc);
 
+/** Logs the calls under way, the first few of them: which hold up the end of the server. */
+void gsi_rpc_log_in_flight (GsiRpc *rpc);
 /** Calls under way, queued ones included. */
 guint gsi_rpc_in_flight (GsiRpc *rpc);
 

@@ -213,21 +213,27 @@ forgotten (Conformance *c)
 static void
 time_to_live (Conformance *c)
 {
-  gboolean hit, long_before;
+  gboolean hit, short_before, long_before, ever_before; /* it may have lost any of them by now */
   CHECK_OK (c, put (c, "short", 10, 2 * G_USEC_PER_SEC, &error));
   CHECK_OK (c, put (c, "long", 10, 3600 * (gint64) G_USEC_PER_SEC, &error));
   CHECK_OK (c, put (c, "for-ever", 10, 0, &error));
-  CHECK_OK (c, get (c, "for-ever", 10, &long_before, &error));
+  CHECK_OK (c, get (c, "short", 10, &short_before, &error));
+  CHECK_OK (c, get (c, "long", 10, &long_before, &error));
+  CHECK_OK (c, get (c, "for-ever", 10, &ever_before, &error));
   conformance_advance (c, G_USEC_PER_SEC);
   CHECK_OK (c, get (c, "short", 10, &hit, &error));
-  CHECK (c, hit == long_before, "still there after half of its time", "gone");
+  CHECK (c, hit == short_before, "still there after half of its time", "gone");
   conformance_advance (c, G_USEC_PER_SEC);
   CHECK_OK (c, get (c, "short", 10, &hit, &error));
   CHECK (c, !hit, "nothing after its time to live", "it was still given");
   CHECK_OK (c, get (c, "long", 10, &hit, &error));
   CHECK (c, hit == long_before, "the others still there", "gone");
   CHECK_OK (c, get (c, "for-ever", 10, &hit, &error));
-  CHECK (c, hit == long_before, "the others still there", "gone");
+  CHECK (c, hit == ever_before, "the others still there", "gone");
+  CHECK_OK (c, put (c, "alone", 10, G_USEC_PER_SEC, &error));
+  conformance_advance (c, G_USEC_PER_SEC);
+  CHECK_OK (c, get (c, "alone", 10, &hit, &error));
+  CHECK (c, !hit, "nothing after its time to live", "it was still given");
 }
 
 static void

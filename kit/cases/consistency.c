@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Contract cases of kind CONSISTENCY. The plugin is a step function, so the suite plays everything around it: seeded
- * histories in which participants stage, differ, get lost before and after, and the metadata store decides or
- * refuses, in any order. A failure prints the seed of its history.
+ * histories in which several participants stage, differ, hang, get lost before and after, answer late and twice, and
+ * the metadata store decides or refuses, in any order. A failure prints the seed of its history.
  */
 #include "engine.h"
 
-#define PARTS_MAX 5
-#define ACTIONS_MAX 64
-#define EVENTS_MAX 128
-#define HISTORIES 3000
+#define PARTS_MAX 7
+#define ACTIONS_MAX 128
+#define EVENTS_MAX 256
+#define HISTORIES 5000
 
 typedef enum
 {
@@ -26,13 +26,23 @@ typedef struct
   char name[8];
   PartState state;
   guint8 digest[32];
-  gboolean voter, told_apply, told_abort, told_repair, applied, lost_applying;
+  gboolean voter, told_apply, told_abort, told_repair, applied;
+  gboolean holds; /* it staged, and keeps its locks until it is told its fate */
 } Part;
+
+/* When an event comes. */
+typedef enum
+{
+  WHEN_ANY,
+  WHEN_LAST, /* after all others: it stands for a call whose time was up */
+  WHEN_AGAIN /* any time, and it came before */
+} When;
 
 typedef struct
 {
   guint32 type;
   gsize participant;
+  When when;
 } Coming;
 
 typedef struct
@@ -47,6 +57,7 @@ typedef struct
   gsize n_voters;
   guint n_decides, n_acks, n_fails, n_actions;
   gboolean decided, refused, smooth; /* smooth: nothing goes wrong */
+  gboolean again;                    /* the event under way came before */
   guint32 fail_code;
   GString *trace;
   const char *broken; /* the first promise that was broken … */
@@ -65,16 +76,41 @@ static void G_GNUC_PRINTF (3, 4) broken (World *world, const char *promise, cons
 }
 
 static void
-coming (World *world, guint32 type, gsize participant)
+coming_when (World *world, guint32 type, gsize participant, When when)
 {
   if (world->n_coming < EVENTS_MAX)
-    world->coming[world->n_coming++] = (Coming){ type, participant };
+    world->coming[world->n_coming++] = (Coming){ type, participant, when };
+}
+
+static void
+coming (World *world, guint32 type, gsize participant)
+{
+  coming_when (world, type, participant, WHEN_ANY);
 }
 
 static gboolean
 chance (World *world, double probability)
 {
   return !world->smooth && g_rand_double (world->dice) < probability;
+}
+
+/* The answer of a participant: @good, or it is lost, at once or after it hung for as long as a call may take. */
+static void
+coming_answer (World *world, guint32 good, gsize participant)
+{
+  if (chance (world, 0.12))
+    coming_when (world, GS_EVENT_LOST, participant, WHEN_LAST);
+  else
+    coming (world, chance (world, 0.15) ? GS_EVENT_LOST : good, participant);
+}
+
+static void
+replace_timer (World *world)
+{
+  for (gsize i = 0; i < world->n_coming; i++)
+    if (world->coming[i].type == GS_EVENT_TIMER)
+      world->coming[i--] = world->coming[--world->n_coming];
+  coming (world, GS_EVENT_TIMER, 0);
 }
 
 /* ------------------------------------------------------------------------------- carrying actions out */
@@ -136,8 +172,10 @@ on_part_action (World *world, const GsAction *action)
     case GS_ACTION_STAGE:
       if (part->state != PART_IDLE)
         broken (world, "K3", "STAGE of %s twice", part->name);
+      if (!part->view.current)
+        broken (world, "K7", "STAGE of %s, which is behind", part->name);
       part->state = PART_STAGING;
-      coming (world, chance (world, 0.2) ? GS_EVENT_LOST : GS_EVENT_STAGED, action->participant);
+      coming_answer (world, GS_EVENT_STAGED, action->participant);
       break;
     case GS_ACTION_VOTER:
       if (world->n_decides > 0)
@@ -152,7 +190,7 @@ on_part_action (World *world, const GsAction *action)
         broken (world, "K4", "APPLY on %s, which was told its fate before", part->name);
       part->told_apply = TRUE;
       if (part->state != PART_LOST)
-        coming (world, chance (world, 0.15) ? GS_EVENT_LOST : GS_EVENT_APPLIED, action->participant);
+        coming_answer (world, GS_EVENT_APPLIED, action->participant);
       break;
     case GS_ACTION_ABORT:
       if (world->decided && part->voter)
@@ -160,6 +198,7 @@ on_part_action (World *world, const GsAction *action)
       if (world->n_decides > 0 && !world->decided && !world->refused && part->voter)
         broken (world, "K4", "ABORT on %s while the decision that names it is under way", part->name);
       part->told_abort = TRUE;
+      part->holds = FALSE;
       break;
     default: /* REPAIR */
       if (world->n_acks == 0)
@@ -173,6 +212,8 @@ add_action (GsActions *actions, const GsAction *action)
 {
   World *world = actions->priv;
   g_string_append_printf (world->trace, " a%u.%" G_GSIZE_FORMAT, action->type, action->participant);
+  if (world->again && action->type != GS_ACTION_ABORT)
+    broken (world, "K8", "action %u for an event that came before", action->type);
   if (++world->n_actions > ACTIONS_MAX)
     {
       broken (world, "K3", "more than %d actions", ACTIONS_MAX);
@@ -188,7 +229,9 @@ add_action (GsActions *actions, const GsAction *action)
       on_end (world, action);
       break;
     case GS_ACTION_TIMER:
-      coming (world, GS_EVENT_TIMER, 0);
+      if (action->delay_us < 0)
+        broken (world, "K3", "TIMER of less than no time");
+      replace_timer (world);
       break;
     case GS_ACTION_STAGE:
     case GS_ACTION_VOTER:
@@ -208,6 +251,55 @@ add_action (GsActions *actions, const GsAction *action)
 
 /* ------------------------------------------------------------------------------------ feeding events */
 
+/* Notes what the event means for its participant and for those after it. FALSE: it does not come after all. */
+static gboolean
+note_event (World *world, const Coming *next)
+{
+  Part *part = &world->parts[next->participant];
+  switch (next->type)
+    {
+    case GS_EVENT_STAGED:
+      memset (part->digest, chance (world, 0.15) ? 2 : 1, sizeof part->digest);
+      part->holds = TRUE;
+      if (part->state == PART_LOST)
+        return TRUE; /* its answer came after it was taken for lost */
+      part->state = PART_STAGED;
+      if (chance (world, 0.1))
+        coming (world, GS_EVENT_LOST, next->participant); /* at any time from now on */
+      return TRUE;
+    case GS_EVENT_LOST:
+      if (part->state == PART_LOST || part->applied)
+        return FALSE; /* a participant is lost once, and before it applied */
+      if (part->state == PART_STAGING && chance (world, 0.3))
+        coming (world, GS_EVENT_STAGED, next->participant);
+      part->state = PART_LOST;
+      return TRUE;
+    case GS_EVENT_APPLIED:
+      part->applied = part->state != PART_LOST;
+      return part->applied;
+    case GS_EVENT_DECIDED:
+      world->decided = TRUE;
+      return TRUE;
+    case GS_EVENT_REFUSED:
+      world->refused = TRUE;
+      return TRUE;
+    default:
+      return TRUE;
+    }
+}
+
+/* K5, at the moment that the client may hear of it. */
+static void
+check_acknowledged (World *world)
+{
+  for (gsize i = 0; i < world->n_parts; i++)
+    {
+      const Part *part = &world->parts[i];
+      if (!(part->voter && part->applied) && !part->told_repair)
+        broken (world, "K5", "acknowledged, and %s, which has it not, got no REPAIR", part->name);
+    }
+}
+
 /* Takes the event at @index off the list, notes what it means, and hands it over. */
 static void
 feed (World *world, gpointer txn, gsize index)
@@ -215,41 +307,37 @@ feed (World *world, gpointer txn, gsize index)
   const GsConsistencyOps *ops = world->c->ops;
   GsActions out = { sizeof out, world, add_action };
   Coming next = world->coming[index];
-  Part *part = &world->parts[next.participant];
   GsEvent event = { sizeof event, next.type, next.participant, NULL };
+  guint n_acks = world->n_acks;
   world->coming[index] = world->coming[--world->n_coming];
-  switch (next.type)
-    {
-    case GS_EVENT_STAGED:
-      part->state = PART_STAGED;
-      memset (part->digest, chance (world, 0.15) ? 2 : 1, sizeof part->digest);
-      event.digest = part->digest;
-      /* It may be lost at any time from now on. */
-      if (chance (world, 0.1))
-        coming (world, GS_EVENT_LOST, next.participant);
-      break;
-    case GS_EVENT_LOST:
-      if (part->state == PART_LOST || part->applied)
-        return; /* a participant is lost once, and before it applied */
-      part->lost_applying = part->voter;
-      part->state = PART_LOST;
-      break;
-    case GS_EVENT_APPLIED:
-      if (part->state == PART_LOST)
-        return;
-      part->applied = TRUE;
-      break;
-    case GS_EVENT_DECIDED:
-      world->decided = TRUE;
-      break;
-    case GS_EVENT_REFUSED:
-      world->refused = TRUE;
-      break;
-    default:
-      break;
-    }
-  g_string_append_printf (world->trace, " | e%u.%" G_GSIZE_FORMAT, next.type, next.participant);
+  world->again = next.when == WHEN_AGAIN;
+  if (!world->again && !note_event (world, &next))
+    return;
+  if (!world->again && next.type != GS_EVENT_TIMER && chance (world, 0.1))
+    coming_when (world, next.type, next.participant, WHEN_AGAIN);
+  if (next.type == GS_EVENT_STAGED)
+    event.digest = world->parts[next.participant].digest;
+  g_string_append_printf (world->trace, " | %se%u.%" G_GSIZE_FORMAT, world->again ? "again " : "", next.type,
+                          next.participant);
   ops->txn_step (world->c->self, txn, &event, &out);
+  world->again = FALSE;
+  if (world->n_acks > n_acks)
+    check_acknowledged (world);
+}
+
+/* Any event that is on its way, a call whose time is up only when there is nothing else. */
+static gsize
+draw (World *world)
+{
+  gsize n = 0, chosen;
+  for (gsize i = 0; i < world->n_coming; i++)
+    n += world->coming[i].when != WHEN_LAST;
+  if (n == 0)
+    return (gsize) g_rand_int_range (world->dice, 0, (gint32) world->n_coming);
+  chosen = (gsize) g_rand_int_range (world->dice, 0, (gint32) n);
+  for (gsize i = 0;; i++)
+    if (world->coming[i].when != WHEN_LAST && chosen-- == 0)
+      return i;
 }
 
 static void
@@ -260,13 +348,12 @@ check_end (World *world)
   for (gsize i = 0; i < world->n_parts; i++)
     {
       const Part *part = &world->parts[i];
-      gboolean has_it = part->voter && part->applied;
-      if (world->n_fails > 0 && part->state == PART_STAGED && !part->told_abort)
+      if (part->holds && world->n_fails > 0)
         broken (world, "K4", "it failed, and %s, which has staged, got no ABORT", part->name);
+      if (part->holds && !part->voter)
+        broken (world, "K4", "%s staged, was not named in the decision, and got no ABORT", part->name);
       if (world->decided && part->voter && !part->told_apply)
         broken (world, "K4", "it was decided, and the voter %s got no APPLY", part->name);
-      if (world->n_acks > 0 && !has_it && !part->told_repair)
-        broken (world, "K5", "acknowledged, and %s, which has it not, got no REPAIR", part->name);
     }
 }
 
@@ -318,7 +405,7 @@ play (World *world)
   coming (world, GS_EVENT_BEGIN, 0);
   for (guint steps = 0; world->n_coming > 0 && world->broken == NULL; steps++)
     {
-      feed (world, txn, (gsize) g_rand_int_range (world->dice, 0, (gint32) world->n_coming));
+      feed (world, txn, draw (world));
       if (steps > EVENTS_MAX)
         broken (world, "K3", "it goes on for ever");
     }
@@ -382,6 +469,18 @@ k6 (Conformance *c)
 }
 
 static void
+k7 (Conformance *c)
+{
+  histories (c, "K7", "STAGE for participants that are current only");
+}
+
+static void
+k8 (Conformance *c)
+{
+  histories (c, "K8", "nothing but ABORT for an event that came before");
+}
+
+static void
 smooth (Conformance *c)
 {
   for (guint32 seed = 0; seed < 4 * PARTS_MAX && !conformance_has_failed (c); seed++)
@@ -399,6 +498,28 @@ smooth (Conformance *c)
                           world.n_parts, world.trace->str);
       world_clear (&world);
     }
+}
+
+/* Of each number of participants as many copies as there are, and more: made, or refused at once. */
+static void
+many_copies (Conformance *c)
+{
+  for (guint32 n = 1; n <= PARTS_MAX && !conformance_has_failed (c); n++)
+    for (gsize copies = 1; copies <= n + 1; copies++)
+      {
+        World world;
+        world_init (&world, c, n - 1, TRUE);
+        world.min_copies = copies;
+        if (play (&world) && world.broken != NULL)
+          conformance_break (c, world.broken, "all promises kept", "%s (%" G_GSIZE_FORMAT " copies of %u:%s)",
+                             world.how, copies, n, world.trace->str);
+        else if (world.n_fails > 0 && world.n_decides == 0 && world.fail_code != GS_ERROR_FAILED_PRECONDITION)
+          conformance_fail (c, "FAILED_PRECONDITION where it never makes that many copies",
+                            "%s (%" G_GSIZE_FORMAT " copies of %u)", gs_error_name ((int) world.fail_code), copies, n);
+        else if (copies > n && world.n_acks > 0)
+          conformance_fail (c, "a refusal to make more copies than there are replicas", "an acknowledged write");
+        world_clear (&world);
+      }
 }
 
 static void
@@ -492,6 +613,9 @@ const ConformanceCase conformance_consistency[] = {
   { "K4", "every participant learns its fate", k4 },
   { "K5", "who misses a write is repaired", k5 },
   { "K6", "min_copies durable copies", k6 },
+  { "K7", "no vote of a replica that is behind", k7 },
+  { "K8", "what comes again changes nothing", k8 },
+  { "K6", "as many copies as asked for, or a refusal", many_copies },
   { "K3", "with every node marked unhealthy it fails so that one can retry", all_lost },
   { "K3", "without participants it fails", nobody },
   { "K3", "the same events give the same actions", same_again },

@@ -8,9 +8,10 @@
 const GsPlugin *
 load_plugin (const char *file)
 {
-  g_autofree char *path = strchr (file, '/') != NULL
-                              ? g_strdup (file)
-                              : g_build_filename (g_getenv ("GITSTEAD_TEST_PLUGIN_PATH"), file, NULL);
+  const char *folder = g_getenv ("GITSTEAD_TEST_PLUGIN_PATH");
+  /* A path says where it is; so does a name where no folder is told. */
+  g_autofree char *path = strchr (file, '/') != NULL || folder == NULL ? g_canonicalize_filename (file, NULL)
+                                                                       : g_build_filename (folder, file, NULL);
   gpointer module = dlopen (path, RTLD_NOW | RTLD_LOCAL);
   GsPluginQuery query = NULL;
   if (module != NULL)

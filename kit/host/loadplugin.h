@@ -9,7 +9,8 @@
 
 G_BEGIN_DECLS
 
-/** The descriptor of @file ("cache-memory.so", looked up in GITSTEAD_TEST_PLUGIN_PATH, or a path). Never NULL. */
+/** The descriptor of @file ("cache-memory.so", looked up in GITSTEAD_TEST_PLUGIN_PATH when that is set,
+ * or a path). Never NULL. */
 const GsPlugin *load_plugin (const char *file);
 
 G_END_DECLS

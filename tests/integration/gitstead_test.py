@@ -134,7 +134,7 @@ class Server:
             storage["hook_dir"] = hook_dir
         storage.update(self.storage_options)
         config = {
-            "server": dict({"name": "test"}, **self.server_options),
+            "server": dict({"name": "test", "shutdown_grace": "10s"}, **self.server_options),
             "plugin_path": [PLUGINS],
             "metadata": self.chosen("metadata"),
             "access": dict({"plugin": "token"}, **self.access_options),
@@ -185,10 +185,10 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(90 * SLOW)  # the grace for calls under way is 30 s
+            status = self.process.wait(30 * SLOW)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise
+            raise AssertionError("the server does not end:\n" + self.log_tail())
         self.process = None
         return status
 
@@ -488,6 +488,9 @@ class ServerTestCase(TestCase):
         status = cls.server.stop()
         if status not in (0, None):
             raise AssertionError("the server ended with %s:\n%s" % (status, cls.server.log_tail()))
+        # Every client is gone by now: a call that is still under way was forgotten by its transport.
+        if "server.grace.over" in cls.server.log_text():
+            raise AssertionError("calls held up the server's end:\n" + cls.server.log_tail())
 
 
 class _TapResult(unittest.TestResult):

@@ -424,7 +424,11 @@ torture (pid_t pid, char **urls, guint count)
           good.first != NULL ? ": " : "", good.first != NULL ? good.first : "");
   fine &= report (early == 0, "every client was killed in mid-traffic");
   fine &= report (after.fds >= 0 && after.fds <= before.fds, "descriptors are back where they were");
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  printf ("ok %d - memory is within bounds # SKIP the sanitizer keeps freed memory for a while\n", ++test_number);
+#else
   fine &= report (after.rss_kib >= 0 && after.rss_kib <= before.rss_kib + RSS_SLACK_KIB, "memory is within bounds");
+#endif
   fine &= report (good.calls > 0 && good.failures == 0, "a well-behaved client had no failure");
   g_free (good.first);
   return fine;

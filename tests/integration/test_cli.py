@@ -32,7 +32,7 @@ class WithoutServer(TestCase):
 
     def test_every_verb_teaches(self):
         verbs = {"repo": ("create", "list", "show", "delete", "rename", "size"), "token": ("create", "list", "revoke"),
-                 "plugin": ("list", "show", "check", "reference"), "call": ("",), "methods": ("",), "version": ("",), "completion": ("",)}
+                 "plugin": ("list", "show", "check", "new", "reference"), "call": ("",), "methods": ("",), "version": ("",), "completion": ("",)}
         for command, names in verbs.items():
             for name in names:
                 words = [command] + ([name] if name else [])

@@ -149,6 +149,9 @@ class Limits(TestCase):
 
     def test_stop_lets_calls_finish(self):
         server = self.server()
+        server.server_options["shutdown_grace"] = "1h"  # however slow this machine is
+        server.stop()
+        server.start()
         git, url, work = self.filled(server, size=20_000_000)
         one = self.stalled_fetch(server, git, work)
         got = one.recv(1)

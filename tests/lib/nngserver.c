@@ -42,7 +42,8 @@ finish (Call *call, int code, const char *message, GBytes *payload)
                         .code = (GsErrorCode) code,
                         .retry = gs_error_retry (code),
                         .message = message,
-                        .payload = payload };
+                        .payload = payload,
+                        .unproven = code == GS_ERROR_UNIMPLEMENTED || code == GS_ERROR_UNAUTHENTICATED };
   call->inbound.done (call->inbound.user, &outcome);
   if (payload != NULL)
     g_bytes_unref (payload);
@@ -153,6 +154,16 @@ run_source (Call *call, GError **error)
     close (out);
 }
 
+static void
+run_kept (Call *call, GError **error)
+{
+  int out = call->inbound.stream->open_output (call->inbound.stream, error);
+  if (out < 0)
+    return;
+  write_all (out, (const guint8 *) "abc", 3);
+  call->server->kept_fd = out; /* closed when the server goes */
+}
+
 static GBytes *
 run_sink (Call *call, GError **error)
 {
@@ -199,6 +210,9 @@ stream_thread (void *user)
         break;
       case NS_WHOLE:
         call->inbound.stream->send_all (call->inbound.stream, call->inbound.payload, &error);
+        break;
+      case NS_KEPT:
+        run_kept (call, &error);
         break;
       case NS_SINK:
         reply = run_sink (call, &error);
@@ -289,7 +303,7 @@ hold (Call *call)
 static gboolean
 is_stream (guint32 method)
 {
-  return method >= NS_ECHO && method <= NS_LAZY;
+  return method >= NS_ECHO && method <= NS_KEPT;
 }
 
 static void
@@ -357,11 +371,11 @@ server_wall_us (const GsHost *host)
 static gboolean
 server_method (const GsHost *host, guint32 number, const char *name, GsMethodInfo *ret_info)
 {
-  if (number != NS_PING && (number < NS_HOLD || number > NS_LAZY))
+  if (number != NS_PING && (number < NS_HOLD || number > NS_KEPT))
     return FALSE;
   ret_info->number = number;
   ret_info->name = "Test/Method";
-  ret_info->streams_in = is_stream (number) && number != NS_SOURCE && number != NS_WHOLE;
+  ret_info->streams_in = is_stream (number) && number != NS_SOURCE && number != NS_WHOLE && number != NS_KEPT;
   ret_info->streams_out = is_stream (number) && number != NS_SINK;
   return TRUE;
 }
@@ -509,6 +523,7 @@ ng_server_new (GError **error, ...)
   g_autoptr (FakeConfig) config = NULL;
   va_list args;
   gboolean good;
+  server->kept_fd = -1;
   server->fake = fake_host_new ("transport nng");
   server->plugin = gs_plugin_query ();
   gs_mutex_init (&server->lock);
@@ -548,6 +563,8 @@ ng_server_free (NgServer *server)
     g_error ("the transport stopped with calls under way");
   if (server->self != NULL)
     server->plugin->destroy (server->self);
+  if (server->kept_fd >= 0)
+    close (server->kept_fd);
   g_strfreev (server->urls);
   g_ptr_array_unref (server->threads);
   g_hash_table_unref (server->calls);

@@ -23,6 +23,7 @@ G_BEGIN_DECLS
 #define NS_WHOLE 9012u  /* stream out: the request's bytes through send_all */
 #define NS_SINK 9013u   /* stream in: the reply says how many bytes came, and "cancelled" when they were not whole */
 #define NS_REFUSE 9014u /* stream both ways: fails before it accepts */
+#define NS_KEPT 9016u   /* stream out: "abc", and a copy of the output stays open as a grandchild's would */
 #define NS_LAZY 9015u   /* stream both ways: accepts and is ready, but opens nothing until it is cancelled or released */
 
 /** A signed request with key id "000102030405" is checked against the key of this token. */
@@ -47,6 +48,7 @@ typedef struct
   gboolean released;
   const char *count_file;  /* NS_COUNT also adds a line with the call id here; NULL = no */
   gboolean count_silently; /* NS_COUNT never replies: somebody is about to kill the server */
+  int kept_fd; /* what NS_KEPT left open, or -1 */
   gint64 wall_offset_us; /* added to the host's wall clock */
 } NgServer;
 

@@ -70,6 +70,7 @@ static const GsStorageOps git_ops = {
   .read_object = storage_read_object,
   .stream_object = storage_stream_object,
   .list_tree = storage_list_tree,
+  .query = storage_query,
 };
 
 void

@@ -260,6 +260,11 @@ GBytes *advertise_refs (Repo *repo, guint32 service, int version, GError **error
  * answer. */
 GBytes *advertise_ls_refs (Repo *repo, const char *request, gsize len, GError **error);
 
+/* -------------------------------------------------------------------------------------- api/api.c */
+
+gboolean storage_query (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery *query, GBytes **ret_reply,
+                        GError **error);
+
 /* ------------------------------------------------------------------------------------- objects.c */
 
 /** For RefStoreOptions.peel; @user is a PeelIn. */

@@ -60,6 +60,15 @@ git2_fail (GError **error, int code, const char *doing, const char *what)
                   last != NULL ? last->message : "unknown failure of libgit2");
 }
 
+static gboolean
+object_fail (const Repo *repo, const GsOid *oid, int code, GError **error)
+{
+  char hex[GS_OID_HEX_MAX + 1];
+  gs_oid_hex (oid, hex);
+  g_autofree char *what = g_strdup_printf ("%s of repository %" G_GUINT64_FORMAT, hex, repo->id);
+  return git2_fail (error, code, "read object", what);
+}
+
 /* ---------------------------------------------------------------------------------------- handles */
 
 static void
@@ -257,7 +266,7 @@ odb_header (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsObjectType *re
                ? ask_cat_file (repo, "--batch-check", oid, 1024, NULL, ret_type, ret_size, &offset, error)
                : absent (repo, oid, error);
   if (code != 0)
-    return git2_fail (error, code, "read an object of", repo->path);
+    return object_fail (repo, oid, code, error);
   *ret_type = (GsObjectType) type;
   *ret_size = size;
   return TRUE;
@@ -290,10 +299,59 @@ odb_read (Repo *repo, ObjectHandle *handle, const GsOid *oid, guint64 max, GsObj
   if (code == 0)
     code = git_odb_read (&object, handle->odb, &id);
   if (code != 0)
-    return git2_fail (error, code, "read an object of", repo->path);
+    return object_fail (repo, oid, code, error);
   *ret_type = (GsObjectType) git_odb_object_type (object);
   *ret_bytes = g_bytes_new_with_free_func (git_odb_object_data (object), git_odb_object_size (object), free_odb_object,
                                            object);
+  return TRUE;
+}
+
+/* ---------------------------------------------------------------------------------- beginnings of ids */
+
+/* Notes what matches @prefix among the loose objects; a second one ends the search. */
+static void
+find_loose_prefix (Repo *repo, const char *prefix, guint *found, GsOid *oid)
+{
+  g_autofree char *path = g_strdup_printf ("%s/%.2s", repo->objects, prefix);
+  GDir *dir = g_dir_open (path, 0, NULL);
+  const char *name;
+  while (dir != NULL && *found < 2 && (name = g_dir_read_name (dir)) != NULL)
+    {
+      g_autofree char *hex = g_strdup_printf ("%.2s%s", prefix, name);
+      GsOid match;
+      if (!g_str_has_prefix (hex, prefix) || !gs_oid_parse (hex, strlen (hex), &match)
+          || match.len != (guint8) repo->format || (*found == 1 && gs_oid_equal (&match, oid)))
+        continue;
+      *oid = match;
+      (*found)++;
+    }
+  if (dir != NULL)
+    g_dir_close (dir);
+}
+
+gboolean
+odb_find_prefix (Repo *repo, ObjectHandle *handle, const char *prefix, guint *ret_found, GsOid *ret_oid, GError **error)
+{
+  g_autofree char *lower = g_ascii_strdown (prefix, -1);
+  git_oid start, match;
+  GsOid oid = { .len = (guint8) repo->format };
+  guint found = 0;
+  if (git_oid_fromstrn (&start, lower, strlen (lower)) != 0)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s is not the beginning of an object id", prefix);
+  int code = git_odb_exists_prefix (&match, handle->odb, &start, strlen (lower));
+  if (code == 0)
+    {
+      memcpy (oid.raw, match.id, sizeof match.id);
+      found = 1;
+    }
+  else if (code == GIT_EAMBIGUOUS)
+    found = 2;
+  else if (code != GIT_ENOTFOUND)
+    return git2_fail (error, code, "look for objects in", repo->path);
+  find_loose_prefix (repo, lower, &found, &oid);
+  *ret_found = found;
+  if (found == 1)
+    *ret_oid = oid;
   return TRUE;
 }
 

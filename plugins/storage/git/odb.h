@@ -26,6 +26,9 @@ gboolean odb_read (Repo *repo, ObjectHandle *handle, const GsOid *oid, guint64 m
 /** Follows annotated tags to what is not one; *@ret_oid may be @oid itself. */
 gboolean odb_peel (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsOid *ret_oid, GsObjectType *ret_type,
                    GError **error);
+/** How many objects have an id that begins with the hex digits @prefix (at least 2): 0, 1 (it is *@ret_oid), or 2 for more. */
+gboolean odb_find_prefix (Repo *repo, ObjectHandle *handle, const char *prefix, guint *ret_found, GsOid *ret_oid,
+                          GError **error);
 /** "commit", "tree", …; NULL for NONE. */
 const char *odb_type_name (GsObjectType type);
 /** Reads "<field> <40 hex>\n" at the start of @data. */

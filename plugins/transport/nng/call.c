@@ -129,6 +129,8 @@ on_done (void *user, const GsOutcome *outcome)
       && (outcome->code == GS_ERROR_UNAUTHENTICATED
           || (GS_HAS (outcome, outcome->size, GsOutcome, unproven) && outcome->unproven)))
     nt_nonces_remove (nt->nonces, call->nonce);
+  if (!(GS_HAS (outcome, outcome->size, GsOutcome, unproven) && outcome->unproven) && call->conn != NULL)
+    __atomic_store_n (&call->conn->proven, TRUE, __ATOMIC_RELAXED);
   if (stream == NULL || !nt_stream_done (stream, outcome))
     nt_reply (call->conn, call->trace, call->trace_len, &call->call_id, outcome->code, outcome->message, outcome->retry,
               outcome->retry_after_us, outcome->payload, FALSE);

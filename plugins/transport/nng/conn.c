@@ -249,6 +249,22 @@ tls_encrypt (NtConn *conn)
   return TRUE;
 }
 
+/*
+ * To be called when @aio was posted without the lock. A stream that was closed meanwhile neither takes nor refuses it (nng
+ * 1.5.2: posix_ipcconn.c and posix_tcpconn.c leave it in their queue), and the connection would wait for it for ever. One
+ * that is closed later ends it by itself.
+ */
+static void
+posted (NtConn *conn, nng_aio *aio)
+{
+  gboolean closed;
+  gs_mutex_lock (&conn->lock);
+  closed = conn->closed;
+  gs_mutex_unlock (&conn->lock);
+  if (closed)
+    nng_aio_cancel (aio);
+}
+
 /* ------------------------------------------------------------------------------------------ sending */
 
 static nng_duration
@@ -321,6 +337,7 @@ start_send (NtConn *conn)
     {
       nng_aio_set_iov (conn->tx_aio, n, vectors);
       nng_stream_send (conn->stream, conn->tx_aio);
+      posted (conn, conn->tx_aio);
     }
 }
 
@@ -367,6 +384,7 @@ on_sent (void *user)
       greetings = messages > 0 && !conn->hello_sent; /* our SP header, the first thing sent, is no reply */
       conn->hello_sent = conn->hello_sent || messages > 0;
       conn->in_flight -= messages - greetings;
+      conn->quiet_us = g_get_monotonic_time ();
     }
   gs_mutex_unlock (&conn->lock);
   if (messages > 0)
@@ -467,12 +485,22 @@ is_full (const NtConn *conn)
   return conn->greeted && conn->in_flight >= conn->nt->limits.max_in_flight;
 }
 
+/* Until when a connection with nothing under way is kept. One that showed no good credentials yet has less time, so that
+ * strangers cannot hold all the connections there may be. Under the lock. */
+static gint64
+quiet_until (const NtConn *conn)
+{
+  const NtLimits *limits = &conn->nt->limits;
+  return conn->quiet_us
+         + (__atomic_load_n (&conn->proven, __ATOMIC_RELAXED) ? limits->quiet_us : MIN (limits->message_us, limits->quiet_us));
+}
+
 /* Prepares the next receive; FALSE when there is to be none now. Under the lock. */
 static gboolean
 prepare_receive (NtConn *conn, nng_iov *ret_vector)
 {
   const NtLimits *limits = &conn->nt->limits;
-  gint64 until = 0;
+  gint64 until;
   if (conn->closed || conn->receiving)
     return FALSE;
   if (conn->tls != NULL)
@@ -500,7 +528,9 @@ prepare_receive (NtConn *conn, nng_iov *ret_vector)
         conn->message_us = g_get_monotonic_time ();
       until = conn->message_us + limits->message_us;
     }
-  nng_aio_set_timeout (conn->rx_aio, until == 0 ? NNG_DURATION_INFINITE : remaining_ms (until));
+  else
+    until = MAX (quiet_until (conn), conn->in_flight > 0 ? g_get_monotonic_time () + limits->message_us : 0);
+  nng_aio_set_timeout (conn->rx_aio, remaining_ms (until));
   conn->receiving = TRUE;
   nt_conn_ref (conn);
   return TRUE;
@@ -512,17 +542,20 @@ on_received (void *user)
   NtConn *conn = user;
   int rv = nng_aio_result (conn->rx_aio);
   gsize n = nng_aio_count (conn->rx_aio);
-  gboolean good;
+  gboolean good, early;
   gs_mutex_lock (&conn->lock);
   conn->receiving = FALSE;
   good = rv == 0 && n > 0 && !conn->closed;
+  /* Time is up for a receive that was posted before a call came or went: look again. */
+  early = rv == NNG_ETIMEDOUT && conn->greeted && conn->close_us == 0 && conn->message_us == 0 && !conn->closed
+          && (conn->in_flight > 0 || quiet_until (conn) > g_get_monotonic_time ());
   if (good && conn->tls != NULL)
     conn->raw_len += n;
   else if (good)
     conn->rx_len += n;
   gs_mutex_unlock (&conn->lock);
   nt_count (conn->nt, conn->nt->bytes_in, (double) n);
-  if (good)
+  if (good || early)
     advance (conn);
   else
     {
@@ -593,6 +626,7 @@ advance (NtConn *conn)
     {
       nng_aio_set_iov (conn->rx_aio, 1, &vector);
       nng_stream_recv (conn->stream, conn->rx_aio);
+      posted (conn, conn->rx_aio);
     }
 }
 
@@ -608,7 +642,7 @@ nt_conn_open (NtListener *listener, nng_stream *stream)
   conn->nt = nt;
   conn->data = listener->data;
   conn->stream = stream;
-  conn->opened_us = g_get_monotonic_time ();
+  conn->opened_us = conn->quiet_us = g_get_monotonic_time ();
   conn->rx = conn->small;
   conn->rx_cap = NT_SMALL;
   gs_mutex_init (&conn->lock);

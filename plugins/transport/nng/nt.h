@@ -129,7 +129,7 @@ typedef struct
   guint ipc_mode;
   gsize max_message;
   guint max_in_flight, max_connections, max_streams;
-  gint64 handshake_us, message_us, write_us, idle_us, ticket_us;
+  gint64 handshake_us, message_us, write_us, idle_us, quiet_us, ticket_us;
   gboolean allow_plain_bearer;
 } NtLimits;
 
@@ -191,6 +191,7 @@ struct NtConn
   nng_aio *rx_aio, *tx_aio;
   NtPeer peer;
   gint64 opened_us;
+  gboolean proven; /* atomic: a call on it had good credentials */
   NtConn *next, *prev; /* under nt->lock */
   char *certificate;   /* set once, before the first request */
 
@@ -200,6 +201,7 @@ struct NtConn
   guint8 *rx; /* small, or one of its own */
   gsize rx_off, rx_len, rx_cap;
   gint64 message_us; /* when the first byte of an unfinished message came; 0 = none */
+  gint64 quiet_us;   /* since when it asks nothing: it greeted, or got its last reply */
   guint8 small[NT_SMALL];
   GQueue tx; /* GBytes */
   gsize tx_off; /* of the head that is sent */

@@ -401,6 +401,7 @@ nt_create (const GsHost *host, const GsConfig *config, GError **error)
                             .message_us = config->integer (config, "message_timeout"),
                             .write_us = config->integer (config, "write_timeout"),
                             .idle_us = config->integer (config, "idle_timeout"),
+                            .quiet_us = config->integer (config, "connection_timeout"),
                             .ticket_us = config->integer (config, "ticket_timeout"),
                             .allow_plain_bearer = config->boolean (config, "allow_plain_bearer") };
   make_metrics (nt);
@@ -486,6 +487,8 @@ static const GsOption options[] = {
     .help = "For a client to take a reply." },
   { .key = "idle_timeout", .type = GS_OPTION_DURATION, .fallback = "60s", .min = 1000, .max = 24 * 60 * MINUTE,
     .help = "For a stream to wait for its client to send or take a byte." },
+  { .key = "connection_timeout", .type = GS_OPTION_DURATION, .fallback = "30m", .min = 1000, .max = 24 * 60 * MINUTE,
+    .help = "For a connection to ask nothing; while no call on it had good credentials, message_timeout holds." },
   { .key = "ticket_timeout", .type = GS_OPTION_DURATION, .fallback = "10s", .min = 1000, .max = 10 * MINUTE,
     .help = "For a client to connect a stream after it got the ticket." },
   { .key = "allow_plain_bearer", .type = GS_OPTION_BOOL, .fallback = "false",

@@ -39,9 +39,9 @@ typedef struct
   gnutls_x509_crt_t certificate;
 } Identity;
 
-/* NAME.crt and NAME.key in the folder, signed by @authority (NULL: by itself, and an authority). */
+/* NAME.crt and NAME.key in the folder, signed by @authority (NULL: by itself, and an authority). @purpose NULL = any. */
 static Identity
-make_identity (const char *name, const Identity *authority)
+make_identity_for (const char *name, const Identity *authority, const char *purpose)
 {
   Identity one;
   unsigned char buffer[8192];
@@ -62,6 +62,8 @@ make_identity (const char *name, const Identity *authority)
     gnutls_x509_crt_set_basic_constraints (one.certificate, 1, -1);
   else
     gnutls_x509_crt_set_subject_alt_name (one.certificate, GNUTLS_SAN_IPADDRESS, "\x7f\0\0\1", 4, GNUTLS_FSAN_SET);
+  if (purpose != NULL)
+    gnutls_x509_crt_set_key_purpose_oid (one.certificate, purpose, 0);
   assert_int_equal (gnutls_x509_crt_sign2 (one.certificate,
                                            authority != NULL ? authority->certificate : one.certificate,
                                            authority != NULL ? authority->key : one.key, GNUTLS_DIG_SHA256, 0),
@@ -72,6 +74,12 @@ make_identity (const char *name, const Identity *authority)
   assert_int_equal (gnutls_x509_privkey_export (one.key, GNUTLS_X509_FMT_PEM, buffer, &size), 0);
   write_file (name, ".key", buffer, size, 0600);
   return one;
+}
+
+static Identity
+make_identity (const char *name, const Identity *authority)
+{
+  return make_identity_for (name, authority, NULL);
 }
 
 static void
@@ -91,6 +99,8 @@ set_up_files (void **state)
   client = make_identity ("builder", &ca);
   other = make_identity ("other-ca", NULL);
   stranger = make_identity ("stranger", &other);
+  identity_free (make_identity_for ("web", &ca, GNUTLS_KP_TLS_WWW_SERVER));
+  identity_free (make_identity_for ("client", &ca, GNUTLS_KP_TLS_WWW_CLIENT));
   identity_free (ca);
   identity_free (server);
   identity_free (client);
@@ -188,6 +198,14 @@ test_client_certificate (void **state)
                            served->url, path),
                     0);
   assert_int_equal (service_seen ()->credentials, GS_CREDENTIALS_BASIC);
+  assert_int_equal (shell (NULL, "curl -sSf -o /dev/null --cacert ca.crt --cert client.crt --key client.key '%s/%s'",
+                           served->url, path),
+                    0);
+  assert_int_equal (service_seen ()->credentials, GS_CREDENTIALS_CERTIFICATE);
+  assert_string_equal (service_seen ()->certificate, "client");
+  /* Of the same authority, but made for a server: whoever holds one is not thereby a client. */
+  shell (NULL, "curl -sSf -o /dev/null --cacert ca.crt --cert web.crt --key web.key '%s/%s'", served->url, path);
+  assert_int_not_equal (service_seen ()->credentials, GS_CREDENTIALS_CERTIFICATE);
   /* Signed by somebody else: as good as none. */
   shell (NULL, "curl -sSf -o /dev/null --cacert ca.crt --cert stranger.crt --key stranger.key '%s/%s'", served->url,
          path);

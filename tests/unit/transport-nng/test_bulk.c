@@ -133,6 +133,16 @@ assert_reset (int fd, guint32 status)
   assert_true (bare_closed (fd, SOON_MS));
 }
 
+/* A process that the call's own process left behind may hold the output open: the call's end is the stream's end. */
+static void
+output_held_open (void **state)
+{
+  g_autoptr (NgServer) server = start (NULL, NULL);
+  int fd = open_stream (server, NS_KEPT, "");
+  assert_trailer (fd, 3, 0, "");
+  close (fd);
+}
+
 static void
 echo (void **state)
 {
@@ -327,7 +337,7 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (echo),        cmocka_unit_test (tickets), cmocka_unit_test (error_in_trailer),
+    cmocka_unit_test (echo),        cmocka_unit_test (output_held_open), cmocka_unit_test (tickets), cmocka_unit_test (error_in_trailer),
     cmocka_unit_test (broken_rules), cmocka_unit_test (client_goes), cmocka_unit_test (idle),
     cmocka_unit_test (bounded),     cmocka_unit_test (stop_with_streams),
   };

@@ -11,6 +11,7 @@
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/supplemental/tls/tls.h>
+#include <gnutls/gnutls.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -77,21 +78,27 @@ stock_tcp_and_ipc (void **state)
 }
 
 static void
-stock_tls (void **state)
+make_certificate (const char *certificate, const char *key)
 {
-  char *dir = fake_tempdir_new ();
-  g_autofree char *certificate = g_build_filename (dir, "cert.pem", NULL);
-  g_autofree char *key = g_build_filename (dir, "key.pem", NULL);
   g_autofree char *command
       = g_strdup_printf ("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "
                          "/CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout %s -out %s",
                          key, certificate);
   g_autofree char *out = NULL;
+  assert_true (g_spawn_command_line_sync (command, NULL, &out, NULL, NULL));
+}
+
+static void
+stock_tls (void **state)
+{
+  char *dir = fake_tempdir_new ();
+  g_autofree char *certificate = g_build_filename (dir, "cert.pem", NULL);
+  g_autofree char *key = g_build_filename (dir, "key.pem", NULL);
   g_autoptr (GError) error = NULL;
   nng_tls_config *config;
   nng_dialer dialer;
   Req req = { 0 };
-  assert_true (g_spawn_command_line_sync (command, NULL, &out, NULL, NULL));
+  make_certificate (certificate, key);
   NgServer *server = ng_server_new (&error, "listen", "tls+tcp://127.0.0.1:0", "tls_certificate", certificate, "tls_key",
                                     key, NULL);
   assert_null (error);
@@ -108,6 +115,69 @@ stock_tls (void **state)
   ping_100 (&req);
   nng_close (req.socket);
   nng_tls_config_free (config);
+  ng_server_free (server);
+  fake_tempdir_remove (dir);
+}
+
+static ssize_t
+keep_bytes (gnutls_transport_ptr_t to, const void *bytes, size_t len)
+{
+  g_byte_array_append (to, bytes, (guint) len);
+  return (ssize_t) len;
+}
+
+static ssize_t
+no_bytes (gnutls_transport_ptr_t from, void *to, size_t len)
+{
+  errno = EAGAIN;
+  return -1;
+}
+
+/* The first message of a TLS 1.2 client. *full* */
+static GByteArray *
+client_hello (void)
+{
+  GByteArray *bytes = g_byte_array_new ();
+  gnutls_certificate_credentials_t credentials;
+  gnutls_session_t session;
+  assert_int_equal (gnutls_certificate_allocate_credentials (&credentials), 0);
+  assert_int_equal (gnutls_init (&session, GNUTLS_CLIENT | GNUTLS_NONBLOCK), 0);
+  gnutls_priority_set_direct (session, "NORMAL:-VERS-ALL:+VERS-TLS1.2", NULL);
+  gnutls_credentials_set (session, GNUTLS_CRD_CERTIFICATE, credentials);
+  gnutls_transport_set_ptr (session, bytes);
+  gnutls_transport_set_push_function (session, keep_bytes);
+  gnutls_transport_set_pull_function (session, no_bytes);
+  assert_int_equal (gnutls_handshake (session), GNUTLS_E_AGAIN);
+  gnutls_deinit (session);
+  gnutls_certificate_free_credentials (credentials);
+  return bytes;
+}
+
+/* An alert that is no failure ends a step of the handshake early. What lies behind it must not park the connection. */
+static void
+tls_alert_and_more (void **state)
+{
+  static const guint8 alert[] = { 21, 3, 3, 0, 2, 1, 90, 22, 3, 3, 0 }; /* warning: user_canceled; and a bit of a record */
+  g_autoptr (GByteArray) bytes = client_hello ();
+  char *dir = fake_tempdir_new ();
+  g_autofree char *certificate = g_build_filename (dir, "cert.pem", NULL);
+  g_autofree char *key = g_build_filename (dir, "key.pem", NULL);
+  g_autoptr (GError) error = NULL;
+  g_autofree char *url = NULL;
+  NgServer *server;
+  make_certificate (certificate, key);
+  server = ng_server_new (&error, "listen", "tls+tcp://127.0.0.1:0", "tls_certificate", certificate, "tls_key", key,
+                          "handshake_timeout", "200ms", NULL);
+  assert_null (error);
+  url = g_strdup (server->urls[0] + strlen ("tls+"));
+  g_byte_array_append (bytes, alert, sizeof alert);
+  for (guint cut = 0; cut < sizeof alert; cut++)
+    {
+      int fd = bare_connect (url);
+      assert_true (bare_write (fd, bytes->data, bytes->len - cut));
+      assert_true (bare_closed (fd, 10000));
+      close (fd);
+    }
   ng_server_free (server);
   fake_tempdir_remove (dir);
 }
@@ -281,6 +351,12 @@ signatures (void **state)
   g_autoptr (GByteArray) redirected = build_signed (&s, 0, "payload");
   gs_put_u32 (redirected->data + 4, NS_COUNT);
   expect (req, redirected, 0, "payload"); /* NS_COUNT looks at no credentials; NS_WHO would see a bad tag */
+  /* refused before anybody looked at the signature: its nonce is not kept on a stranger's word */
+  g_autoptr (GByteArray) early = build_signed (&s, 0, "payload");
+  gs_put_u32 (early->data + 4, 77777);
+  expect (req, early, GS_ERROR_UNIMPLEMENTED, "no such method");
+  gs_put_u32 (early->data + 4, NS_WHO);
+  expect (req, early, 0, "hmac 000102030405 good");
   /* malformed */
   g_autoptr (GByteArray) ignored = build_signed (&s, 0, "payload");
   s.signature.nonce.len = 15;
@@ -433,7 +509,8 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (stock_tcp_and_ipc), cmocka_unit_test (stock_tls),   cmocka_unit_test (stock_contexts),
+    cmocka_unit_test (stock_tcp_and_ipc), cmocka_unit_test (stock_tls), cmocka_unit_test (tls_alert_and_more),
+    cmocka_unit_test (stock_contexts),
     cmocka_unit_test (stock_resend),      cmocka_unit_test (duplicates),  cmocka_unit_test (signatures),
     cmocka_unit_test (nonces),            cmocka_unit_test (bad_options), cmocka_unit_test (stop_under_way),
     cmocka_unit_test (drain),

@@ -449,6 +449,45 @@ eager (void **state)
   fixture_free (f);
 }
 
+/* A connection that asks nothing is not kept for ever, one with a call under way is. */
+static void
+quiet_connections (void **state)
+{
+  Fixture *f = fixture_new ("message_timeout", "200ms");
+  for (int ipc = 0; ipc < 2; ipc++)
+    {
+      int silent = bare_greet (f->server->urls[ipc]), busy = bare_greet (f->server->urls[ipc]);
+      GsTxId id;
+      Reply reply;
+      guint32 number;
+      random_id (&id);
+      g_autoptr (GByteArray) hold = request_build (NS_HOLD, &id, NULL, "", 0);
+      g_autoptr (GByteArray) refused = request_build (77777, &id, NULL, "", 0);
+      assert_true (bare_send (busy, ipc, 1, hold));
+      assert_true (ng_server_wait_held (f->server, 1));
+      assert_true (bare_closed (silent, SOON_MS));
+      close (silent);
+      /* what was refused does not make a stranger known */
+      silent = bare_greet (f->server->urls[ipc]);
+      assert_true (bare_send (silent, ipc, 1, refused));
+      assert_true (bare_receive (silent, ipc, &number, &reply));
+      assert_int_equal (reply.status, GS_ERROR_UNIMPLEMENTED);
+      reply_clear (&reply);
+      assert_true (bare_closed (silent, SOON_MS));
+      close (silent);
+      /* by now the busy one has been quiet for longer than either of them */
+      ng_server_release (f->server);
+      assert_true (bare_receive (busy, ipc, &number, &reply));
+      assert_int_equal (reply.status, 0);
+      reply_clear (&reply);
+      /* its caller was good: it has connection_timeout now */
+      assert_false (bare_closed (busy, 400));
+      close (busy);
+      f->server->released = FALSE; /* no call is under way */
+    }
+  fixture_free (f);
+}
+
 int
 main (void)
 {
@@ -456,7 +495,7 @@ main (void)
     cmocka_unit_test (every_listener), cmocka_unit_test (message_sizes),      cmocka_unit_test (envelopes),
     cmocka_unit_test (other_major),    cmocka_unit_test (backtrace),          cmocka_unit_test (in_flight),
     cmocka_unit_test (disconnect_cancels), cmocka_unit_test (stalled_reader), cmocka_unit_test (too_many_connections),
-    cmocka_unit_test (eager),
+    cmocka_unit_test (eager),          cmocka_unit_test (quiet_connections),
   };
   return cmocka_run_group_tests_name ("hostile", tests, NULL, NULL);
 }

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls of the Git API: finding the handler, the call's life, its memory, checks of values, pages. See api.h. */
+#include "api.h"
+
+#define REQUEST_BUDGET (32u << 20) /* decoded */
+#define TOKEN_VERSION 0x02
+#define TOKEN_MAC 8
+#define TOKEN_MAX 8192
+
+static const ApiRow *const tables[] = { api_commit_rows };
+
+/* ------------------------------------------------------------------------------------------- life */
+
+const ApiRow *
+api_find (const ApiRow *rows, guint32 number)
+{
+  for (const ApiRow *row = rows; row->number != 0; row++)
+    if (row->number == number)
+      return row;
+  return NULL;
+}
+
+gboolean
+api_open (GitCall *call, Storage *storage, GsCall *base, const GsRepo *repo, const GsQuery *query, const ApiRow *row,
+          gboolean writer, GError **error)
+{
+  gsize len;
+  const guint8 *data = g_bytes_get_data (query->request, &len);
+  *call = (GitCall){ .storage = storage, .call = base, .stream = query->stream, .method = row->number, .writer = writer };
+  call->arena = gs_arena_new (REQUEST_BUDGET);
+  call->replies = gs_arena_new (G_MAXSIZE / 2);
+  call->request = gs_wire_decode (call->arena, row->request, data, len, error);
+  if (call->request != NULL && (call->repo = repo_open (storage, repo, writer, error)) != NULL)
+    return TRUE;
+  api_close (call);
+  return FALSE;
+}
+
+void
+api_close (GitCall *call)
+{
+  if (call->odb != NULL)
+    odb_return (call->repo, call->odb);
+  if (call->refs != NULL)
+    ref_snapshot_unref (call->refs);
+  if (call->repo != NULL)
+    repo_close (call->repo, call->writer);
+  gs_arena_free (call->arena);
+  gs_arena_free (call->replies);
+  *call = (GitCall){ 0 };
+}
+
+gboolean
+storage_query (gpointer self, GsCall *base, const GsRepo *repo, const GsQuery *query, GBytes **ret_reply,
+               GError **error)
+{
+  const ApiRow *row = NULL;
+  GitCall call;
+  for (gsize i = 0; i < G_N_ELEMENTS (tables) && row == NULL; i++)
+    row = api_find (tables[i], query->method);
+  if (row == NULL)
+    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "this storage does not know method %u", query->method);
+  if (!api_open (&call, self, base, repo, query, row, FALSE, error))
+    return FALSE;
+  ProtobufCMessage *reply = api_message (&call, row->reply);
+  gboolean done = row->handler (&call, call.request, reply, error);
+  if (done)
+    *ret_reply = gs_wire_encode (reply);
+  api_close (&call);
+  return done;
+}
+
+ObjectHandle *
+api_odb (GitCall *call, GError **error)
+{
+  if (call->odb == NULL)
+    call->odb = odb_borrow (call->repo, error);
+  return call->odb;
+}
+
+RefSnapshot *
+api_refs (GitCall *call, GError **error)
+{
+  if (call->refs == NULL)
+    call->refs = ref_store_snapshot (call->repo->refs, error);
+  return call->refs;
+}
+
+/* ----------------------------------------------------------------------------------------- memory */
+
+gpointer
+api_alloc (GitCall *call, gsize n_bytes)
+{
+  gpointer memory = gs_arena_alloc (call->replies, n_bytes);
+  if (memory == NULL)
+    g_error ("out of memory: %" G_GSIZE_FORMAT " bytes", n_bytes);
+  return memory;
+}
+
+gpointer
+api_message (GitCall *call, const ProtobufCMessageDescriptor *descriptor)
+{
+  ProtobufCMessage *message = api_alloc (call, descriptor->sizeof_message);
+  protobuf_c_message_init (descriptor, message);
+  return message;
+}
+
+char *
+api_text (GitCall *call, const char *text, gssize len)
+{
+  gsize n = len < 0 ? strlen (text) : (gsize) len;
+  char *copy = api_alloc (call, n + 1);
+  memcpy (copy, text, n);
+  return copy;
+}
+
+ProtobufCBinaryData
+api_bytes (GitCall *call, gconstpointer data, gsize len)
+{
+  ProtobufCBinaryData bytes = { len, NULL };
+  if (len > 0)
+    {
+      bytes.data = api_alloc (call, len);
+      memcpy (bytes.data, data, len);
+    }
+  return bytes;
+}
+
+char *
+api_hex (GitCall *call, const GsOid *oid)
+{
+  char *hex = api_alloc (call, 2 * (gsize) oid->len + 1);
+  gs_oid_hex (oid, hex);
+  return hex;
+}
+
+gpointer
+api_grow (GitCall *call, gpointer array, gsize n, gsize element_size)
+{
+  gpointer grown;
+  if (n != 0 && (n < 8 || (n & (n - 1)) != 0))
+    return array;
+  grown = api_alloc (call, (n == 0 ? 8 : 2 * n) * element_size);
+  if (n > 0)
+    memcpy (grown, array, n * element_size);
+  return grown;
+}
+
+/* ----------------------------------------------------------------------------------- checking values */
+
+gboolean
+api_invalid (GError **error, const char *field, const char *format, ...)
+{
+  va_list args;
+  va_start (args, format);
+  g_autofree char *why = g_strdup_vprintf (format, args);
+  va_end (args);
+  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s", field, why);
+}
+
+gboolean
+api_take_text (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, char **ret_text, GError **error)
+{
+  if (bytes->len == 0)
+    return api_invalid (error, field, "must not be empty");
+  if (bytes->len > API_NAME_MAX)
+    return api_invalid (error, field, "%" G_GSIZE_FORMAT " bytes, at most %d are taken", bytes->len, API_NAME_MAX);
+  if (memchr (bytes->data, 0, bytes->len) != NULL)
+    return api_invalid (error, field, "contains a NUL byte");
+  *ret_text = api_text (call, (const char *) bytes->data, (gssize) bytes->len);
+  return TRUE;
+}
+
+gboolean
+api_take_path (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, gboolean may_be_empty,
+               char **ret_path, GError **error)
+{
+  char *path;
+  gsize len;
+  if (bytes->len == 0 && may_be_empty)
+    {
+      *ret_path = api_text (call, "", 0);
+      return TRUE;
+    }
+  if (!api_take_text (call, bytes, field, &path, error))
+    return FALSE;
+  len = strlen (path);
+  if (len > 1 && path[len - 1] == '/')
+    path[--len] = '\0';
+  for (const char *at = path, *slash; at != NULL; at = slash != NULL ? slash + 1 : NULL)
+    {
+      slash = strchr (at, '/');
+      gsize part = slash != NULL ? (gsize) (slash - at) : strlen (at);
+      if (part == 0 || (part == 1 && at[0] == '.') || (part == 2 && at[0] == '.' && at[1] == '.'))
+        return api_invalid (error, field, "a path in a tree is relative and has no empty, . or .. part");
+    }
+  *ret_path = path;
+  return TRUE;
+}
+
+gboolean
+api_take_oid (GitCall *call, const char *hex, const char *field, GsOid *ret_oid, GError **error)
+{
+  GsOid oid;
+  if (!gs_oid_parse (hex, strlen (hex), &oid))
+    return api_invalid (error, field, "\"%.80s\" is not an object id (%d hex digits)", hex, 2 * (int) call->repo->format);
+  if (oid.len != (guint8) call->repo->format)
+    return api_invalid (error, field, "object ids of this repository have %d hex digits, not %d",
+                        2 * (int) call->repo->format, 2 * oid.len);
+  *ret_oid = oid;
+  return TRUE;
+}
+
+gboolean
+api_take_enum (const ProtobufCEnumDescriptor *descriptor, int value, const char *field, GError **error)
+{
+  return protobuf_c_enum_descriptor_get_value (descriptor, value) != NULL
+         || api_invalid (error, field, "%d is no %s", value, descriptor->short_name);
+}
+
+gboolean
+api_take_limit (guint64 value, guint64 fallback, guint64 most, const char *field, guint64 *ret_limit, GError **error)
+{
+  if (value > most)
+    return api_invalid (error, field, "%" G_GUINT64_FORMAT " is more than the most, %" G_GUINT64_FORMAT, value, most);
+  *ret_limit = value == 0 ? fallback : value;
+  return TRUE;
+}
+
+/* ------------------------------------------------------------------------------------------ paging */
+
+/* Over the method, the repository's id, and the request without its repository and page. */
+static void
+request_mac (GitCall *call, guint8 ret_mac[TOKEN_MAC])
+{
+  g_autoptr (GChecksum) sum = g_checksum_new (G_CHECKSUM_SHA256);
+  const ProtobufCMessageDescriptor *descriptor = call->request->descriptor;
+  static const char *const aside[] = { "repository", "page" };
+  gpointer kept[G_N_ELEMENTS (aside)] = { NULL };
+  guint64 head[2] = { GUINT64_TO_BE (call->method), GUINT64_TO_BE (call->repo->id) };
+  guint8 digest[32];
+  gsize len = sizeof digest;
+  for (gsize i = 0; i < G_N_ELEMENTS (aside); i++)
+    {
+      const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name (descriptor, aside[i]);
+      if (field != NULL)
+        memcpy (&kept[i], (guint8 *) call->request + field->offset, sizeof kept[i]);
+      if (field != NULL)
+        memset ((guint8 *) call->request + field->offset, 0, sizeof kept[i]);
+    }
+  g_autoptr (GBytes) bytes = gs_wire_encode (call->request);
+  for (gsize i = 0; i < G_N_ELEMENTS (aside); i++)
+    {
+      const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name (descriptor, aside[i]);
+      if (field != NULL)
+        memcpy ((guint8 *) call->request + field->offset, &kept[i], sizeof kept[i]);
+    }
+  g_checksum_update (sum, (const guchar *) head, sizeof head);
+  g_checksum_update (sum, g_bytes_get_data (bytes, NULL), (gssize) g_bytes_get_size (bytes));
+  g_checksum_get_digest (sum, digest, &len);
+  memcpy (ret_mac, digest, TOKEN_MAC);
+}
+
+gboolean
+api_page_bad (GError **error)
+{
+  return api_invalid (error, "page.token", "not a token that this server gave out for this request; begin again without "
+                                           "one");
+}
+
+gboolean
+api_page_begin (GitCall *call, const Gitstead__V1__Page *page, ApiPage *ret_page, GError **error)
+{
+  guint8 mac[TOKEN_MAC];
+  *ret_page = (ApiPage){ .limit = API_PAGE_MAX };
+  if (page == NULL)
+    return TRUE;
+  if (page->limit != 0)
+    ret_page->limit = MIN (page->limit, API_PAGE_MAX);
+  if (page->token.len == 0)
+    return TRUE;
+  if (page->token.len < 1 + TOKEN_MAC || page->token.len > TOKEN_MAX || page->token.data[0] != TOKEN_VERSION)
+    return api_page_bad (error);
+  request_mac (call, mac);
+  if (memcmp (page->token.data + 1, mac, TOKEN_MAC) != 0)
+    return api_page_bad (error);
+  ret_page->state = page->token.data + 1 + TOKEN_MAC;
+  ret_page->state_len = page->token.len - 1 - TOKEN_MAC;
+  return TRUE;
+}
+
+gboolean
+api_page_room (ApiPage *page, gsize bytes)
+{
+  if (page->n > 0 && (page->n >= page->limit || page->bytes + bytes > API_PAGE_BYTES))
+    return FALSE;
+  page->n++;
+  page->bytes += bytes;
+  return TRUE;
+}
+
+ProtobufCBinaryData
+api_page_token (GitCall *call, gconstpointer state, gsize len)
+{
+  ProtobufCBinaryData token = { 1 + TOKEN_MAC + len, api_alloc (call, 1 + TOKEN_MAC + len) };
+  token.data[0] = TOKEN_VERSION;
+  request_mac (call, token.data + 1);
+  memcpy (token.data + 1 + TOKEN_MAC, state, len);
+  return token;
+}
+
+/* ------------------------------------------------------------------------------------------ streams */
+
+gboolean
+api_send (GitCall *call, const void *data, gsize len, GError **error)
+{
+  g_autoptr (GBytes) bytes = g_bytes_new (data, len);
+  return call->stream->send_all (call->stream, bytes, error);
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * api.h - calls of the Git API that this storage carries out by itself: the table of methods, and what handlers share.
+ *
+ * A handler is a row of a service's table: number, descriptors, function. It gets the decoded request and an empty
+ * reply of its method's type; whatever the reply points to is taken from api_alloc and friends and lives until
+ * the call ends. Values of the request are unchecked: the api_take_* functions check them, naming the field.
+ */
+#ifndef STORAGE_GIT_API_H
+#define STORAGE_GIT_API_H
+
+#include "odb.h"
+
+#include "gitstead/v1/commit.pb-c.h"
+#include "gitstead/v1/types.pb-c.h"
+
+#include <wire/wire.h>
+
+#define API_NAME_MAX 4096               /* bytes of a ref name, revision or path */
+#define API_PAGE_MAX 1000               /* entries of a page */
+#define API_PAGE_BYTES (512 * 1024)     /* of a page's entries together, or of one reply's bulk */
+#define API_COMMIT_MAX GIT_STREAM_BYTES /* a commit object larger than this is refused */
+
+/** A call under way. One thread. */
+typedef struct
+{
+  Storage *storage;
+  Repo *repo;
+  GsCall *call;
+  GsStream *stream; /* NULL unless the method has bulk bytes */
+  guint32 method;
+  ObjectHandle *odb;           /* api_odb */
+  RefSnapshot *refs;           /* api_refs */
+  GsArena *arena;              /* the request */
+  GsArena *replies;            /* what api_alloc gives */
+  ProtobufCMessage *request;   /* in @arena */
+  gboolean writer;             /* @repo is held as a writer */
+} GitCall;
+
+/** TRUE with @reply filled in, or FALSE with @error. */
+typedef gboolean (*ApiHandler) (GitCall *call, const ProtobufCMessage *request, ProtobufCMessage *reply,
+                                GError **error);
+
+/** One method. A table of them ends with number 0. */
+typedef struct
+{
+  guint32 number;
+  const ProtobufCMessageDescriptor *request, *reply;
+  ApiHandler handler;
+} ApiRow;
+
+/** The descriptors of a method's messages by their C names: API_ROW (700, commit_get, commit_get_request, commit_get_reply). */
+#define API_ROW(number_, handler_, request_, reply_)                                                                   \
+  {                                                                                                                    \
+    number_, &gitstead__v1__##request_##__descriptor, &gitstead__v1__##reply_##__descriptor, handler_                 \
+  }
+
+/* ----------------------------------------------------------------------------------------- tables */
+
+extern const ApiRow api_commit_rows[];
+
+/* ------------------------------------------------------------------------------------------- life */
+
+/** The row of @number in @rows; NULL when it is not there. */
+const ApiRow *api_find (const ApiRow *rows, guint32 number);
+/** Opens the repository and decodes the request. After FALSE there is nothing to close. */
+gboolean api_open (GitCall *call, Storage *storage, GsCall *base, const GsRepo *repo, const GsQuery *query,
+                   const ApiRow *row, gboolean writer, GError **error);
+/** Everything taken from the call goes. */
+void api_close (GitCall *call);
+/** An empty message of @descriptor's type. *borrowed until api_close*. */
+gpointer api_message (GitCall *call, const ProtobufCMessageDescriptor *descriptor);
+
+/** This call's object handle, and its one snapshot of the refs. NULL with @error. *borrowed until api_close*. */
+ObjectHandle *api_odb (GitCall *call, GError **error);
+RefSnapshot *api_refs (GitCall *call, GError **error);
+
+/* ----------------------------------------------------------------------------------------- memory */
+
+/* Zeroed, never NULL. *borrowed until api_close*. A handler bounds what it takes. */
+gpointer api_alloc (GitCall *call, gsize n_bytes);
+char *api_text (GitCall *call, const char *text, gssize len);
+ProtobufCBinaryData api_bytes (GitCall *call, gconstpointer data, gsize len);
+char *api_hex (GitCall *call, const GsOid *oid);
+
+/** A repeated field that grows by one: @field_ and n_@field_ of @message_. */
+#define API_APPEND(call_, message_, field_, element_)                                                                  \
+  G_STMT_START                                                                                                         \
+  {                                                                                                                    \
+    (message_)->field_ = api_grow ((call_), (message_)->field_, (message_)->n_##field_, sizeof *(message_)->field_);   \
+    (message_)->field_[(message_)->n_##field_++] = (element_);                                                         \
+  }                                                                                                                    \
+  G_STMT_END
+/** @array with room for element @n: moved when @n is 0 or a power of two. */
+gpointer api_grow (GitCall *call, gpointer array, gsize n, gsize element_size);
+
+/* ----------------------------------------------------------------------------------- checking values */
+
+/** INVALID_ARGUMENT "FIELD: why". Returns FALSE. */
+gboolean api_invalid (GError **error, const char *field, const char *format, ...) G_GNUC_PRINTF (3, 4);
+
+/** A C string of @bytes: 1 to API_NAME_MAX bytes without NUL. */
+gboolean api_take_text (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, char **ret_text,
+                        GError **error);
+/**
+ * A path inside a tree, without slashes at its ends ("" for the whole tree only when @may_be_empty): no empty, "."
+ * or ".." part, no NUL. One slash at the end is forgiven.
+ */
+gboolean api_take_path (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, gboolean may_be_empty,
+                        char **ret_path, GError **error);
+/** A full object id of this repository's format. */
+gboolean api_take_oid (GitCall *call, const char *hex, const char *field, GsOid *ret_oid, GError **error);
+/** A value of a proto enum that is known. */
+gboolean api_take_enum (const ProtobufCEnumDescriptor *descriptor, int value, const char *field, GError **error);
+/** 0 = @fallback; more than @most is refused. */
+gboolean api_take_limit (guint64 value, guint64 fallback, guint64 most, const char *field, guint64 *ret_limit,
+                         GError **error);
+
+/* -------------------------------------------------------------------------------------- revisions */
+
+/**
+ * What a revision names. The syntax, and nothing else: a full object id, a unique beginning of one (from 4 digits),
+ * HEAD, a full ref name, or a short tag or branch name; then any number of "~", "~N", "^", "^N", "^{commit}",
+ * "^{tree}", "^{blob}", "^{tag}", "^{}"; then maybe ":PATH". INVALID_ARGUMENT for anything else, naming @field; NOT_FOUND
+ * when it leads nowhere; DATA_LOSS naming the object when an object on the way is damaged.
+ * A submodule's commit has type COMMIT, mode 0160000 and no size.
+ */
+gboolean api_take_revision (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsObject *ret_object,
+                            GError **error);
+/** The same, peeled to a commit; NOT_FOUND when it leads to none. */
+gboolean api_take_commit (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsOid *ret_commit,
+                          GError **error);
+/** The same, peeled to a tree. */
+gboolean api_take_tree (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsOid *ret_tree,
+                        GError **error);
+/** The same from text. */
+gboolean api_resolve (GitCall *call, const char *revision, const char *field, GsObject *ret_object, GError **error);
+/** The entry at @path in @tree ("" = the tree itself). *@ret_found FALSE when there is none. */
+gboolean api_find_path (GitCall *call, const GsOid *tree, const char *path, GsObject *ret_object, gboolean *ret_found,
+                        GError **error);
+
+/* ----------------------------------------------------------------------------------------- reading */
+
+/** An object of a wanted type. DATA_LOSS naming it when it is damaged or absent although something refers to it. */
+gboolean api_read (GitCall *call, const GsOid *oid, GsObjectType type, guint64 max, GBytes **ret_bytes,
+                   GError **error);
+/** Makes an error of reading @oid, to which something refers, DATA_LOSS naming it: absent is lost. */
+void api_name_loss (GitCall *call, const GsOid *oid, GError **error);
+
+/** Where a commit's parts stand in its bytes. Borrows from them. */
+typedef struct
+{
+  GsOid tree;
+  GsOid *parents; /* of the call */
+  gsize n_parents;
+  const char *author, *committer; /* the lines' contents */
+  gsize author_len, committer_len;
+  const char *encoding; /* NULL = UTF-8 */
+  gsize encoding_len;
+  gboolean is_signed;
+  const char *message;
+  gsize message_len;
+} CommitParts;
+
+/** FALSE with DATA_LOSS naming @oid when the bytes are no commit. */
+gboolean api_commit_parse (GitCall *call, const GsOid *oid, const char *data, gsize len, CommitParts *ret_parts,
+                           GError **error);
+/** "Name <mail> 1234567890 +0100", as lenient as git is. Unset fields stay empty. */
+Gitstead__V1__Person *api_person (GitCall *call, const char *line, gsize len);
+/** Seconds since 1970 of such a line; 0 when it has none. */
+gint64 api_person_time (const char *line, gsize len);
+/** A commit as a message; @message_max cuts its text. */
+gboolean api_commit_message (GitCall *call, const GsOid *oid, guint64 message_max, Gitstead__V1__Commit **ret_commit,
+                             GError **error);
+
+/* ------------------------------------------------------------------------------------------ paging */
+
+/** A page that is being filled. */
+typedef struct
+{
+  gsize limit;
+  const guint8 *state; /* what the last page's api_page_token left, checked to be of this very request; NULL = begin */
+  gsize state_len;
+  gsize n, bytes; /* so far */
+} ApiPage;
+
+/**
+ * INVALID_ARGUMENT naming page.token unless it was given out for the same method, repository and request (its page
+ * aside). Its state is the caller's own all the same: check it.
+ */
+gboolean api_page_begin (GitCall *call, const Gitstead__V1__Page *page, ApiPage *ret_page, GError **error);
+/** Takes room for one more entry of about @bytes; FALSE: the page is full. The first one always fits. */
+gboolean api_page_room (ApiPage *page, gsize bytes);
+/** The token for the next page, which gets @state back. */
+ProtobufCBinaryData api_page_token (GitCall *call, gconstpointer state, gsize len);
+/** INVALID_ARGUMENT: the state in a token is none of ours. */
+gboolean api_page_bad (GError **error);
+
+/* ------------------------------------------------------------------------------------------ streams */
+
+/** The whole bulk output of a call that makes little. */
+gboolean api_send (GitCall *call, const void *data, gsize len, GError **error);
+
+#endif
