@@ -135,6 +135,12 @@ class Reload(ReloadTestCase):
             changes = self.reload()
             self.assertEqual(changes["cache default"][0], "REPLACED", changes)
             self.git("ls-remote", url)
+        # its folder is locked: the same one takes what can be taken
+        self.config["cache"] = {"plugin": "disk", "path": folder, "size": "2MiB"}
+        self.assertEqual(self.reload()["cache default"], ("REPLACED", "plugin: none -> disk"))
+        self.config["cache"]["size"] = "1MiB"
+        self.assertEqual(self.reload(), {"cache default": ("ADJUSTED", "size: 2MiB -> 1MiB")})
+        self.git("ls-remote", url)
         before = self.config["virtual_storages"][0]["routing"]["plugin"]
         after = "weighted" if before != "weighted" else "rendezvous"
         self.config["virtual_storages"][0]["routing"] = {"plugin": after}
