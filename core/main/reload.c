@@ -268,7 +268,7 @@ answer (GsiServer *server, GQueue *taken, GPtrArray *changes, const GError *erro
   gs_mutex_lock (&server->lock);
   while ((asked = g_queue_pop_head (taken)) != NULL)
     {
-      asked->changes = changes != NULL ? g_ptr_array_ref (changes) : NULL;
+      asked->changes = changes != NULL ? gsi_changes_copy (changes) : NULL;
       asked->error = error != NULL ? g_error_copy (error) : NULL;
       asked->done = TRUE;
     }

@@ -125,6 +125,8 @@ typedef struct
   char *detail; /* "size: 1MiB -> 2MiB", … or why; "" for none. Secrets are masked */
 } GsiConfigChange;
 
+/** Of GsiConfigChange, for another thread. *full*. */
+GPtrArray *gsi_changes_copy (const GPtrArray *changes);
 /** "added", "removed", "replaced", "adjusted", "needs a restart". */
 const char *gsi_change_name (GsiChangeKind kind);
 

@@ -29,6 +29,18 @@ add_change (GPtrArray *changes, GsiChangeKind kind, const char *what, char *deta
   g_ptr_array_add (changes, change);
 }
 
+GPtrArray *
+gsi_changes_copy (const GPtrArray *changes)
+{
+  GPtrArray *copy = g_ptr_array_new_with_free_func (change_free);
+  for (guint i = 0; i < changes->len; i++)
+    {
+      const GsiConfigChange *one = changes->pdata[i];
+      add_change (copy, one->kind, one->what, g_strdup (one->detail));
+    }
+  return copy;
+}
+
 const char *
 gsi_change_name (GsiChangeKind kind)
 {
