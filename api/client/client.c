@@ -268,11 +268,16 @@ try_once (GsClient *client, guint32 method, GBytes *payload, GsClientCall *call,
       return FALSE;
     }
   envelope = build_envelope (client, method, call, attempt, until_us - g_get_monotonic_time (), payload);
-  gs_link_call (link, envelope, until_us, &pending);
+  gs_link_call (link, envelope, until_us, call, &pending);
   gs_link_unref (link);
   reply = pending.reply;
   if (reply != NULL)
     return read_reply (reply, what, call, ret_payload, error);
+  if (pending.stopped)
+    {
+      call->ret_retry = GS_RETRY_NEVER;
+      return gs_fail (error, GS_ERROR_CANCELLED, "%s: the caller gave it up", what);
+    }
   if (!pending.begun)
     return gs_fail (error, GS_ERROR_UNAVAILABLE, "%s: the connection broke before the request was sent", what);
   if (pending.failed)

@@ -57,6 +57,9 @@ typedef struct
   gint64 timeout_us;    /* 0 = the client's */
   GsTxId call_id;       /* all zero = random; afterwards the one that was used */
   const char *trace;    /* W3C traceparent; NULL = none */
+  /** Looked at every 50 ms while the call waits for its reply: TRUE gives it up with CANCELLED. It must not block. NULL = never. */
+  gboolean (*stop) (gpointer user);
+  gpointer stop_user;
   /* out */
   guint32 ret_attempts;     /* how often the request was sent or tried to */
   GsRetry ret_retry;        /* after a failure: the server's verdict, or the code's */
@@ -119,6 +122,8 @@ gboolean gs_client_stream_finish (GsClientStream *stream, GsArena *arena, Protob
                                   GError **error);
 /** The same, the reply still encoded. @ret_payload *full*, may be NULL. */
 gboolean gs_client_stream_finish_raw (GsClientStream *stream, GBytes **ret_payload, GError **error);
+/** From any thread, while the stream is not freed: the call is cancelled, and whoever reads or writes fails at once. */
+void gs_client_stream_cancel (GsClientStream *stream);
 /** Without a finish before, the call is cancelled. NULL is fine. */
 void gs_client_stream_free (GsClientStream *stream);
 

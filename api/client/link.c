@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <nng/nng.h>
 
+#define LOOK_US (50 * 1000) /* at the caller's wish to stop */
 #define RAW_SIZE (16 * 1024)
 #define REPLY_MAX (64 * 1024 * 1024 + 1024)
 #define FIRST_SIZE 4096
@@ -564,7 +565,7 @@ frame_message (const GsLink *link, guint32 id, const GByteArray *envelope)
 }
 
 gboolean
-gs_link_call (GsLink *link, GByteArray *envelope, gint64 until_us, GsPending *pending)
+gs_link_call (GsLink *link, GByteArray *envelope, gint64 until_us, const GsClientCall *call, GsPending *pending)
 {
   memset (pending, 0, sizeof *pending);
   gs_mutex_lock (&link->lock);
@@ -584,9 +585,17 @@ gs_link_call (GsLink *link, GByteArray *envelope, gint64 until_us, GsPending *pe
     return FALSE;
   start_send (link);
   gs_mutex_lock (&link->lock);
-  while (pending->reply == NULL && !pending->failed)
-    if (!gs_cond_wait_until (&link->changed, &link->lock, until_us))
-      break;
+  while (pending->reply == NULL && !pending->failed && !pending->stopped)
+    {
+      gint64 look_us = call->stop != NULL ? MIN (until_us, g_get_monotonic_time () + LOOK_US) : until_us;
+      if (gs_cond_wait_until (&link->changed, &link->lock, look_us))
+        continue;
+      if (look_us == until_us)
+        break;
+      gs_mutex_unlock (&link->lock);
+      pending->stopped = call->stop (call->stop_user);
+      gs_mutex_lock (&link->lock);
+    }
   g_hash_table_remove (link->waiting, GUINT_TO_POINTER (pending->id));
   g_queue_remove (&link->tx, pending);
   g_clear_pointer (&pending->message, g_bytes_unref);

@@ -46,6 +46,7 @@ typedef struct
   GBytes *message; /* framed; until it is sent */
   gboolean begun;  /* some of it may have reached the server */
   gboolean failed; /* the connection broke */
+  gboolean stopped; /* the caller gave it up */
   GBytes *reply;   /* the envelope, when it came */
 } GsPending;
 
@@ -59,9 +60,10 @@ G_GNUC_INTERNAL GsLink *gs_link_ref (GsLink *link);
 G_GNUC_INTERNAL gboolean gs_link_is_broken (GsLink *link);
 /**
  * Sends @envelope and waits until its reply is there, the link broke or @until_us. Fills @pending, whose reply is
- * the caller's then. TRUE when a reply came.
+ * the caller's then. TRUE when a reply came. Gives up when @call's stop says so.
  */
-G_GNUC_INTERNAL gboolean gs_link_call (GsLink *link, GByteArray *envelope, gint64 until_us, GsPending *pending);
+G_GNUC_INTERNAL gboolean gs_link_call (GsLink *link, GByteArray *envelope, gint64 until_us, const GsClientCall *call,
+                                       GsPending *pending);
 
 /** What a client needs beyond its file. */
 struct GsClient

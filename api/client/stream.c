@@ -470,6 +470,12 @@ gs_client_stream_finish_raw (GsClientStream *stream, GBytes **ret_payload, GErro
 }
 
 void
+gs_client_stream_cancel (GsClientStream *stream)
+{
+  shutdown (stream->fd, SHUT_RDWR);
+}
+
+void
 gs_client_stream_free (GsClientStream *stream)
 {
   if (stream == NULL)

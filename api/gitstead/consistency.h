@@ -5,19 +5,19 @@
  * A step function: events in, actions out; no I/O, clock, threads or blocking. The core carries out
  * the actions, owns every retry, timer and socket, and feeds the results back as events, so that the
  * same plugin runs in the simulator. A transaction is used by one thread at a time.
- *   [K1] DECIDE is asked for at most once, naming only participants that were told to STAGE, voted, were
- *        not lost since, and whose votes are equal.
- *   [K2] ACKNOWLEDGE only after DECIDED; FAIL only when DECIDE was never asked for or was refused.
+ *   [K1] DECIDE is asked for at most once, and once more after each UNDECIDED, naming only participants that
+ *        were told to STAGE, voted, were not lost or BEHIND since, and whose votes are equal.
+ *   [K2] ACKNOWLEDGE only after DECIDED; FAIL only when no DECIDE is unanswered and none was DECIDED.
  *   [K3] Every transaction ends in exactly one ACKNOWLEDGE or FAIL, given enough events.
  *   [K4] After FAIL every staged participant got ABORT; after DECIDED every voter of it gets APPLY. Who
  *        staged without being named in DECIDE gets ABORT, however late: it must not keep its locks.
  *   [K5] A participant that is not named in DECIDE, was lost since, or has not applied yet, gets REPAIR in
  *        the step that acknowledges.
  *   [K6] Never acknowledged with fewer than min_copies durable copies.
- *   [K7] Only participants that are current are told to STAGE: the decision records its voters as being at
- *        the new generation.
- *   [K8] Events may be repeated, and STAGED, LOST, APPLIED and TIMER may come late or after the end. What
- *        came late must at most ABORT; what was repeated changes nothing.
+ *   [K7] Only participants that are current are told to STAGE and are named in DECIDE: the decision records
+ *        its voters as being at the new generation.
+ *   [K8] BEGIN, STAGED, LOST, DECIDED, REFUSED and APPLIED may be repeated, and STAGED, LOST, APPLIED and TIMER
+ *        may come after the end. What comes then must at most ABORT; what was repeated changes nothing.
  */
 #ifndef GITSTEAD_CONSISTENCY_H
 #define GITSTEAD_CONSISTENCY_H
@@ -51,12 +51,16 @@ typedef struct
 #define GS_EVENT_REFUSED 5u  /* the metadata store refused it for good (aborted meanwhile) */
 #define GS_EVENT_APPLIED 6u  /* participant applied it durably */
 #define GS_EVENT_TIMER 7u    /* the time asked for by GS_ACTION_TIMER is over */
+#define GS_EVENT_BEHIND 8u   /* participant: a voter that is not current any more, as another write was decided without it;
+                                UNDECIDED follows */
+#define GS_EVENT_UNDECIDED 9u /* for those that are BEHIND the decision was not taken and never will be as it was asked
+                                 for: it can be asked for again without them */
 
 typedef struct
 {
   guint32 size;
   guint32 type;
-  gsize participant;        /* STAGED, LOST, APPLIED */
+  gsize participant;        /* STAGED, LOST, APPLIED, BEHIND */
   const guint8 *digest;     /* STAGED: 32 bytes, borrowed until the step returns */
 } GsEvent;
 

@@ -13,6 +13,10 @@
  *   [M7] A store that cannot be reached gives UNAVAILABLE and did nothing, or UNKNOWN when it may have.
  *   [M8] Paths of one virtual storage that differ only in upper and lower case, or in how their letters
  *        are composed, collide: ALREADY_EXISTS, naming the repository that has the name.
+ *   [M9] Of the jobs of one repository in one lane one runs at a time, and who takes it gets a token that no
+ *        earlier taker has. The same of a lease and its holder.
+ *
+ * Time is the store's: a process whose clock is wrong neither loses nor keeps a lease for it.
  */
 #ifndef GITSTEAD_METADATA_H
 #define GITSTEAD_METADATA_H
@@ -27,7 +31,8 @@ typedef struct
   guint32 size;
   const char *storage;    /* name of the storage (node) */
   guint64 generation;     /* as last heard from it */
-  gint64 verified_wall_us; /* 0 = never */
+  gint64 verified_wall_us; /* its refs and identity were last compared with what is recorded; 0 = never */
+  gint64 scrubbed_wall_us; /* its objects were last read and found whole; 0 = never */
 } GsReplicaRow;
 
 /** One repository. Strings borrowed until the row is freed or the callback returns. */
@@ -45,6 +50,8 @@ typedef struct
   gint64 changed_wall_us;    /* last decided write */
   const GsReplicaRow *const *replicas;
   gsize n_replicas;
+  guint32 copies;            /* how many replicas there should be; 0 = as many as the virtual storage's */
+  const char *consistency;   /* the instance of the consistency plugin; "" (or NULL) = the virtual storage's */
 } GsRepoRow;
 
 typedef gboolean (*GsRepoRowVisit) (const GsRepoRow *row, gpointer user);
@@ -107,6 +114,102 @@ typedef struct
 
 typedef gboolean (*GsTokenRowVisit) (const GsTokenRow *row, gpointer user);
 
+/* ------------------------------------------------------------------------------------------ nodes */
+
+typedef enum
+{
+  GS_NODE_ACTIVE = 1,
+  GS_NODE_DRAINING = 2, /* serves what it has; its replicas are moved away and no new ones come */
+  GS_NODE_REMOVED = 3   /* no part of the cluster: its reports are refused */
+} GsNodeState;
+
+/** A storage as its node reports it. Strings borrowed until the callback returns. */
+typedef struct
+{
+  guint32 size;
+  const char *storage;       /* its name; one in the whole cluster */
+  GsTxId disk_id;            /* written on the disk when it was first used; never all zero */
+  guint64 instance;          /* random per start of the node's process; not 0 */
+  const char *address;       /* where routers reach the node; "" = within their own process */
+  const char *zone;
+  guint64 free_bytes, total_bytes; /* 0 = not known; at most G_MAXINT64 */
+  /* In node_list; not read in reports: */
+  GsNodeState state;
+  gint64 seen_wall_us;       /* the last report … */
+  gint64 age_us;             /* … and how long ago that was, by the store's clock */
+} GsNodeRow;
+
+typedef gboolean (*GsNodeRowVisit) (const GsNodeRow *row, gpointer user);
+
+/* ------------------------------------------------------------------------------------------- jobs */
+
+typedef enum
+{
+  GS_JOB_QUEUED = 1,
+  GS_JOB_RUNNING = 2, /* or its worker died: whoever takes it next finds its lease run out */
+  GS_JOB_DONE = 3,
+  GS_JOB_FAILED = 4   /* given up */
+} GsJobState;
+
+/** A piece of work that some process should do. Strings borrowed until the callback returns. */
+typedef struct
+{
+  guint32 size;
+  guint64 id;                /* rises; never reused */
+  const char *kind;          /* "repair"; what kinds there are is the core's affair; at most 64 bytes */
+  guint64 repository_id;     /* 0 = it is about none */
+  const char *target;        /* the storage on which something is to happen; may be "" */
+  const char *source;        /* the storage it comes from; "" = any that is current */
+  const char *reason;        /* for people; at most 1000 bytes */
+  const char *lane;          /* what must not run at once on one repository shares a lane; "" = the kind */
+  gint64 due_wall_us;        /* not before; in job_add: in so many microseconds from now, 0 = at once */
+  /* Not read in job_add: */
+  GsJobState state;
+  const char *worker;        /* who has it, or had it last; "" = nobody yet */
+  guint64 token;             /* of the last take; 0 = never taken */
+  guint32 attempts;          /* how often it was taken */
+  const char *error;         /* why the last attempt failed; "" = it did not */
+  gint64 added_wall_us, started_wall_us, ended_wall_us; /* 0 = not yet */
+  gint64 lease_left_us;      /* RUNNING: until the lease runs out; negative: it has */
+} GsJobRow;
+
+typedef gboolean (*GsJobRowVisit) (const GsJobRow *row, gpointer user);
+
+/** What a worker is able to take. Borrowed until return. */
+typedef struct
+{
+  guint32 size;
+  const char *worker;          /* who asks, for people: "router-1" */
+  const char *const *kinds;    /* NULL-terminated; NULL = any */
+  const char *const *targets;  /* NULL-terminated; NULL = any */
+  gint64 lease_us;             /* from 1 ms to a day */
+} GsJobOffer;
+
+/** Which jobs to list. All zero = all. */
+typedef struct
+{
+  guint32 size;
+  guint32 states;              /* bits 1u << GsJobState; 0 = any */
+  guint64 repository_id;       /* 0 = any */
+  const char *kind, *target;   /* NULL = any */
+} GsJobFilter;
+
+/* ----------------------------------------------------------------------------------------- leases */
+
+/** A lease that was taken once. Strings borrowed until the callback returns. */
+typedef struct
+{
+  guint32 size;
+  const char *name;
+  const char *owner;  /* the last one */
+  guint64 token;      /* of the last take */
+  gint64 left_us;     /* until it runs out; 0 or less: it is free */
+} GsLeaseRow;
+
+typedef gboolean (*GsLeaseRowVisit) (const GsLeaseRow *row, gpointer user);
+
+/* ------------------------------------------------------------------------------------------ slots */
+
 typedef struct
 {
   /** Brings the schema up to date. With @plan_only nothing changes. @ret_pending: how many steps (were) missing. */
@@ -146,8 +249,9 @@ typedef struct
                                GError **error);
 
   /**
-   * Decides: generation expected -> expected + 1, digest, change row, the voters' replicas at the new
-   * generation. ABORTED when the generation moved on (read the row again and retry); FAILED_PRECONDITION
+   * Decides: generation expected -> expected + 1, digest, change row, and of the voters' replicas those that
+   * were at the expected generation at the new one: a voter that missed an earlier write stays behind,
+   * whatever it votes for, until replica_set says that it caught up. ABORTED when the generation moved on (read the row again and retry); FAILED_PRECONDITION
    * when @txid has an abort mark; NOT_FOUND when the repository is gone. Repeating a decided @txid
    * succeeds with the first generation.
    */
@@ -181,6 +285,101 @@ typedef struct
   gboolean (*token_list) (gpointer self, GsCall *call, GsTokenRowVisit visit, gpointer user,
                           GError **error);
   gboolean (*token_delete) (gpointer self, GsCall *call, const char *id, GError **error);
+
+  /**
+   * Sets what a repository should be: @copies (at most 1000) and @consistency, as in GsRepoRow. NOT_FOUND
+   * when it is gone. Nothing moves by this.
+   */
+  gboolean (*repo_set_policy) (gpointer self, GsCall *call, guint64 id, guint32 copies,
+                               const char *consistency, GError **error);
+  /** Of every virtual storage, in order of id, those with an id > @after, at most @limit. */
+  gboolean (*repo_list_all) (gpointer self, GsCall *call, guint64 after, gsize limit,
+                             GsRepoRowVisit visit, gpointer user, GError **error);
+  /** The same, those with a replica on @storage. */
+  gboolean (*repo_list_on) (gpointer self, GsCall *call, const char *storage, guint64 after,
+                            gsize limit, GsRepoRowVisit visit, gpointer user, GError **error);
+  /**
+   * Forgets a replica. NOT_FOUND when there is none; FAILED_PRECONDITION when no other is at the repository's
+   * generation while this one is, or it is the only one: @force forgets that too.
+   */
+  gboolean (*replica_drop) (gpointer self, GsCall *call, guint64 repository_id, const char *storage,
+                            gboolean force, GError **error);
+  /** Notes that a replica was found as recorded just now; with @objects its objects too. NOT_FOUND. */
+  gboolean (*replica_verified) (gpointer self, GsCall *call, guint64 repository_id,
+                                const char *storage, gboolean objects, GError **error);
+
+  /**
+   * A node says that it is there; the first report makes its row, ACTIVE. FAILED_PRECONDITION, saying which and
+   * nothing recorded, when the storage is known with another disk or the disk by another name, when the
+   * node was removed, or when another process took over (the newest instance is the one that counts).
+   */
+  gboolean (*node_report) (gpointer self, GsCall *call, const GsNodeRow *row, GsNodeState *ret_state,
+                           GError **error);
+  /** All nodes, the removed ones too, in order of name. */
+  gboolean (*node_list) (gpointer self, GsCall *call, GsNodeRowVisit visit, gpointer user,
+                         GError **error);
+  /** From any state to any. NOT_FOUND when it never reported. */
+  gboolean (*node_set_state) (gpointer self, GsCall *call, const char *storage, GsNodeState state,
+                              GError **error);
+  /**
+   * Forgets a node, so that another disk can have its name. NOT_FOUND; FAILED_PRECONDITION unless it is REMOVED
+   * and no replica is recorded on it.
+   */
+  gboolean (*node_forget) (gpointer self, GsCall *call, const char *storage, GError **error);
+
+  /**
+   * Queues a job. When one of the same kind, repository and target is queued already, that one is it: its id
+   * comes back, and it is due when the earlier of the two is.
+   */
+  gboolean (*job_add) (gpointer self, GsCall *call, const GsJobRow *job, guint64 *ret_id,
+                       GError **error);
+  /**
+   * Takes the job that is due longest, or whose lease ran out, for @offer->lease_us: RUNNING, one attempt more,
+   * a new token. Jobs that others are taking at the moment are passed over, not waited for. @visit is
+   * called once with the job, or not at all when there is none.
+   */
+  gboolean (*job_take) (gpointer self, GsCall *call, const GsJobOffer *offer, GsJobRowVisit visit,
+                        gpointer user, GError **error);
+  /** From now on for @lease_us. ABORTED when the lease ran out or @token is not the last: stop working. */
+  gboolean (*job_renew) (gpointer self, GsCall *call, guint64 id, guint64 token, gint64 lease_us,
+                         GError **error);
+  /**
+   * Ends an attempt. @failure NULL: DONE. Otherwise QUEUED again, due in @retry_us, or FAILED when that is
+   * negative or the same job was queued meanwhile. ABORTED when @token is not the last; a lease that ran
+   * out while nobody else took the job does no harm.
+   */
+  gboolean (*job_end) (gpointer self, GsCall *call, guint64 id, guint64 token, const char *failure,
+                       gint64 retry_us, GError **error);
+  /** In order of id, those with an id > @after that @filter (NULL = all) lets pass, at most @limit. */
+  gboolean (*job_list) (gpointer self, GsCall *call, const GsJobFilter *filter, guint64 after,
+                        gsize limit, GsJobRowVisit visit, gpointer user, GError **error);
+  /** Forgets jobs that were DONE or FAILED more than @age_us ago, the oldest first, at most @limit. */
+  gboolean (*job_prune) (gpointer self, GsCall *call, gint64 age_us, gsize limit, guint *ret_n,
+                         GError **error);
+
+  /**
+   * Takes a lease that is free, that ran out, or that @owner has (then the earlier token ends). ABORTED, naming
+   * the holder, when another has it. @ret_token is greater than every token of @name before, for ever.
+   */
+  gboolean (*lease_take) (gpointer self, GsCall *call, const char *name, const char *owner,
+                          gint64 lease_us, guint64 *ret_token, GError **error);
+  /** From now on for @lease_us. ABORTED when it ran out or was taken or released. */
+  gboolean (*lease_renew) (gpointer self, GsCall *call, const char *name, guint64 token,
+                           gint64 lease_us, GError **error);
+  /** Succeeds, doing nothing, when the lease is no longer that of @token. */
+  gboolean (*lease_release) (gpointer self, GsCall *call, const char *name, guint64 token,
+                             GError **error);
+  /** In order of name, the free ones too. */
+  gboolean (*lease_list) (gpointer self, GsCall *call, GsLeaseRowVisit visit, gpointer user,
+                          GError **error);
+
+  /**
+   * Optional. Waits until jobs or nodes may have changed since a call of this slot gave back @seen (0 at first:
+   * returns at once), or until @timeout_us is over. A hint: changes of other processes can be missed, and
+   * nothing need have changed. @ret_seen is for the next call.
+   */
+  gboolean (*wait_hint) (gpointer self, GsCall *call, guint64 seen, gint64 timeout_us,
+                         guint64 *ret_seen, GError **error);
 } GsMetadataOps;
 
 G_END_DECLS

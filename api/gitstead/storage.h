@@ -286,6 +286,12 @@ typedef struct
   gboolean (*compute) (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery *query,
                        GsComputed **ret_computed, GError **error);
   void (*computed_free) (gpointer self, GsComputed *computed);
+
+  /**
+   * [S72] Is the storage there? Never blocks: it tells what is known. FALSE with UNAVAILABLE and why not. Only for storages
+   * that live in another process, which also cares for them (maintain, leftovers, recovery). Optional.
+   */
+  gboolean (*probe) (gpointer self, GError **error);
 } GsStorageOps;
 
 G_END_DECLS

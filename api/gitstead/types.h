@@ -167,8 +167,8 @@ typedef struct
 /**
  * One call, from the client to the last child process it starts.
  *
- * Owned by the core and valid until the slot that got it returns (or, for a transaction, until its
- * commit or abort returns). Slots that block look at @deadline_us and the cancel flag.
+ * Owned by the core and valid until the slot that got it returns: a transaction's commit or abort gets one
+ * of its own, which may be another. Slots that block look at @deadline_us and the cancel flag.
  */
 typedef struct GsCall GsCall;
 struct GsCall

@@ -79,7 +79,7 @@ make_group (GsiGeneration *generation, const GsiVirtualStorage *configured)
   group->routing_self = GSI_SELF (configured->routing);
   group->consistency = GSI_OPS (configured->consistency, GsConsistencyOps);
   group->consistency_self = GSI_SELF (configured->consistency);
-  group->n_copies = 1;
+  group->n_copies = configured->copies;
   group->min_copies = configured->min_copies;
   g_ptr_array_add (generation->groups, group);
 }
@@ -136,6 +136,9 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
   config.virtual_storages = (const GsiStorageGroup *const *) generation->groups->pdata;
   config.n_virtual_storages = generation->groups->len;
   config.host = gsi_host_get (server->host);
+  config.pool = server->participants;
+  config.holds = gsi_server_holds;
+  config.holds_user = server;
 
   gsi_generation_limits (registry, &wiring.limits);
   wiring.access = config.access;

@@ -186,7 +186,7 @@ print_json (const GsiMethod *const *all, gsize n)
       rows[i].operation = (Gitstead__V1__Operation) all[i]->operation;
       rows[i].scope = (Gitstead__V1__Scope) all[i]->scope;
       /* Permission has one more row than GsScope, in front. */
-      rows[i].permission = (Gitstead__V1__Permission) (all[i]->needs + 1);
+      rows[i].permission = all[i]->cluster ? GITSTEAD__V1__PERMISSION__CLUSTER : (Gitstead__V1__Permission) (all[i]->needs + 1);
       rows[i].bytes_in = all[i]->bytes_in;
       rows[i].bytes_out = all[i]->bytes_out;
       rows[i].request = (char *) all[i]->request->name;

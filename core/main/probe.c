@@ -171,7 +171,11 @@ add_probe (GsiGeneration *generation, GsiGeneration *before, GsiProbe *probe)
       gsi_probe_unref (probe);
       return;
     }
-  probe_ask (probe);
+  /* A storage of another process may be away for long, and is asked when there is time. */
+  if (probe->storage != NULL && probe->storage->probe != NULL)
+    probe->answered_us = gsi_clock_now_us ();
+  else
+    probe_ask (probe);
   g_ptr_array_add (generation->probes, probe);
 }
 
@@ -184,7 +188,7 @@ gsi_probes_make (GsiGeneration *generation, GsiGeneration *before)
   GsiProbe *probe = probe_new (metadata, gsi_instance (store)->name, config->metadata_self);
 
   probe->metadata = config->metadata;
-  probe->virtual_storage = g_strdup (config->virtual_storages[0]->name);
+  probe->virtual_storage = g_strdup (config->n_virtual_storages > 0 ? config->virtual_storages[0]->name : "default");
   add_probe (generation, before, probe);
   for (gsize i = 0; i < config->n_storages; i++)
     {

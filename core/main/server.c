@@ -13,6 +13,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* Threads on which the participants of writes work; started as needed. One that cannot be had is a lost participant. */
+#define PARTICIPANTS_MAX 4096
 #define STREAM_IDLE_US (30 * G_USEC_PER_SEC)
 
 /* ------------------------------------------------------------------------------- services for plugins */
@@ -72,6 +74,8 @@ gsi_server_new (const char *config_path, GError **error)
   g_autoptr (GsiServer) server = g_new0 (GsiServer, 1);
   GsiRegistry *registry;
   server->config_path = g_strdup (config_path);
+  server->exports = g_ptr_array_new_with_free_func (g_free);
+  server->lent = g_ptr_array_new ();
   server->suspects = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   server->reads = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   server->retired = g_ptr_array_new ();
@@ -113,6 +117,9 @@ make_base (GsiServer *server, GError **error)
   gsi_generation_limits (server->now->registry, &limits);
   server->streams = gsi_pool_new_elastic ("stream", limits.max_streams, limits.max_streams, STREAM_IDLE_US, error);
   if (server->streams == NULL)
+    return FALSE;
+  server->participants = gsi_pool_new_elastic ("participant", PARTICIPANTS_MAX, 0, STREAM_IDLE_US, error);
+  if (server->participants == NULL)
     return FALSE;
   server->timers = gsi_timers_new (server->workers, (guint) gsi_options_integer (options, "timers"), error);
   if (server->timers == NULL)
@@ -252,7 +259,8 @@ gsi_server_start (GsiServer *server, GError **error)
     return FALSE;
   if (!gsi_registry_start (server->now->registry, GSI_KINDS_INNER, error))
     return FALSE;
-  if (!make_router (server, error) || !gsi_router_recover (server->now->router, error))
+  if (!make_router (server, error) || !gsi_server_make_node (server, error)
+      || !gsi_router_recover (server->now->router, error))
     {
       gsi_registry_stop (server->now->registry, GSI_KINDS_INNER);
       return FALSE;
@@ -289,16 +297,22 @@ gsi_server_stop (GsiServer *server)
                GS_NUMBER ("in_flight", gsi_rpc_in_flight (server->rpc)));
       gsi_rpc_log_in_flight (server->rpc);
     }
+  gsi_serve_drain (server->serve);
   gsi_rpc_stop (server->rpc);
+  gsi_serve_stop (server->serve);
   gsi_registry_stop (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_timers_stop (server->timers);
   gsi_router_stop (server->now->router);
+  for (guint i = 0; i < server->retired->len; i++)
+    gsi_router_stop (((GsiGeneration *) server->retired->pdata[i])->router);
+  gsi_pool_stop (server->participants);
   gsi_pool_stop (server->streams);
   gsi_pool_stop (server->workers);
   /* Nothing runs any more, so nobody holds an earlier generation; what it had alone stops before what it needed. */
   for (guint i = 0; i < server->retired->len; i++)
     gsi_generation_free (server->retired->pdata[i]);
   g_ptr_array_set_size (server->retired, 0);
+  gsi_server_node_clear (server);
   gsi_registry_stop (registry, GSI_KINDS_INNER);
   gsi_log (server->log, GS_LOG_INFO, "server.stopped", GS_TEXT ("config", server->config_path));
 }
@@ -309,9 +323,12 @@ gsi_server_free (GsiServer *server)
   if (server == NULL)
     return;
   gsi_timers_free (server->timers);
+  gsi_pool_free (server->participants);
   gsi_pool_free (server->streams);
   gsi_pool_free (server->workers);
   gsi_rpc_free (server->rpc); /* lets go of the wiring; no call is left */
+  gsi_serve_free (server->serve);
+  gsi_server_node_clear (server);
   gsi_generation_free (server->now);
   g_ptr_array_unref (server->retired);
   gsi_host_free (server->host);
@@ -324,6 +341,8 @@ gsi_server_free (GsiServer *server)
   gs_mutex_clear (&server->lock);
   if (server->wake_fd >= 0)
     close (server->wake_fd);
+  g_ptr_array_unref (server->exports);
+  g_ptr_array_unref (server->lent);
   g_free (server->config_path);
   g_free (server);
 }

@@ -9,6 +9,7 @@
 #include "base/metrics.h"
 #include "base/pool.h"
 #include "main/generation.h"
+#include "node/serve.h"
 
 #include <gitstead/thread.h>
 
@@ -46,7 +47,7 @@ struct GsiServer
   char *config_path;
   GsiLog *log;
   GsiMetrics *metrics;
-  GsiPool *workers, *streams;
+  GsiPool *workers, *streams, *participants;
   GsiTimers *timers;
   GsiHost *host; /* the core's own: the router speaks through it */
   GsiRpc *rpc;
@@ -54,6 +55,9 @@ struct GsiServer
   GHashTable *reads;  /* storage's name -> guint32: reads under way, whatever generation they belong to */
   GPtrArray *retired; /* of GsiGeneration: replaced, and not yet ended. Of the main thread */
   int wake_fd;        /* eventfd: the main loop has something to do */
+  GsiServe *serve;
+  GPtrArray *exports; /* of GsiStorage: those that routers of the cluster may use; our own copies */
+  GPtrArray *lent;    /* of GsiInstance: what serve stands on, held whatever a reload makes of it */
   GHashTable *suspects; /* what the last round of housekeeping left for the next */
   gint64 started_us;
   GsMutex lock;             /* of what follows */
@@ -64,6 +68,13 @@ struct GsiServer
   gint stopping;  /* atomic */
   gint recovered; /* atomic: calls are taken */
 };
+
+/** Lends the storages that the configuration exports (server_node.c). After the router was made. */
+gboolean gsi_server_make_node (GsiServer *server, GError **error);
+/** Gives back what it lent. No call is under way any more. */
+void gsi_server_node_clear (GsiServer *server);
+/** Does the node's service hold that write? For the router's recovery. */
+gboolean gsi_server_holds (gpointer server, const GsTxId *txid);
 
 /** The Server service (server_calls.c); user data is the server. */
 const GsiBinding *gsi_server_bindings (void);

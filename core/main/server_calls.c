@@ -136,7 +136,8 @@ method_message (const GsiMethod *method)
   message->number = method->number;
   message->operation = (Gitstead__V1__Operation) method->operation;
   message->scope = (Gitstead__V1__Scope) method->scope;
-  message->permission = (Gitstead__V1__Permission) (method->needs + GITSTEAD__V1__PERMISSION__NONE);
+  message->permission = method->cluster ? GITSTEAD__V1__PERMISSION__CLUSTER
+                                        : (Gitstead__V1__Permission) (method->needs + GITSTEAD__V1__PERMISSION__NONE);
   message->bytes_in = method->bytes_in;
   message->bytes_out = method->bytes_out;
   message->request = (char *) method->request->name;

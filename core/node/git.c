@@ -120,6 +120,13 @@ gsi_node_git_stage_push (const GsiReplica *replica, GsiCall *call, const GsTxId 
                           error);
 }
 
+gboolean
+gsi_node_push_is_session (const GsiCall *call)
+{
+  const Gitstead__V1__GitReceivePackRequest *request = (const void *) call->request;
+  return !request->stateless;
+}
+
 void
 gsi_node_git_push_reply (GsiCall *call, const GsiReceipt *receipt)
 {

@@ -104,6 +104,8 @@ gboolean gsi_node_git_advertise (const GsiReplica *replica, GsiCall *call, GErro
 gboolean gsi_node_git_upload_pack (const GsiReplica *replica, GsiCall *call, GError **error);
 gboolean gsi_node_git_stage_push (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, gpointer *ret_txn,
                                   const GsVote **ret_vote, GError **error);
+/** Is the advertisement part of that push's conversation? */
+gboolean gsi_node_push_is_session (const GsiCall *call);
 void gsi_node_git_push_reply (GsiCall *call, const GsiReceipt *receipt);
 gboolean gsi_node_repository_size (const GsiReplica *replica, GsiCall *call, GError **error);
 

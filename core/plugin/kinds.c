@@ -38,7 +38,7 @@ static const GsiSlot storage_slots[] = {
   OPTIONAL (GsStorageOps, read_object),      OPTIONAL (GsStorageOps, stream_object),
   OPTIONAL (GsStorageOps, list_tree),        OPTIONAL (GsStorageOps, query),
   OPTIONAL (GsStorageOps, compute),          OPTIONAL (GsStorageOps, computed_free),
-  END,
+  OPTIONAL (GsStorageOps, probe),            END,
 };
 
 static const GsiSlot metadata_slots[] = {
@@ -51,7 +51,17 @@ static const GsiSlot metadata_slots[] = {
   REQUIRED (GsMetadataOps, change_by_call), REQUIRED (GsMetadataOps, change_list),
   REQUIRED (GsMetadataOps, replica_set),    REQUIRED (GsMetadataOps, token_put),
   REQUIRED (GsMetadataOps, token_get),      REQUIRED (GsMetadataOps, token_list),
-  REQUIRED (GsMetadataOps, token_delete),   END,
+  REQUIRED (GsMetadataOps, token_delete),   REQUIRED (GsMetadataOps, repo_set_policy),
+  REQUIRED (GsMetadataOps, repo_list_all),  REQUIRED (GsMetadataOps, repo_list_on),
+  REQUIRED (GsMetadataOps, replica_drop),   REQUIRED (GsMetadataOps, replica_verified),
+  REQUIRED (GsMetadataOps, node_report),    REQUIRED (GsMetadataOps, node_list),
+  REQUIRED (GsMetadataOps, node_set_state), REQUIRED (GsMetadataOps, node_forget),
+  REQUIRED (GsMetadataOps, job_add),        REQUIRED (GsMetadataOps, job_take),
+  REQUIRED (GsMetadataOps, job_renew),      REQUIRED (GsMetadataOps, job_end),
+  REQUIRED (GsMetadataOps, job_list),       REQUIRED (GsMetadataOps, job_prune),
+  REQUIRED (GsMetadataOps, lease_take),     REQUIRED (GsMetadataOps, lease_renew),
+  REQUIRED (GsMetadataOps, lease_release),  REQUIRED (GsMetadataOps, lease_list),
+  OPTIONAL (GsMetadataOps, wait_hint),      END,
 };
 
 static const GsiSlot routing_slots[] = {

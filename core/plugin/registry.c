@@ -280,6 +280,36 @@ stop_one (GsiInstance *instance)
            GS_NUMBER ("us", gsi_clock_now_us () - began));
 }
 
+void
+gsi_instance_hold (GsiInstance *instance)
+{
+  instance->refs++;
+  for (gsize i = 0; i < instance->n_needs; i++)
+    if (instance->needs[i] != NULL)
+      gsi_instance_hold (instance->needs[i]);
+}
+
+void
+gsi_instance_release (GsiInstance *instance)
+{
+  gsize n_needs = instance->n_needs;
+  g_autofree GsiInstance **needs = g_memdup2 (instance->needs, n_needs * sizeof (GsiInstance *));
+  if (instance->refs == 1)
+    {
+      if (instance->running)
+        stop_one (instance);
+      if (instance->created)
+        {
+          gsi_host_quiesce (instance->host);
+          instance->plugin->plugin.destroy (instance->pub.self);
+        }
+    }
+  gsi_instance_unref (instance);
+  for (gsize i = 0; i < n_needs; i++)
+    if (needs[i] != NULL)
+      gsi_instance_release (needs[i]);
+}
+
 /* Stops the last started ones of @kinds until @keep are left, but for those that another registry holds. */
 static void
 stop_down_to (GsiRegistry *registry, guint32 kinds, guint keep)
@@ -289,8 +319,9 @@ stop_down_to (GsiRegistry *registry, guint32 kinds, guint keep)
       GsiInstance *instance = g_ptr_array_index (registry->started, i);
       if ((kinds & GSI_KIND_BIT (instance->pub.kind)) == 0)
         continue;
-      if (instance->refs == 1)
-        stop_one (instance);
+      if (instance->refs > 1)
+        continue;
+      stop_one (instance);
       g_ptr_array_remove_index (registry->started, i);
     }
 }

@@ -27,7 +27,7 @@
  *   storages:
  *     - {name: default, plugin: NAME, zone: ZONE/RACK, weight: 1, …}
  *   virtual_storages:
- *     - {name: default, storages: [default], routing: {plugin: NAME, …}, consistency: {plugin: NAME, …}, min_copies: 1}
+ *     - {name: default, storages: [default], routing: {plugin: NAME, …}, consistency: {plugin: NAME, …}, copies: 1, min_copies: 1}
  *   transports:
  *     - {name: http, plugin: NAME, …}
  *
@@ -64,6 +64,7 @@ typedef struct
   gsize n_storages;
   GsiInstance *routing, *consistency;
   GsiInstance *const *instances; /* the storages themselves, n_storages */
+  gsize copies; /* replicas of a new repository */
   gsize min_copies;
 } GsiVirtualStorage;
 
@@ -146,6 +147,10 @@ void gsi_registry_adjusted (GsiRegistry *fresh, gboolean take);
 
 /** Those of @kinds that run in @before and are not in @after. *full* (g_ptr_array_unref); instances borrowed from @before. */
 GPtrArray *gsi_registry_gone (const GsiRegistry *before, const GsiRegistry *after, guint32 kinds);
+/** Keeps @instance and what it needs running, whatever becomes of the registries that have it. Main thread. */
+void gsi_instance_hold (GsiInstance *instance);
+/** Gives it back: stops and destroys what nobody has any more. */
+void gsi_instance_release (GsiInstance *instance);
 /** Asks @instance to take nothing new. */
 void gsi_instance_drain (GsiInstance *instance);
 

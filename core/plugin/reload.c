@@ -235,6 +235,9 @@ virtual_diff (const GsiVirtualStorage *was, const GsiVirtualStorage *now)
       g_autofree char *new = g_strjoinv (", ", (char **) now->storages);
       g_string_append_printf (text, "storages: [%s] -> [%s]", old, new);
     }
+  if (was->copies != now->copies)
+    g_string_append_printf (text, "%scopies: %" G_GSIZE_FORMAT " -> %" G_GSIZE_FORMAT, text->len > 0 ? ", " : "",
+                            was->copies, now->copies);
   if (was->min_copies != now->min_copies)
     g_string_append_printf (text, "%smin_copies: %" G_GSIZE_FORMAT " -> %" G_GSIZE_FORMAT, text->len > 0 ? ", " : "",
                             was->min_copies, now->min_copies);
@@ -263,7 +266,7 @@ follow_virtuals (const GsiRegistry *before, const GsiRegistry *fresh, GPtrArray 
         g_autofree char *what = g_strdup_printf ("virtual storage %s", (*was)->name);
         add_change (changes, GSI_CHANGE_REMOVED, what, NULL);
       }
-  if (strcmp (first->name, now_first->name) != 0)
+  if (first != NULL && now_first != NULL && strcmp (first->name, now_first->name) != 0)
     add_change (changes, GSI_CHANGE_ADJUSTED, "virtual storages",
                 g_strdup_printf ("default: %s -> %s", first->name, now_first->name));
 }

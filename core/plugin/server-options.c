@@ -53,5 +53,11 @@ const GsOption gsi_server_options[] = {
     .flags = GS_OPTION_RELOADABLE, .help = "Answers that are kept at most." },
   { .key = "maintenance_interval", .type = GS_OPTION_DURATION, .fallback = "10m", .min = SECOND, .max = 24 * HOUR,
     .flags = GS_OPTION_RELOADABLE, .help = "How often storages are given time for their upkeep." },
+  { .key = "cluster_token", .type = GS_OPTION_STRING, .flags = GS_OPTION_SECRET,
+    .help = "The secret that the processes of one cluster share, in the form of an access token: routers show it to nodes." },
+  { .key = "exports", .type = GS_OPTION_LIST,
+    .help = "Storages of this process that routers of the cluster may use: what makes it a node. It needs cluster_token." },
+  { .key = "stage_lease", .type = GS_OPTION_DURATION, .fallback = "10s", .min = SECOND, .max = HOUR,
+    .help = "How long a node keeps a write for a router that went silent before it asks the metadata store what became of it." },
   { .key = NULL },
 };

@@ -249,6 +249,12 @@ static const GsOption virtual_options[] = {
     .type = GS_OPTION_LIST,
     .flags = GS_OPTION_REQUIRED,
     .help = "Names of the storages that hold its repositories." },
+  { .key = "copies",
+    .type = GS_OPTION_INT,
+    .fallback = "1",
+    .min = 1,
+    .max = 64,
+    .help = "Replicas that a new repository gets, each on another of its storages." },
   { .key = "min_copies",
     .type = GS_OPTION_INT,
     .fallback = "1",
@@ -336,7 +342,17 @@ read_virtual (GsiRegistry *registry, const GsiNode *node, GsiProblems *problems)
   virtual->pub.name = virtual->name;
   virtual->pub.storages = (const char *const *) virtual->storages;
   virtual->pub.n_storages = virtual->instances->len;
+  virtual->pub.copies = (gsize) gsi_options_integer (options, "copies");
   virtual->pub.min_copies = (gsize) gsi_options_integer (options, "min_copies");
+  if (virtual->pub.n_storages > 0 && virtual->pub.copies > virtual->pub.n_storages)
+    gsi_problems_add (problems, gsi_node_get (node, "copies"),
+                      "%s: copies is %" G_GSIZE_FORMAT ", but it has only %" G_GSIZE_FORMAT " storages", what,
+                      virtual->pub.copies, virtual->pub.n_storages);
+  else if (virtual->pub.min_copies > virtual->pub.copies && virtual->pub.min_copies <= virtual->pub.n_storages)
+    gsi_problems_add (problems, gsi_node_get (node, "min_copies"),
+                      "%s: min_copies is %" G_GSIZE_FORMAT ", but a repository gets only %" G_GSIZE_FORMAT
+                      " copies, so it could never be written",
+                      what, virtual->pub.min_copies, virtual->pub.copies);
   if (virtual->pub.n_storages > 0 && virtual->pub.min_copies > virtual->pub.n_storages)
     gsi_problems_add (problems, gsi_node_get (node, "min_copies"),
                       "%s: min_copies is %" G_GSIZE_FORMAT ", but it has only %" G_GSIZE_FORMAT
@@ -355,6 +371,9 @@ read_virtuals (GsiRegistry *registry, GsiProblems *problems)
 {
   const GsiNode *node = gsi_node_get (gsi_config_root (registry->config), "virtual_storages");
 
+  /* A node needs none: clients come to the routers. */
+  if (node == NULL && gsi_options_list (registry->server, "exports")[0] != NULL)
+    return;
   if (node == NULL || (node->type == GSI_NODE_SEQUENCE && node->n_items == 0))
     gsi_problems_add_file (problems, gsi_config_path (registry->config),
                            "there is no virtual storage: add \"virtual_storages: [{name: default, storages: [NAME], "

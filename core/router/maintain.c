@@ -97,6 +97,8 @@ gsi_router_maintain (GsiRouter *router, GHashTable *suspects)
     {
       const GsiStorage *storage = config->storages[i];
       g_autoptr (GError) why = NULL;
+      if (storage->ops->probe != NULL)
+        continue; /* its node looks after it */
       if (!storage->ops->maintain (storage->self, call, &why) && !gs_call_cancelled (call))
         config->host->log (config->host, GS_LOG_WARNING, "maintain.failed",
                            (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("error", why->message) }, 2);

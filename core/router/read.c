@@ -71,21 +71,77 @@ read_counted (GsiReadHandler read, const GsiReplica *replica, GsiCall *call, GEr
   return ok;
 }
 
-gboolean
-gsi_router_read (gpointer user, GsiCall *call, GError **error)
+/* Who is thought to be away is asked only when all are: the mark may be wrong, and never condemns everybody. */
+static void
+drop_unhealthy (GArray *candidates)
 {
-  GsiRouter *router = user;
+  guint n_healthy = 0;
+  for (guint i = 0; i < candidates->len; i++)
+    n_healthy += g_array_index (candidates, Candidate, i).view.healthy;
+  for (guint i = candidates->len; n_healthy > 0 && i > 0; i--)
+    if (!g_array_index (candidates, Candidate, i - 1).view.healthy)
+      g_array_remove_index (candidates, i - 1);
+  for (guint i = 0; n_healthy == 0 && i < candidates->len; i++)
+    g_array_index (candidates, Candidate, i).view.healthy = TRUE;
+}
+
+/* The caller's stream, and whether a replica has taken or given bytes: from then on no other can answer. */
+typedef struct
+{
+  GsStream stream; /* first */
+  GsStream *outer;
+  gboolean touched;
+} Watched;
+
+static int
+watched_input (GsStream *stream, GError **error)
+{
+  Watched *watched = (Watched *) stream;
+  watched->touched = TRUE;
+  return watched->outer->open_input (watched->outer, error);
+}
+
+static int
+watched_output (GsStream *stream, GError **error)
+{
+  Watched *watched = (Watched *) stream;
+  watched->touched = TRUE;
+  return watched->outer->open_output (watched->outer, error);
+}
+
+static gboolean
+watched_send_all (GsStream *stream, GBytes *bytes, GError **error)
+{
+  Watched *watched = (Watched *) stream;
+  watched->touched = TRUE;
+  return watched->outer->send_all (watched->outer, bytes, error);
+}
+
+static void
+watch_stream (GsiCall *call, Watched *watched)
+{
+  if (call->stream == NULL)
+    return;
+  *watched = (Watched) { .stream = { .size = sizeof watched->stream,
+                                     .head = call->stream->head,
+                                     .complete = call->stream->complete,
+                                     .open_input = watched_input,
+                                     .open_output = watched_output,
+                                     .send_all = watched_send_all },
+                         .outer = call->stream };
+  call->stream = &watched->stream;
+}
+
+static gboolean
+read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, const GsiRow *row, const Watched *watched,
+               GError **error)
+{
   const GsiRouterConfig *config = gsi_router_config (router);
   GsiReadHandler read = find_read (call->method);
-  const GsiStorageGroup *vs;
-  g_autoptr (GsiRow) row = gsi_router_locate (router, call, &vs, error);
-  g_autoptr (GArray) candidates = NULL;
+  g_autoptr (GArray) candidates = current_replicas (router, row);
   g_autoptr (GError) why = NULL;
 
-  if (row == NULL)
-    return FALSE;
-  gsi_router_recheck (router, call, row);
-  candidates = current_replicas (router, row);
+  drop_unhealthy (candidates);
   while (candidates->len > 0)
     {
       GsiReplica replica;
@@ -96,11 +152,9 @@ gsi_router_read (gpointer user, GsiCall *call, GError **error)
       replica = gsi_router_replica (router, g_array_index (candidates, Candidate, index).storage, row);
       if (read_counted (read, &replica, call, &why))
         return TRUE;
-      if (!worth_another_replica (why) || (call->stream != NULL && gs_call_cancelled (&call->base)))
-        break;
+      if (!worth_another_replica (why) || watched->touched || gs_call_cancelled (&call->base))
+        break; /* where bytes are on their way, the client decides */
       g_array_remove_index (candidates, (guint) index);
-      if (call->method->bytes_out)
-        break; /* bytes may be on their way: the client decides */
     }
   if (why == NULL)
     return gs_fail (error, GS_ERROR_UNAVAILABLE,
@@ -109,4 +163,21 @@ gsi_router_read (gpointer user, GsiCall *call, GError **error)
                     row->path, row->generation);
   g_propagate_error (error, g_steal_pointer (&why));
   return FALSE;
+}
+
+gboolean
+gsi_router_read (gpointer user, GsiCall *call, GError **error)
+{
+  const GsiStorageGroup *vs;
+  g_autoptr (GsiRow) row = gsi_router_locate (user, call, &vs, error);
+  Watched watched = { .outer = NULL };
+  gboolean done;
+  if (row == NULL)
+    return FALSE;
+  gsi_router_recheck (user, call, row);
+  watch_stream (call, &watched);
+  done = read_anywhere (user, call, vs, row, &watched, error);
+  if (watched.outer != NULL)
+    call->stream = watched.outer;
+  return done;
 }

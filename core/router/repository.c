@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The Repository service: metadata first where things go, last where they come, so leftovers never block a name. */
-#include "router/router.h"
+#include "router/settle.h"
 
 #include "gitstead/v1/repository.pb-c.h"
 #include "node/names.h"
 #include "rpc/path.h"
 #include "rpc/rpc.h"
+
+/* For putting away what a creation that failed has made; what is left then, housekeeping finds. */
+#define PUT_AWAY_US (10 * G_USEC_PER_SEC)
 
 /* ------------------------------------------------------------------------------------------ create */
 
@@ -48,16 +51,20 @@ static gboolean
 create_replicas (GPtrArray *storages, GsiCall *call, const GsRepo *repo, const GsRepoSpec *spec,
                  GsReplicaState *ret_state, GError **error)
 {
+  GsIdentity identity;
+  GsCall own;
   for (guint i = 0; i < storages->len; i++)
     {
       const GsiStorage *storage = storages->pdata[i];
       if (storage->ops->create (storage->self, &call->base, repo, spec, error)
           && storage->ops->state (storage->self, &call->base, repo, ret_state, error))
         continue;
+      gsi_own_call_init (&own, &identity, "create"); /* the caller's may be cancelled */
+      own.deadline_us = g_get_monotonic_time () + PUT_AWAY_US;
       for (guint k = 0; k <= i; k++)
         {
           const GsiStorage *made = storages->pdata[k];
-          made->ops->remove (made->self, &call->base, repo, NULL);
+          made->ops->remove (made->self, &own, repo, NULL);
         }
       return FALSE;
     }

@@ -10,6 +10,9 @@
 
 #include "router/settle.h"
 
+/* Writes that may go on behind their answers at once; beyond, the answer waits. */
+#define BACKGROUND_MAX 512
+
 struct GsiRouter
 {
   GsiRouterConfig config;
@@ -18,6 +21,9 @@ struct GsiRouter
   GsMutex lock;
   GsCall *round;  /* of housekeeping, under way */
   gboolean ended; /* no more housekeeping */
+  guint n_background; /* writes that go on behind their answer */
+  gboolean stopping;
+  GsCond idle;
   int stop_fd;    /* eventfd: the same, for those who poll */
 };
 
@@ -36,6 +42,7 @@ gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
   router->config = *config;
   router->settler = before != NULL ? gsi_settler_ref (before->settler) : gsi_settler_new (config->host);
   gs_mutex_init (&router->lock);
+  gs_cond_init (&router->idle);
   router->stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   return router;
 }
@@ -49,7 +56,34 @@ gsi_router_take_over (GsiRouter *router)
 void
 gsi_router_stop (GsiRouter *router)
 {
+  gs_mutex_lock (&router->lock);
+  router->stopping = TRUE;
+  while (router->n_background > 0)
+    gs_cond_wait (&router->idle, &router->lock);
+  gs_mutex_unlock (&router->lock);
   gsi_settler_stop (router->settler);
+}
+
+gboolean
+gsi_router_background_begin (GsiRouter *router)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
+  if (router->stopping || router->n_background >= BACKGROUND_MAX)
+    return FALSE;
+  router->n_background++;
+  gsi_wiring_ref (router->config.wiring); /* the call's own goes with its answer */
+  return TRUE;
+}
+
+void
+gsi_router_background_end (GsiRouter *router)
+{
+  GsiWiring *wiring = router->config.wiring;
+  gs_mutex_lock (&router->lock);
+  if (--router->n_background == 0)
+    gs_cond_broadcast (&router->idle);
+  gs_mutex_unlock (&router->lock);
+  gsi_wiring_unref (wiring); /* the router may be gone with it */
 }
 
 void
@@ -60,6 +94,7 @@ gsi_router_free (GsiRouter *router)
   gsi_settler_unref (router->settler);
   if (router->stop_fd >= 0)
     close (router->stop_fd);
+  gs_cond_clear (&router->idle);
   gs_mutex_clear (&router->lock);
   g_free (router);
 }
@@ -106,6 +141,12 @@ const GsiStorageGroup *
 gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error)
 {
   g_autoptr (GString) known = g_string_new (NULL);
+  if (router->config.n_virtual_storages == 0)
+    {
+      gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+               "this process is a node: it has no virtual storage; send the call to a router");
+      return NULL;
+    }
   if (name == NULL || name[0] == '\0')
     return router->config.virtual_storages[0];
   for (gsize i = 0; i < router->config.n_virtual_storages; i++)
@@ -181,7 +222,7 @@ gsi_router_view (const GsiStorage *storage)
                         .name = storage->name,
                         .zone = storage->zone,
                         .weight = storage->weight,
-                        .healthy = TRUE,
+                        .healthy = storage->ops->probe == NULL || storage->ops->probe (storage->self, NULL),
                         .in_flight = storage->reads != NULL ? __atomic_load_n (storage->reads, __ATOMIC_RELAXED) : 0 };
 }
 

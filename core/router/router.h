@@ -48,6 +48,10 @@ typedef struct
   const GsiStorage *const *storages; /* all of this process */
   gsize n_storages;
   GsiWiring *wiring; /* keeps all of the above while somebody refers to it; NULL: it stays anyway */
+  struct GsiPool *pool; /* threads for the participants of writes; NULL: each write goes on in one thread */
+  /** Is that write in the hand of another router, which staged it in this process as a node? NULL = never. */
+  gboolean (*holds) (gpointer user, const GsTxId *txid);
+  gpointer holds_user;
 } GsiRouterConfig;
 
 typedef struct GsiRouter GsiRouter;
@@ -61,8 +65,8 @@ GsiRouter *gsi_router_new (const GsiRouterConfig *config);
 GsiRouter *gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before);
 /** From now on @router settles what is open. Waits for nothing. */
 void gsi_router_take_over (GsiRouter *router);
-/** No new round of settling begins, by no router that shares it, and none is running when it returns. The timers have
- *  been stopped. */
+/** No new round of settling begins, by no router that shares it, and none is running when it returns; writes of this one
+ *  that go on behind their answer have come to their end. The timers have been stopped. */
 void gsi_router_stop (GsiRouter *router);
 /** After every call has ended. NULL is fine. */
 void gsi_router_free (GsiRouter *router);
@@ -77,6 +81,9 @@ GsiBinding *gsi_router_bindings (const GsiMethods *methods);
  * metadata store cannot be read.
  */
 gboolean gsi_router_recover (GsiRouter *router, GError **error);
+
+/** Is that write in this router's hand? */
+gboolean gsi_router_holds (GsiRouter *router, const GsTxId *txid);
 
 /**
  * One round of housekeeping: the storages' own care, and replicas without a record go into the trash once an earlier round
@@ -111,6 +118,10 @@ GsNodeView gsi_router_view (const GsiStorage *storage);
 GsiReplica gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row);
 /** The path of a repository's replicas below their storages' roots: "@r/ab/cd/ID.git". *full*. */
 char *gsi_router_replica_path (guint64 id);
+
+/** A write goes on behind its answer. FALSE when there are too many of them, or the end has come. */
+gboolean gsi_router_background_begin (GsiRouter *router);
+void gsi_router_background_end (GsiRouter *router);
 
 /* read.c, write.c, repository.c, token.c */
 gboolean gsi_router_read (gpointer router, GsiCall *call, GError **error);

@@ -109,9 +109,10 @@ gsi_settler_release (GsiSettler *settler, const GsTxId *txid)
   g_hash_table_remove (settler->claimed, txid->bytes);
 }
 
-static gboolean
-settler_claims (GsiSettler *settler, const GsTxId *txid)
+gboolean
+gsi_router_holds (GsiRouter *router, const GsTxId *txid)
 {
+  GsiSettler *settler = gsi_router_settler (router);
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&settler->lock);
   return g_hash_table_contains (settler->claimed, txid->bytes);
 }
@@ -237,6 +238,13 @@ settle_one (GsiRouter *router, const GsiStorage *storage, GsCall *call, const Op
   return TRUE;
 }
 
+static gboolean
+node_holds (GsiRouter *router, const GsTxId *txid)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  return config->holds != NULL && config->holds (config->holds_user, txid);
+}
+
 gboolean
 gsi_router_settle (GsiRouter *router, const GsiStorage *storage, GsCall *call, GError **error)
 {
@@ -249,7 +257,7 @@ gsi_router_settle (GsiRouter *router, const GsiStorage *storage, GsCall *call, G
     {
       const Open *one = &g_array_index (open, Open, i);
       /* One that cannot be settled now must not keep the others open; the first error is told. */
-      if (!settler_claims (gsi_router_settler (router), &one->txid)
+      if (!gsi_router_holds (router, &one->txid) && !node_holds (router, &one->txid)
           && !settle_one (router, storage, call, one, done ? error : NULL))
         done = FALSE;
     }
@@ -264,7 +272,10 @@ gsi_router_recover (GsiRouter *router, GError **error)
   GsCall call;
   gsi_own_call_init (&call, &identity, "recovery");
   for (gsize i = 0; i < config->n_storages; i++)
-    if (!gsi_router_settle (router, config->storages[i], &call, error))
+    /* A storage of another process is settled there when that starts; it may be away now, and writes of other routers
+     * are under way on it. */
+    if (config->storages[i]->ops->probe == NULL
+        && !gsi_router_settle (router, config->storages[i], &call, error))
       {
         g_prefix_error (error, "storage '%s': ", config->storages[i]->name);
         return FALSE;

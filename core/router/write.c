@@ -6,337 +6,91 @@
  * and feeds the results back as events. The decision is one compare-and-swap in the metadata store: before
  * it nothing is visible and everything can be dropped, after it the write will be applied whatever dies.
  */
-#include "router/settle.h"
+#include "router/write.h"
 
-#include <gitstead/thread.h>
+#include "base/pool.h"
 
-/* How long a write whose decision is not known keeps asking the metadata store before it is left to recovery. */
-#define UNDECIDED_PATIENCE_US (60 * G_USEC_PER_SEC)
-
-typedef struct
-{
-  GsParticipant view;
-  const GsiStorage *storage;
-  gpointer txn; /* staged and neither applied nor dropped */
-  const GsVote *vote;
-  gboolean voter;
-} Part;
-
-typedef enum
-{
-  WRITE_RUNNING,
-  WRITE_ACKNOWLEDGED,
-  WRITE_FAILED
-} WriteEnd;
+/* How soon it is seen that the caller went away while participants stage. */
+#define LOOK_US (50 * 1000)
 
 typedef struct
 {
-  GsiRouter *router;
-  const GsiRouterConfig *config;
-  GsiCall *call;
-  const GsiStorageGroup *vs;
-  const GsiWriteBinding *binding; /* NULL: the storage computes the change set itself */
-  GsComputed *computed;           /* that change set */
-  const GsiStorage *computer;
-  GsiRow *row;
-  GsTxId txid;
-  GArray *parts;  /* of Part */
-  GArray *events; /* of GsEvent, first to be fed first */
-  GArray *actions; /* of GsAction, of one step */
-  gpointer txn;   /* the consistency plugin's */
-  GsDecision decision;
-  guint8 vote[32];  /* what the voters agreed on */
-  gboolean nothing; /* a participant staged no update: there is nothing to decide */
-  gboolean open;    /* left to a restart: its locks and its process are still there */
-  WriteEnd end;
-  GError *why;
-} Write;
+  GsEvent event;
+  guint8 digest[32];
+  gboolean has_digest;
+} Event;
 
-static Part *
-write_part (Write *write, gsize index)
-{
-  return &g_array_index (write->parts, Part, index);
-}
-
-static void
+void
 write_event (Write *write, guint32 type, gsize participant, const guint8 *digest)
 {
-  GsEvent event = { sizeof event, type, participant, digest };
+  Event event = { .event = { sizeof event.event, type, participant, NULL }, .has_digest = digest != NULL };
+  if (digest != NULL)
+    memcpy (event.digest, digest, sizeof event.digest);
+  gs_mutex_lock (&write->lock);
   g_array_append_val (write->events, event);
+  gs_cond_broadcast (&write->changed);
+  gs_mutex_unlock (&write->lock);
 }
 
-/* Keeps the first reason: it is nearer to the cause than what follows from it. */
-static void
+void
 write_blame (Write *write, GError *why)
 {
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&write->lock);
   if (write->why == NULL)
     write->why = why;
   else
     g_error_free (why);
 }
 
-/* ----------------------------------------------------------------------------------------- staging */
-
-/* A write of the Git API is computed once, on the first participant that can; all stage the result. */
-static gboolean
-stage_here (Write *write, const GsiReplica *replica, Part *part, GError **error)
-{
-  if (write->binding != NULL)
-    return write->binding->stage (replica, write->call, &write->txid, &part->txn, &part->vote, error);
-  if (write->computed == NULL)
-    {
-      if (!gsi_node_compute (replica, write->call, &write->computed, error))
-        return FALSE;
-      write->computer = replica->storage;
-      write->computed->change.txid = write->txid;
-    }
-  if (write->computed->change.n_updates == 0)
-    {
-      part->vote = NULL;
-      return TRUE;
-    }
-  return gsi_node_change_stage (replica, write->call, &write->computed->change, &part->txn, &part->vote, error);
-}
-
-static void
-write_stage (Write *write, gsize index)
-{
-  Part *part = write_part (write, index);
-  GsiReplica replica = gsi_router_replica (write->router, part->storage, write->row);
-  GError *why = NULL;
-
-  if (!stage_here (write, &replica, part, &why))
-    {
-      part->txn = NULL;
-      write_blame (write, why);
-      write_event (write, GS_EVENT_LOST, index, NULL);
-    }
-  else if (part->vote == NULL || part->vote->n_updates == 0)
-    {
-      write->nothing = TRUE;
-      if (part->txn != NULL)
-        part->storage->ops->abort (part->storage->self, &write->call->base, part->txn, NULL);
-      part->txn = NULL;
-      write_event (write, GS_EVENT_LOST, index, NULL);
-    }
-  else
-    write_event (write, GS_EVENT_STAGED, index, part->vote->digest);
-}
-
-static void
-write_abort (Write *write, gsize index)
-{
-  Part *part = write_part (write, index);
-  if (part->txn == NULL)
-    return;
-  part->storage->ops->abort (part->storage->self, &write->call->base, part->txn, write->why);
-  part->txn = NULL;
-}
-
-/* ---------------------------------------------------------------------------------------- deciding */
-
-static const Part *
-write_first_voter (Write *write)
-{
-  for (gsize i = 0; i < write->parts->len; i++)
-    if (write_part (write, i)->voter)
-      return write_part (write, i);
-  return NULL;
-}
-
-static gboolean
-decided_visit (const GsChange *change, gpointer user)
-{
-  Write *write = user;
-  write->decision.generation = change->generation;
-  write->decision.refs_digest = change->refs_digest;
-  return FALSE;
-}
-
-/* One attempt at the present generation. */
-static gboolean
-write_decide_once (Write *write, const Part *voter, const char *const *voters, GError **error)
-{
-  GsDecideRequest request = { sizeof request };
-  guint64 generation;
-
-  request.repository_id = write->row->id;
-  request.txid = write->txid;
-  request.call_id = write->call->base.id;
-  request.expected_generation = write->row->generation;
-  request.refs_digest = write->row->refs_digest;
-  gs_digest_add (&request.refs_digest, &voter->vote->refs_plus);
-  gs_digest_sub (&request.refs_digest, &voter->vote->refs_minus);
-  memcpy (request.vote, voter->vote->digest, sizeof request.vote);
-  request.updates = voter->vote->updates;
-  request.n_updates = voter->vote->n_updates;
-  request.voters = voters;
-  request.caller = write->call->base.identity->name;
-  if (!write->config->metadata->decide (write->config->metadata_self, &write->call->base, &request, &generation,
-                                        error))
-    return FALSE;
-  write->decision.generation = generation;
-  write->decision.refs_digest = request.refs_digest;
-  return TRUE;
-}
-
-static void
-pause_until (gint64 until_us)
-{
-  GsMutex lock;
-  GsCond never;
-  gs_mutex_init (&lock);
-  gs_cond_init (&never);
-  gs_mutex_lock (&lock);
-  while (gs_cond_wait_until (&never, &lock, until_us))
-    ;
-  gs_mutex_unlock (&lock);
-  gs_cond_clear (&never);
-  gs_mutex_clear (&lock);
-}
-
-/*
- * The store did not say whether it took the decision. Writes an abort mark, which tells: either it is decided
- * already, or now it never will be. FALSE when the store stays silent.
- */
-static gboolean
-write_find_out (Write *write, GsTxState *ret_state)
-{
-  const GsMetadataOps *ops = write->config->metadata;
-  gpointer self = write->config->metadata_self;
-  gint64 start = write->config->host->now_us (write->config->host);
-  GsIdentity identity;
-  GsCall own;
-
-  gsi_own_call_init (&own, &identity, "settle");
-  for (gint64 delay_us = 10000;; delay_us = MIN (delay_us * 2, G_USEC_PER_SEC))
-    {
-      g_autoptr (GError) why = NULL;
-      GsTxState state = GS_TX_UNKNOWN;
-      if (ops->tx_abort (self, &own, write->row->id, &write->txid, &state, &why)
-          && (state == GS_TX_ABORTED
-              || ops->tx_find (self, &own, write->row->id, &write->txid, &state, decided_visit, write, &why)))
-        {
-          *ret_state = state;
-          return TRUE;
-        }
-      if (gs_error_code (why) == GS_ERROR_NOT_FOUND)
-        {
-          *ret_state = GS_TX_ABORTED; /* the repository is gone: nothing can be decided for it */
-          return TRUE;
-        }
-      if (write->config->host->now_us (write->config->host) - start > UNDECIDED_PATIENCE_US)
-        return FALSE;
-      pause_until (g_get_monotonic_time () + delay_us);
-    }
-}
-
-/* The locks stay as they are: this write is neither applied nor dropped until a restart asks again. */
-static void
-write_leave_open (Write *write)
-{
-  char hex[2 * GS_TXID_SIZE + 1];
-  GError *why = NULL;
-  gs_hex (write->txid.bytes, sizeof write->txid.bytes, hex);
-  write->config->host->log (write->config->host, GS_LOG_ERROR, "write.undecided",
-                            (GsField[]) { GS_TEXT ("repository", write->row->path), GS_TEXT ("transaction", hex) }, 2);
-  for (gsize i = 0; i < write->parts->len; i++)
-    write_part (write, i)->txn = NULL;
-  gs_fail (&why, GS_ERROR_UNKNOWN,
-           "the metadata store does not say whether the write to '%s' was decided; the server settles it when it "
-           "restarts (transaction %s)",
-           write->row->path, hex);
-  g_clear_error (&write->why);
-  write->why = why;
-  write->open = TRUE;
-  write->end = WRITE_FAILED;
-}
-
-/* The generation moved on because another write was decided: disjoint writes commute, so try at the new one. */
-static gboolean
-write_refresh (Write *write, GError **error)
-{
-  GsiRow *row = NULL;
-  if (!gs_call_check (&write->call->base, "deciding the write", error))
-    return FALSE;
-  if (!write->config->metadata->repo_get (write->config->metadata_self, &write->call->base, write->row->id,
-                                          gsi_row_visit, &row, error))
-    return FALSE;
-  gsi_row_free (write->row);
-  write->row = row;
-  return TRUE;
-}
-
-static void
-write_decide (Write *write)
-{
-  g_autoptr (GPtrArray) voters = g_ptr_array_new ();
-  const Part *voter = write_first_voter (write);
-  GsTxState state = GS_TX_UNKNOWN;
-  g_autoptr (GError) why = NULL;
-
-  for (gsize i = 0; i < write->parts->len; i++)
-    if (write_part (write, i)->voter)
-      g_ptr_array_add (voters, (gpointer) write_part (write, i)->storage->name);
-  g_ptr_array_add (voters, NULL);
-  memcpy (write->vote, voter->vote->digest, sizeof write->vote);
-
-  while (!write_decide_once (write, voter, (const char *const *) voters->pdata, &why))
-    {
-      int code = gs_error_code (why);
-      if (code == GS_ERROR_ABORTED)
-        {
-          g_clear_error (&why);
-          if (write_refresh (write, &why))
-            continue;
-        }
-      if (code == GS_ERROR_FAILED_PRECONDITION || code == GS_ERROR_NOT_FOUND)
-        state = GS_TX_ABORTED;
-      else if (!write_find_out (write, &state))
-        {
-          write_leave_open (write);
-          return;
-        }
-      if (state == GS_TX_DECIDED)
-        break;
-      write_blame (write, g_steal_pointer (&why));
-      write_event (write, GS_EVENT_REFUSED, 0, NULL);
-      return;
-    }
-  write_event (write, GS_EVENT_DECIDED, 0, NULL);
-}
-
-/* ---------------------------------------------------------------------------------------- applying */
-
-static void
-write_apply (Write *write, gsize index)
-{
-  Part *part = write_part (write, index);
-  const GsHost *host = write->config->host;
-  gpointer txn = g_steal_pointer (&part->txn);
-  g_autoptr (GError) why = NULL;
-
-  if (part->storage->ops->commit (part->storage->self, &write->call->base, txn, &write->decision, &why))
-    {
-      write_event (write, GS_EVENT_APPLIED, index, NULL);
-      return;
-    }
-  host->log (host, GS_LOG_ERROR, "write.apply.failed",
-             (GsField[]) { GS_TEXT ("repository", write->row->path), GS_TEXT ("storage", part->storage->name),
-                           GS_NUMBER ("generation", write->decision.generation), GS_TEXT ("error", why->message) },
-             4);
-  write->config->metadata->replica_set (write->config->metadata_self, &write->call->base, write->row->id,
-                                        part->storage->name, write->decision.generation - 1, TRUE, NULL);
-  write_event (write, GS_EVENT_LOST, index, NULL);
-}
+/* ----------------------------------------------------------------------------------------- actions */
 
 static void
 write_fail (Write *write, const GsAction *action)
 {
   GError *why = NULL;
-  gs_fail (&why, (GsErrorCode) action->code, "the write to '%s' was not made: %s", write->row->path, action->reason);
+  gs_fail (&why, (GsErrorCode) action->code, "the write to '%s' was not made: %s", write->path, action->reason);
   write_blame (write, why);
   write->end = WRITE_FAILED;
+}
+
+/* Nobody reads from it until it has the write: from before the caller hears of it. */
+static void
+write_repair (Write *write, gsize index)
+{
+  Part *part = write->parts[index];
+  if (part->applied || part->storage == NULL)
+    return;
+  if (part->voter && !part->behind)
+    {
+      part->behind = TRUE;
+      write->config->metadata->replica_set (write->config->metadata_self, write_part_call (part), write->id,
+                                            part->storage->name, write->decision.generation - 1, TRUE, NULL);
+    }
+  if (part->voter && part->state != PART_COMMITTING)
+    gsi_router_settle_later (write->router, part->storage);
+}
+
+/* It came after the write was acknowledged without it. */
+static void
+late_result (Write *write, const GsEvent *event)
+{
+  Part *part = write->parts[event->participant];
+  if (event->type == GS_EVENT_APPLIED)
+    {
+      part->applied = TRUE;
+      if (part->behind)
+        write->config->metadata->replica_set (write->config->metadata_self, write_part_call (part), write->id,
+                                              part->storage->name, write->decision.generation, FALSE, NULL);
+      part->behind = FALSE;
+    }
+  else if (event->type == GS_EVENT_LOST && part->voter && !part->applied && write->decision.generation > 0)
+    {
+      write->config->metadata->replica_set (write->config->metadata_self, write_part_call (part), write->id,
+                                            part->storage->name, write->decision.generation - 1, TRUE, NULL);
+      part->behind = TRUE;
+      if (write->end != WRITE_RUNNING)
+        gsi_router_settle_later (write->router, part->storage);
+    }
 }
 
 static void
@@ -344,11 +98,8 @@ write_act (Write *write, const GsAction *action)
 {
   switch (action->type)
     {
-    case GS_ACTION_STAGE:
-      write_stage (write, action->participant);
-      break;
     case GS_ACTION_VOTER:
-      write_part (write, action->participant)->voter = TRUE;
+      write->parts[action->participant]->voter = TRUE;
       break;
     case GS_ACTION_DECIDE:
       write_decide (write);
@@ -366,11 +117,36 @@ write_act (Write *write, const GsAction *action)
       write_fail (write, action);
       break;
     case GS_ACTION_REPAIR:
-      gsi_router_settle_later (write->router, write_part (write, action->participant)->storage);
+      write_repair (write, action->participant);
+      break;
+    case GS_ACTION_TIMER:
+      write->timer_us = g_get_monotonic_time () + MAX (action->delay_us, 1);
       break;
     default:
-      break; /* a timer: every participant of this process answers before its slot returns */
+      break;
     }
+}
+
+/* Those that are to stage are told together: a push is dealt out to all of them. */
+static void
+write_act_all (Write *write)
+{
+  g_autofree gsize *staging = g_new (gsize, write->actions->len + 1);
+  gsize n = 0;
+  for (guint i = 0; i < write->actions->len; i++)
+    {
+      const GsAction *action = &g_array_index (write->actions, GsAction, i);
+      if (action->participant >= write->n_parts)
+        continue; /* a broken plugin */
+      if (action->type == GS_ACTION_STAGE && write->parts[action->participant]->storage != NULL
+          && write->parts[action->participant]->state == PART_IDLE)
+        staging[n++] = action->participant;
+    }
+  if (n > 0)
+    write_stage (write, staging, n);
+  for (guint i = 0; i < write->actions->len; i++)
+    if (g_array_index (write->actions, GsAction, i).participant < write->n_parts)
+      write_act (write, &g_array_index (write->actions, GsAction, i));
 }
 
 /* ------------------------------------------------------------------------------------ the machine */
@@ -383,55 +159,153 @@ collect_action (GsActions *actions, const GsAction *action)
 }
 
 static void
-write_run (Write *write)
+write_step (Write *write, const Event *event)
 {
   GsActions out = { sizeof out, write->actions, collect_action };
-  write_event (write, GS_EVENT_BEGIN, 0, NULL);
-  while (write->events->len > 0 && write->end == WRITE_RUNNING)
+  GsEvent shown = event->event;
+  if (event->has_digest)
+    shown.digest = event->digest;
+  if (shown.type == GS_EVENT_APPLIED || shown.type == GS_EVENT_LOST)
+    late_result (write, &shown);
+  g_array_set_size (write->actions, 0);
+  write->vs->consistency->txn_step (write->vs->consistency_self, write->txn, &shown, &out);
+  write_act_all (write);
+}
+
+/* The caller went away before the decision: what is staged is of no use to anybody. */
+static void
+look_at_caller (Write *write)
+{
+  if (write->call != NULL && write->n_staging > 0 && gs_call_cancelled (&write->call->base))
+    write_cancel_parts (write, TRUE);
+}
+
+/*
+ * The next event, waiting for it as long as a job is under way. FALSE when there is none: with @until_answered, when the
+ * caller can be answered too.
+ */
+static gboolean
+write_next (Write *write, gboolean until_answered, Event *ret_event)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&write->lock);
+  for (;;)
     {
-      GsEvent event = g_array_index (write->events, GsEvent, 0);
-      g_array_remove_index (write->events, 0);
-      g_array_set_size (write->actions, 0);
-      write->vs->consistency->txn_step (write->vs->consistency_self, write->txn, &event, &out);
-      for (guint i = 0; i < write->actions->len; i++)
-        write_act (write, &g_array_index (write->actions, GsAction, i));
+      gint64 now_us = g_get_monotonic_time (), until_us;
+      if (write->events->len > 0)
+        {
+          *ret_event = g_array_index (write->events, Event, 0);
+          g_array_remove_index (write->events, 0);
+          return TRUE;
+        }
+      if (write->timer_us != 0 && now_us >= write->timer_us && write->end == WRITE_RUNNING)
+        {
+          write->timer_us = 0;
+          *ret_event = (Event) { .event = { sizeof (GsEvent), GS_EVENT_TIMER, 0, NULL } };
+          return TRUE;
+        }
+      /* A request is the caller's: whoever stages it must have ended. */
+      if (write->n_jobs == 0 || (until_answered && write->end == WRITE_ACKNOWLEDGED && write->n_staging == 0))
+        return FALSE;
+      until_us = write->timer_us != 0 && write->end == WRITE_RUNNING ? write->timer_us : G_MAXINT64;
+      if (write->call != NULL && write->n_staging > 0)
+        until_us = MIN (until_us, now_us + LOOK_US);
+      gs_cond_wait_until (&write->changed, &write->lock, until_us);
+      if (write->call != NULL && write->n_staging > 0 && gs_call_cancelled (&write->call->base))
+        {
+          gs_mutex_unlock (&write->lock);
+          look_at_caller (write);
+          gs_mutex_lock (&write->lock);
+        }
     }
-  if (write->end == WRITE_RUNNING)
+}
+
+/* What is over for the plugin must not keep locks, whatever it forgot (promise K4). */
+static void
+write_tidy (Write *write)
+{
+  write_cancel_parts (write, TRUE);
+  for (gsize i = 0; i < write->n_parts; i++)
+    if (!write->parts[i]->voter || write->end == WRITE_FAILED)
+      write_abort (write, i);
+}
+
+static void
+write_run (Write *write, gboolean until_answered)
+{
+  gboolean tidied = FALSE;
+  Event event;
+  for (;;)
     {
+      while (write_next (write, until_answered, &event))
+        {
+          write_step (write, &event);
+          if (write->end != WRITE_RUNNING && !tidied)
+            write_tidy (write);
+          tidied = write->end != WRITE_RUNNING;
+        }
+      if (write->end != WRITE_RUNNING)
+        return;
+      write->end = WRITE_FAILED;
       GError *why = NULL;
       gs_fail (&why, GS_ERROR_INTERNAL, "consistency plugin of virtual storage '%s' stopped without an end (promise K3)",
                write->vs->name);
       write_blame (write, why);
-      write->end = WRITE_FAILED;
+      write_tidy (write);
+      tidied = TRUE;
     }
-  for (gsize i = 0; i < write->parts->len; i++)
-    write_abort (write, i); /* promise K4 holds even where the plugin forgot it */
 }
 
-static gboolean
-write_setup (Write *write, GError **error)
-{
-  g_autoptr (GPtrArray) views = g_ptr_array_new ();
-  GsTxnSetup setup = { sizeof setup };
+/* ----------------------------------------------------------------------------------------- the end */
 
-  gsi_router_recheck (write->router, write->call, write->row);
-  for (gsize i = 0; i < write->row->n_replicas; i++)
+static void
+write_free (Write *write)
+{
+  tee_free (write->tee);
+  if (write->txn != NULL)
+    write->vs->consistency->txn_free (write->vs->consistency_self, write->txn);
+  /* One that is left open stays claimed: the storage could not resolve it while it is in hand. */
+  if (!write->open)
+    gsi_settler_release (gsi_router_settler (write->router), &write->txid);
+  if (write->computed != NULL)
+    write->computer->ops->computed_free (write->computer->self, write->computed);
+  write_parts_free (write);
+  g_clear_error (&write->why);
+  g_array_free (write->events, TRUE);
+  g_array_free (write->actions, TRUE);
+  gs_cond_clear (&write->changed);
+  gs_mutex_clear (&write->lock);
+  gsi_row_free (write->row);
+  g_free (write);
+}
+
+/* Laggards bring it to its end after the caller was answered. */
+static void
+write_background (gpointer user)
+{
+  Write *write = user;
+  GsiRouter *router = write->router;
+  write_run (write, FALSE);
+  write_free (write);
+  gsi_router_background_end (router);
+}
+
+static void
+write_part_with (Write *write)
+{
+  gboolean busy;
+  gs_mutex_lock (&write->lock);
+  busy = write->n_jobs > 0 || write->events->len > 0;
+  gs_mutex_unlock (&write->lock);
+  write->call = NULL;
+  if (!busy)
+    write_free (write);
+  else if (!gsi_router_background_begin (write->router))
     {
-      const GsiRowReplica *replica = &write->row->replicas[i];
-      Part part = { .storage = gsi_router_storage (write->router, replica->storage) };
-      part.view.size = sizeof part.view;
-      part.view.node = part.storage != NULL ? part.storage->name : "(not of this process)";
-      part.view.current = replica->generation >= write->row->generation;
-      part.view.healthy = part.storage != NULL;
-      g_array_append_val (write->parts, part);
+      write_run (write, FALSE);
+      write_free (write);
     }
-  for (gsize i = 0; i < write->parts->len; i++)
-    g_ptr_array_add (views, &write_part (write, i)->view);
-  setup.participants = (const GsParticipant *const *) views->pdata;
-  setup.n_participants = views->len;
-  setup.min_copies = write->vs->min_copies;
-  write->txn = write->vs->consistency->txn_new (write->vs->consistency_self, &setup, error);
-  return write->txn != NULL;
+  else if (!gsi_pool_submit (write->config->pool, write_background, write, NULL))
+    write_background (write);
 }
 
 /* @receipt NULL: nothing was changed. */
@@ -448,23 +322,25 @@ write_reply (Write *write, const GsiReceipt *receipt, GError **error)
   return gsi_node_computed_reply (&replica, write->call, write->computed, receipt, error);
 }
 
+/* The replicas that hold it: those that applied it, or have it in their journal. */
 static gboolean
 write_answer (Write *write, GError **error)
 {
   g_autoptr (GPtrArray) replicas = g_ptr_array_new ();
   GsiReceipt receipt = { write->txid, write->decision.generation, write->decision.refs_digest, NULL, 0 };
-  for (gsize i = 0; i < write->parts->len; i++)
-    if (write_part (write, i)->voter)
-      g_ptr_array_add (replicas, (gpointer) write_part (write, i)->storage->name);
+  for (gsize i = 0; i < write->n_parts; i++)
+    if (write->parts[i]->voter)
+      g_ptr_array_add (replicas, (gpointer) write->parts[i]->storage->name);
   receipt.replicas = (const char *const *) replicas->pdata;
   receipt.n_replicas = replicas->len;
   return write_reply (write, &receipt, error);
 }
 
-/* A resent call whose first run was decided gets the first answer, also from another process. */
+/* -------------------------------------------------------------------------------------- the caller */
+
 typedef struct
 {
-  const GsiWriteBinding *binding;
+  const GsiWriteBinding *binding; /* NULL: a computed call */
   GsiCall *call;
   gboolean found;
 } Repeat;
@@ -496,65 +372,91 @@ answer_repeat (GsiRouter *router, const GsiRow *row, const GsiWriteBinding *bind
   return TRUE;
 }
 
+/* Tells a push's client what git has to say, from a participant that has it from first hand. */
+static void
+write_tell (Write *write)
+{
+  gsize preferred = 0;
+  if (write->tee == NULL)
+    return;
+  for (gsize i = 0; i < write->n_parts; i++)
+    if (write->parts[i]->applied)
+      {
+        preferred = i;
+        break;
+      }
+  tee_release (write->tee, preferred, write->end != WRITE_ACKNOWLEDGED);
+  tee_wait_client (write->tee);
+}
+
+static gboolean
+write_conclude (Write *write, GError **error)
+{
+  GsiCall *call = write->call;
+  gboolean repeated = FALSE;
+  write_tell (write);
+  if (write->end == WRITE_ACKNOWLEDGED)
+    return write_answer (write, error);
+  if (write->nothing)
+    return write_reply (write, NULL, error);
+  /* The same call was decided meanwhile, by another router that it was sent to again: its answer is ours. */
+  if (gs_error_code (write->why) == GS_ERROR_ALREADY_EXISTS && !call->method->bytes_in
+      && answer_repeat (write->router, write->row, write->binding, call, &repeated, NULL) && repeated)
+    return TRUE;
+  g_propagate_error (error, g_steal_pointer (&write->why));
+  return FALSE;
+}
+
+static Write *
+write_new (GsiRouter *router, GsiCall *call)
+{
+  Write *write = g_new0 (Write, 1);
+  write->router = router;
+  write->config = gsi_router_config (router);
+  write->call = call;
+  write->config->host->random (write->config->host, write->txid.bytes, sizeof write->txid.bytes);
+  write->decision.size = sizeof write->decision;
+  write->decision.txid = write->txid;
+  write->events = g_array_new (FALSE, TRUE, sizeof (Event));
+  write->actions = g_array_new (FALSE, TRUE, sizeof (GsAction));
+  gs_mutex_init (&write->lock);
+  gs_cond_init (&write->changed);
+  gsi_settler_claim (gsi_router_settler (router), &write->txid);
+  return write;
+}
+
 gboolean
 gsi_router_write (gpointer user, GsiCall *call, GError **error)
 {
   GsiRouter *router = user;
+  const GsiWriteBinding *binding = NULL;
+  const GsiStorageGroup *vs = NULL;
+  g_autoptr (GsiRow) row = NULL;
   gboolean repeated = FALSE, ok;
-  Write write = { .router = router, .config = gsi_router_config (router), .call = call };
+  Write *write;
 
   if (!call->method->storage)
-    for (write.binding = gsi_node_writes (); write.binding->number != call->method->number;)
-      write.binding++;
-  write.row = gsi_router_locate (router, call, &write.vs, error);
-  if (write.row == NULL)
+    for (binding = gsi_node_writes (); binding->number != call->method->number;)
+      binding++;
+  row = gsi_router_locate (router, call, &vs, error);
+  if (row == NULL)
     return FALSE;
-  if (!call->method->bytes_in && !answer_repeat (router, write.row, write.binding, call, &repeated, error))
-    {
-      gsi_row_free (write.row);
-      return FALSE;
-    }
+  if (!call->method->bytes_in && !answer_repeat (router, row, binding, call, &repeated, error))
+    return FALSE;
   if (repeated)
-    {
-      gsi_row_free (write.row);
-      return TRUE;
-    }
+    return TRUE;
 
-  write.config->host->random (write.config->host, write.txid.bytes, sizeof write.txid.bytes);
-  write.decision.size = sizeof write.decision;
-  write.decision.txid = write.txid;
-  write.parts = g_array_new (FALSE, TRUE, sizeof (Part));
-  write.events = g_array_new (FALSE, TRUE, sizeof (GsEvent));
-  write.actions = g_array_new (FALSE, TRUE, sizeof (GsAction));
-  gsi_settler_claim (gsi_router_settler (router), &write.txid);
-  ok = write_setup (&write, error);
+  write = write_new (router, call);
+  write->binding = binding;
+  write->vs = vs;
+  write->row = g_steal_pointer (&row);
+  ok = write_parts_setup (write, error);
   if (ok)
     {
-      write_run (&write);
-      if (write.end == WRITE_ACKNOWLEDGED)
-        ok = write_answer (&write, error);
-      else if (write.nothing)
-        ok = write_reply (&write, NULL, error);
-      /* The same call was decided meanwhile, by another router that it was sent to again: its answer is ours. */
-      else if (gs_error_code (write.why) == GS_ERROR_ALREADY_EXISTS && !call->method->bytes_in
-               && answer_repeat (router, write.row, write.binding, call, &repeated, NULL) && repeated)
-        ok = TRUE;
-      else
-        {
-          g_propagate_error (error, g_steal_pointer (&write.why));
-          ok = FALSE;
-        }
-      write.vs->consistency->txn_free (write.vs->consistency_self, write.txn);
+      write_event (write, GS_EVENT_BEGIN, 0, NULL);
+      write_run (write, TRUE);
+      ok = write_conclude (write, error);
     }
-  /* One that is left open stays claimed: the storage could not resolve it while it is in hand. */
-  if (!write.open)
-    gsi_settler_release (gsi_router_settler (router), &write.txid);
-  if (write.computed != NULL)
-    write.computer->ops->computed_free (write.computer->self, write.computed);
-  g_clear_error (&write.why);
-  g_array_free (write.parts, TRUE);
-  g_array_free (write.events, TRUE);
-  g_array_free (write.actions, TRUE);
-  gsi_row_free (write.row);
+  write_part_with (write);
   return ok;
 }

@@ -36,6 +36,7 @@ typedef struct
   GsiScope scope;
   GsScope needs;    /* what the caller must be allowed; GS_SCOPE_NONE = anybody */
   gboolean bytes_in, bytes_out;
+  gboolean cluster; /* only for other processes of the cluster, by the cluster token; @needs says nothing then */
   gboolean storage; /* the storage plugin carries it out: its slots query and compute */
   gint64 timeout_us; /* 0 = the server's default */
   const ProtobufCMessageDescriptor *request, *reply;

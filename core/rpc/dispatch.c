@@ -85,6 +85,17 @@ authenticate (Call *call, GError **error)
       gsi_record_forget_credentials (call);
       return TRUE;
     }
+  if (call->call.method->cluster)
+    {
+      good = gsi_cluster_check (rpc->cluster, &call->credentials, call->call.method->name, error);
+      gsi_record_forget_credentials (call);
+      if (!good)
+        return FALSE;
+      gs_mutex_lock (&rpc->lock);
+      call->identity = call->call.base.identity = &gsi_cluster_identity;
+      gs_mutex_unlock (&rpc->lock);
+      return TRUE;
+    }
   if (wiring->access == NULL)
     return gs_fail (error, GS_ERROR_UNAUTHENTICATED, "%s: this server has no access plugin, so nobody may",
                     call->call.method->name);
@@ -182,7 +193,7 @@ authorize (Call *call, GError **error)
 {
   const GsiMethod *method = call->call.method;
   const GsIdentity *identity = call->call.base.identity;
-  if (method->needs == GS_SCOPE_NONE)
+  if (method->needs == GS_SCOPE_NONE || method->cluster)
     return TRUE;
   /* A virtual storage is not one path: a caller with a prefix may ask, and gets the rows it may see. */
   if (method->scope == GSI_SCOPE_STORAGE && method->needs == GS_SCOPE_READ && identity->scope >= GS_SCOPE_READ)

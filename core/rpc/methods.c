@@ -202,6 +202,7 @@ needed_scope (const GsWireMethod *wire, GsScope *ret_needs, GError **error)
       *ret_needs = GS_SCOPE_WRITE;
       return TRUE;
     case GITSTEAD__V1__PERMISSION__ADMIN:
+    case GITSTEAD__V1__PERMISSION__CLUSTER: /* no client's scope is enough: see GsiMethod.cluster */
       *ret_needs = GS_SCOPE_ADMIN;
       return TRUE;
     default:
@@ -228,6 +229,7 @@ add_method (Build *build, const GsWireMethod *wire, GError **error)
   row->bytes_in = wire->bytes_in;
   row->bytes_out = wire->bytes_out;
   row->storage = wire->storage;
+  row->cluster = wire->permission == GITSTEAD__V1__PERMISSION__CLUSTER;
   row->timeout_us = (gint64) wire->timeout_ms * 1000;
   row->request = wire->request;
   row->reply = wire->reply;

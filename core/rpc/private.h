@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/pool.h"
+#include "cluster.h"
 #include "dedupe.h"
 #include "rpc.h"
 
@@ -100,6 +101,7 @@ struct GsiRpc
 {
   GsiMethods *methods;
   GHashTable *slots; /* const GsiMethod -> MethodSlot; constant after wiring */
+  GsiCluster *cluster; /* NULL: no process of a cluster is known */
   GsiPool *workers, *streams;
   GsiLog *log;
   GsiMetrics *metrics;

@@ -137,7 +137,7 @@ gsi_record_unref (Call *call)
   GsiRpc *rpc = call->rpc;
   if (!g_atomic_int_dec_and_test (&call->refs))
     return;
-  if (call->identity != NULL)
+  if (call->identity != NULL && call->identity != &gsi_cluster_identity)
     call->wiring->setup.access->release (call->wiring->setup.access_self, call->identity);
   gsi_record_forget_credentials (call);
   if (call->cancel_fd >= 0)

@@ -250,6 +250,7 @@ gsi_rpc_free (GsiRpc *rpc)
     return;
   gsi_rpc_stop (rpc);
   gsi_metrics_remove_collector (rpc->metrics, collect, rpc);
+  gsi_cluster_free (rpc->cluster);
   rpc_clear (rpc);
 }
 
@@ -295,6 +296,17 @@ gsi_rpc_set_access (GsiRpc *rpc, const GsAccessOps *ops, gpointer self)
   wiring = gsi_wiring_new (&setup);
   gsi_rpc_set_wiring (rpc, wiring);
   gsi_wiring_unref (wiring);
+}
+
+gboolean
+gsi_rpc_set_cluster_token (GsiRpc *rpc, const char *token, GError **error)
+{
+  GsiCluster *cluster = gsi_cluster_new (token, error);
+  if (cluster == NULL)
+    return FALSE;
+  gsi_cluster_free (rpc->cluster);
+  rpc->cluster = cluster;
+  return TRUE;
 }
 
 const GsiMethods *

@@ -87,6 +87,10 @@ void gsi_rpc_set_access (GsiRpc *rpc, const GsAccessOps *ops, gpointer self);
  */
 void gsi_rpc_set_wiring (GsiRpc *rpc, GsiWiring *wiring);
 
+/** The secret that the processes of one cluster share, in the form of a token. INVALID_ARGUMENT when it has not the form.
+ */
+gboolean gsi_rpc_set_cluster_token (GsiRpc *rpc, const char *token, GError **error);
+
 /** The schema. *borrowed as long as @rpc*. */
 const GsiMethods *gsi_rpc_methods (const GsiRpc *rpc);
 /** Of calls that begin now. */

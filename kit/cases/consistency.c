@@ -27,7 +27,8 @@ typedef struct
   PartState state;
   guint8 digest[32];
   gboolean voter, told_apply, told_abort, told_repair, applied;
-  gboolean holds; /* it staged, and keeps its locks until it is told its fate */
+  gboolean behind; /* it was current when the write began, and is not any more */
+  gboolean holds;  /* it staged, and keeps its locks until it is told its fate */
 } Part;
 
 /* When an event comes. */
@@ -56,6 +57,7 @@ typedef struct
   gsize n_coming;
   gsize n_voters;
   guint n_decides, n_acks, n_fails, n_actions;
+  gboolean asked;                    /* for the decision, and there is no answer yet */
   gboolean decided, refused, smooth; /* smooth: nothing goes wrong */
   gboolean again;                    /* the event under way came before */
   guint32 fail_code;
@@ -119,8 +121,10 @@ static void
 on_decide (World *world)
 {
   const Part *first = NULL;
-  if (++world->n_decides > 1)
+  if (world->asked || world->decided || world->refused)
     broken (world, "K1", "DECIDE was asked for twice");
+  world->n_decides++;
+  world->asked = TRUE;
   if (world->n_fails > 0 || world->n_acks > 0)
     broken (world, "K2", "DECIDE after the end");
   if (world->n_voters == 0)
@@ -132,12 +136,18 @@ on_decide (World *world)
         continue;
       if (part->state != PART_STAGED)
         broken (world, "K1", "DECIDE names %s, which has not voted or is lost", part->name);
+      if (part->behind)
+        broken (world, "K7", "DECIDE names %s, which has fallen behind", part->name);
       if (first == NULL)
         first = part;
       else if (memcmp (first->digest, part->digest, sizeof part->digest) != 0)
         broken (world, "K1", "DECIDE names %s and %s, whose votes differ", first->name, part->name);
     }
-  coming (world, chance (world, 0.15) ? GS_EVENT_REFUSED : GS_EVENT_DECIDED, 0);
+  coming (world,
+          chance (world, 0.15)   ? GS_EVENT_REFUSED
+          : chance (world, 0.15) ? GS_EVENT_UNDECIDED
+                                 : GS_EVENT_DECIDED,
+          0);
 }
 
 static void
@@ -157,7 +167,7 @@ on_end (World *world, const GsAction *action)
     }
   world->n_fails++;
   world->fail_code = action->code;
-  if (world->n_decides > 0 && !world->refused)
+  if (world->asked || world->decided)
     broken (world, "K2", "FAIL although the decision was asked for and not refused");
   if (action->code == GS_OK || action->reason == NULL || action->reason[0] == '\0')
     broken (world, "K3", "FAIL without a code or a reason");
@@ -178,7 +188,7 @@ on_part_action (World *world, const GsAction *action)
       coming_answer (world, GS_EVENT_STAGED, action->participant);
       break;
     case GS_ACTION_VOTER:
-      if (world->n_decides > 0)
+      if (world->asked || world->decided || world->refused)
         broken (world, "K1", "VOTER after DECIDE");
       world->n_voters += !part->voter;
       part->voter = TRUE;
@@ -195,7 +205,7 @@ on_part_action (World *world, const GsAction *action)
     case GS_ACTION_ABORT:
       if (world->decided && part->voter)
         broken (world, "K4", "ABORT on %s after its vote was decided", part->name);
-      if (world->n_decides > 0 && !world->decided && !world->refused && part->voter)
+      if (world->asked && part->voter)
         broken (world, "K4", "ABORT on %s while the decision that names it is under way", part->name);
       part->told_abort = TRUE;
       part->holds = FALSE;
@@ -279,9 +289,11 @@ note_event (World *world, const Coming *next)
       return part->applied;
     case GS_EVENT_DECIDED:
       world->decided = TRUE;
+      world->asked = FALSE;
       return TRUE;
     case GS_EVENT_REFUSED:
       world->refused = TRUE;
+      world->asked = FALSE;
       return TRUE;
     default:
       return TRUE;
@@ -300,6 +312,29 @@ check_acknowledged (World *world)
     }
 }
 
+/* Some of the voters have fallen behind, at least one: the decision was not taken. */
+static void
+feed_behind (World *world, gpointer txn, GsActions *out)
+{
+  const GsConsistencyOps *ops = world->c->ops;
+  gsize chosen = (gsize) g_rand_int_range (world->dice, 0, (gint32) world->n_voters);
+  world->asked = FALSE;
+  world->n_voters = 0;
+  for (gsize i = 0; i < world->n_parts; i++)
+    {
+      Part *part = &world->parts[i];
+      GsEvent event = { sizeof event, GS_EVENT_BEHIND, i, NULL };
+      if (!part->voter)
+        continue;
+      part->voter = FALSE;
+      part->behind = chosen-- == 0 || chance (world, 0.2);
+      if (!part->behind)
+        continue;
+      g_string_append_printf (world->trace, " | e%u.%" G_GSIZE_FORMAT, event.type, i);
+      ops->txn_step (world->c->self, txn, &event, out);
+    }
+}
+
 /* Takes the event at @index off the list, notes what it means, and hands it over. */
 static void
 feed (World *world, gpointer txn, gsize index)
@@ -313,7 +348,9 @@ feed (World *world, gpointer txn, gsize index)
   world->again = next.when == WHEN_AGAIN;
   if (!world->again && !note_event (world, &next))
     return;
-  if (!world->again && next.type != GS_EVENT_TIMER && chance (world, 0.1))
+  if (next.type == GS_EVENT_UNDECIDED)
+    feed_behind (world, txn, &out);
+  else if (!world->again && next.type != GS_EVENT_TIMER && chance (world, 0.1))
     coming_when (world, next.type, next.participant, WHEN_AGAIN);
   if (next.type == GS_EVENT_STAGED)
     event.digest = world->parts[next.participant].digest;

@@ -29,11 +29,15 @@ see_row (const GsRepoRow *row, gpointer user)
   seen->generation = row->generation;
   seen->refs_digest = row->refs_digest;
   seen->created_wall_us = row->created_wall_us;
+  seen->copies = row->copies;
+  g_strlcpy (seen->consistency, row->consistency, sizeof seen->consistency);
   seen->n_replicas = MIN (row->n_replicas, G_N_ELEMENTS (seen->replicas));
   for (gsize i = 0; i < seen->n_replicas; i++)
     {
       g_strlcpy (seen->replicas[i].storage, row->replicas[i]->storage, sizeof seen->replicas[i].storage);
       seen->replicas[i].generation = row->replicas[i]->generation;
+      seen->replicas[i].verified_wall_us = row->replicas[i]->verified_wall_us;
+      seen->replicas[i].scrubbed_wall_us = row->replicas[i]->scrubbed_wall_us;
     }
   return TRUE;
 }
@@ -52,7 +56,7 @@ record_repo (Conformance *c, const char *path, const GsTxId *call_id, guint64 *r
 {
   const GsMetadataOps *ops = c->ops;
   GsCall call = conformance_call (c, 0);
-  GsReplicaRow one = { sizeof one, "alpha", 0, 0 }, two = { sizeof two, "beta", 0, 0 };
+  GsReplicaRow one = { sizeof one, "alpha", 0, 0, 0 }, two = { sizeof two, "beta", 0, 0, 0 };
   const GsReplicaRow *replicas[] = { &one, &two };
   g_autofree char *replica_path = NULL;
   GsRepoRow row = { .size = sizeof row, .virtual_storage = VS, .path = path, .format = GS_FORMAT_SHA1 };
@@ -550,5 +554,21 @@ const ConformanceCase conformance_metadata[] = {
   { "M1", "a change is read back as it was decided, by transaction, by call and in order", changes_read_back },
   { "M1", "decisions and abort marks survive a restart", decisions_survive },
   { "M5", "many writers and readers at once", crowd },
+  { "M2", "a voter that missed an earlier write stays behind until it is repaired", latecomers },
+  { "M1", "how many copies and which consistency a repository should have is kept", policies },
+  { "M1", "repositories are listed in order of id, all or those on one storage", listing_by_id },
+  { "M1", "a replica is forgotten, but neither the only nor the only current one", dropping },
+  { "M1", "when a replica was verified and scrubbed is kept", verifying },
+  { "M1", "a node is kept as it reported, in the state that operators gave it", nodes_report },
+  { "M1", "two nodes of one name or one disk, removed and taken over ones are refused", nodes_refused },
+  { "M9", "a lease has one holder, ends by its time, and its tokens rise", leases },
+  { "M9", "of takers of a lease at once one gets it", lease_race },
+  { "M1", "a job is queued once, due at the earlier time, and shown to who takes it", jobs_queue },
+  { "M1", "a job that failed is queued again or given up, one that was done stays as history", jobs_end },
+  { "M9", "jobs of one lane on one repository run one after the other", jobs_lanes },
+  { "M9", "a job whose lease ran out is another's, and the token of the first is worth nothing", jobs_leases },
+  { "M1", "jobs are listed by state, repository, kind and target, and pruned when they are old", jobs_list },
+  { "M9", "workers at once: every job is done once, one at a time per repository", jobs_race },
+  { "M5", "whoever waits for jobs is woken", hints },
   { NULL, NULL, NULL },
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * metadata.h - what the two files of the metadata suite share.
+ * metadata.h - what the files of the metadata suite share.
  */
 #ifndef CONFORMANCE_METADATA_H
 #define CONFORMANCE_METADATA_H
@@ -23,7 +23,10 @@ typedef struct
   {
     char storage[32];
     guint64 generation;
+    gint64 verified_wall_us, scrubbed_wall_us;
   } replicas[8];
+  guint32 copies;
+  char consistency[32];
 } Seen;
 
 void seen_clear (Seen *seen);
@@ -51,5 +54,27 @@ void abort_at_once (Conformance *c);
 void changes_read_back (Conformance *c);
 void decisions_survive (Conformance *c);
 void crowd (Conformance *c);
+
+/* cluster.c */
+void policies (Conformance *c);
+void listing_by_id (Conformance *c);
+void dropping (Conformance *c);
+void verifying (Conformance *c);
+void latecomers (Conformance *c);
+void nodes_report (Conformance *c);
+void nodes_refused (Conformance *c);
+void leases (Conformance *c);
+void lease_race (Conformance *c);
+void hints (Conformance *c);
+
+/* jobs.c */
+/** Counts into a guint64. */
+gboolean count_job (const GsJobRow *row, gpointer user);
+void jobs_queue (Conformance *c);
+void jobs_end (Conformance *c);
+void jobs_lanes (Conformance *c);
+void jobs_leases (Conformance *c);
+void jobs_list (Conformance *c);
+void jobs_race (Conformance *c);
 
 #endif

@@ -266,7 +266,7 @@ class Reload(ReloadTestCase):
         push = socket.create_connection(("127.0.0.1", self.server.http_port))
         self.addCleanup(push.close)
         token = self.server.bearer()["Authorization"]
-        push.sendall(("POST /under-way.git/git-receive-pack HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n"
+        push.sendall(("POST /under-way.git/git-receive-pack HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: %s\r\n"
                       "Content-Type: application/x-git-receive-pack-request\r\nContent-Length: %d\r\n\r\n"
                       % (token, len(body))).encode() + body[:half])
         eventually(self.server.children, 10, "the child that receives the push")
@@ -282,7 +282,7 @@ class Reload(ReloadTestCase):
         push.sendall(body[half:])
         push.settimeout(60 * gitstead_test.SLOW)
         answer = b""
-        while b"0000\r\n0\r\n" not in answer:
+        while True:
             piece = push.recv(65536)
             if not piece:
                 break

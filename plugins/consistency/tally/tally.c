@@ -363,6 +363,28 @@ on_applied (Tally *tally, gsize index, GsActions *out)
   count_applied (tally, out);
 }
 
+/* A voter missed another write: recording it as current would hide that. */
+static void
+on_behind (Tally *tally, gsize index, GsActions *out)
+{
+  Voice *voice = &tally->voices[index];
+  if (tally->state == TALLY_DECIDING && (voice->state == VOICE_VOTER || voice->state == VOICE_VOTER_LOST))
+    leave_behind (voice, index, out);
+}
+
+/* The other votes still stand. Nobody is asked again: who was left behind by this write would only be late again. */
+static void
+on_undecided (Tally *tally, GsActions *out)
+{
+  tally->state = TALLY_STAGING;
+  for (gsize i = 0; i < tally->n; i++)
+    if (tally->voices[i].state == VOICE_VOTER_LOST)
+      leave_behind (&tally->voices[i], i, out);
+    else if (tally->voices[i].state == VOICE_VOTER)
+      tally->voices[i].state = VOICE_STAGED;
+  count_votes (tally, out);
+}
+
 static void
 on_timer (Tally *tally, GsActions *out)
 {
@@ -408,6 +430,13 @@ tally_step (Tally *tally, const GsEvent *event, GsActions *out)
       break;
     case GS_EVENT_TIMER:
       on_timer (tally, out);
+      break;
+    case GS_EVENT_BEHIND:
+      on_behind (tally, event->participant, out);
+      break;
+    case GS_EVENT_UNDECIDED:
+      if (tally->state == TALLY_DECIDING)
+        on_undecided (tally, out);
       break;
     default:
       break;

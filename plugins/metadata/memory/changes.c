@@ -241,7 +241,11 @@ apply (Mem *self, MemId *id, const GsDecideRequest *request, GBytes *updates, ch
   repo->row.refs_digest = change->refs_digest;
   repo->row.changed_wall_us = now_us;
   for (gsize i = 0; request->voters[i] != NULL; i++)
-    mem_replica_of (repo, request->voters[i])->row.generation = change->generation;
+    {
+      MemReplica *replica = mem_replica_of (repo, request->voters[i]);
+      if (replica->row.generation == request->expected_generation) /* who missed a write does not catch up by a vote */
+        replica->row.generation = change->generation;
+    }
 }
 
 gboolean
@@ -331,5 +335,49 @@ mem_replica_set (gpointer data, GsCall *call, guint64 repository_id, const char 
     replica = mem_replica_add (repo, storage);
   replica->row.generation = force ? generation : MAX (replica->row.generation, generation);
   replica->row.verified_wall_us = now_us;
+  return TRUE;
+}
+
+gboolean
+mem_replica_drop (gpointer data, GsCall *call, guint64 repository_id, const char *storage, gboolean force,
+                  GError **error)
+{
+  Mem *self = data;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&self->lock);
+  MemRepo *repo = mem_repo_of (self, repository_id);
+  MemReplica *replica = repo != NULL ? mem_replica_of (repo, storage) : NULL;
+  guint n_current_others = 0;
+  if (!mem_begin (call, "forgetting a replica", error))
+    return FALSE;
+  if (replica == NULL)
+    return sql_no_replica (repository_id, storage, error);
+  for (guint i = 0; i < repo->replicas->len; i++)
+    {
+      const MemReplica *other = repo->replicas->pdata[i];
+      n_current_others += other != replica && other->row.generation >= repo->row.generation;
+    }
+  if (!force
+      && (repo->replicas->len == 1 || (replica->row.generation >= repo->row.generation && n_current_others == 0)))
+    return sql_replica_last (repository_id, storage, repo->replicas->len == 1, error);
+  g_ptr_array_remove (repo->replicas, replica);
+  return TRUE;
+}
+
+gboolean
+mem_replica_verified (gpointer data, GsCall *call, guint64 repository_id, const char *storage, gboolean objects,
+                      GError **error)
+{
+  Mem *self = data;
+  gint64 now_us = self->host->wall_us (self->host);
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&self->lock);
+  MemRepo *repo = mem_repo_of (self, repository_id);
+  MemReplica *replica = repo != NULL ? mem_replica_of (repo, storage) : NULL;
+  if (!mem_begin (call, "noting that a replica was verified", error))
+    return FALSE;
+  if (replica == NULL)
+    return sql_no_replica (repository_id, storage, error);
+  replica->row.verified_wall_us = now_us;
+  if (objects)
+    replica->row.scrubbed_wall_us = now_us;
   return TRUE;
 }

@@ -44,6 +44,7 @@ mem_create (const GsHost *host, const GsConfig *config, GError **error)
   Mem *self = g_new0 (Mem, 1);
   self->host = host;
   gs_mutex_init (&self->lock);
+  gs_cond_init (&self->hinted);
   /* Later than any id of an instance before this one, which cannot have given out four a microsecond for all its life:
    * the replicas that it left behind are not taken for ours. */
   self->last_id = 4 * (guint64) MAX (host->wall_us (host), 0);
@@ -55,6 +56,10 @@ mem_create (const GsHost *host, const GsConfig *config, GError **error)
   self->decided = g_hash_table_new (mem_txid_hash, mem_txid_equal);
   self->aborted = g_hash_table_new_full (mem_txid_hash, mem_txid_equal, g_free, g_free);
   self->tokens = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, mem_token_free);
+  self->nodes = g_tree_new_full (mem_name_order, NULL, NULL, mem_node_free);
+  self->jobs = g_tree_new_full (mem_job_order, NULL, NULL, mem_job_free);
+  self->leases = g_tree_new_full (mem_name_order, NULL, NULL, mem_lease_free);
+  self->n_hints = 1;
   return self;
 }
 
@@ -73,6 +78,9 @@ static void
 mem_destroy (gpointer data)
 {
   Mem *self = data;
+  g_tree_unref (self->leases);
+  g_tree_unref (self->jobs);
+  g_tree_unref (self->nodes);
   g_hash_table_unref (self->tokens);
   g_hash_table_unref (self->aborted);
   g_hash_table_unref (self->decided);
@@ -81,6 +89,7 @@ mem_destroy (gpointer data)
   g_hash_table_unref (self->by_key);
   g_tree_unref (self->by_path);
   g_hash_table_unref (self->ids);
+  gs_cond_clear (&self->hinted);
   gs_mutex_clear (&self->lock);
   g_free (self);
 }
@@ -112,6 +121,26 @@ static const GsMetadataOps mem_ops = {
   .token_get = mem_token_get,
   .token_list = mem_token_list,
   .token_delete = mem_token_delete,
+  .repo_set_policy = mem_repo_set_policy,
+  .repo_list_all = mem_repo_list_all,
+  .repo_list_on = mem_repo_list_on,
+  .replica_drop = mem_replica_drop,
+  .replica_verified = mem_replica_verified,
+  .node_report = mem_node_report,
+  .node_list = mem_node_list,
+  .node_set_state = mem_node_set_state,
+  .node_forget = mem_node_forget,
+  .job_add = mem_job_add,
+  .job_take = mem_job_take,
+  .job_renew = mem_job_renew,
+  .job_end = mem_job_end,
+  .job_list = mem_job_list,
+  .job_prune = mem_job_prune,
+  .lease_take = mem_lease_take,
+  .lease_renew = mem_lease_renew,
+  .lease_release = mem_lease_release,
+  .lease_list = mem_lease_list,
+  .wait_hint = mem_wait_hint,
 };
 
 GS_PLUGIN_DEFINE (GsMetadataOps, .kind = GS_KIND_METADATA, .threads = GS_THREADS_PARALLEL, .name = "memory",

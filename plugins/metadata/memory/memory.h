@@ -55,8 +55,29 @@ typedef struct
 
 typedef struct
 {
+  GsNodeRow row; /* owns its texts */
+  guint64 replaced;
+} MemNode;
+
+typedef struct
+{
+  GsJobRow row; /* owns its texts */
+  gint64 until_us;
+} MemJob;
+
+typedef struct
+{
+  char *name, *owner;
+  guint64 token;
+  gint64 until_us;
+} MemLease;
+
+typedef struct
+{
   const GsHost *host;
   GsMutex lock; /* of what follows */
+  GsCond hinted;
+  guint64 n_hints; /* changes of jobs and nodes, from 1 */
   guint64 last_id;
   GHashTable *ids;        /* &MemId.id -> MemId, owned */
   GTree *by_path;         /* MemRepo, owned, in order of virtual storage and path */
@@ -66,6 +87,10 @@ typedef struct
   GHashTable *decided;    /* &MemChange.txid -> MemChange */
   GHashTable *aborted;    /* GsTxId, owned -> guint64, owned */
   GHashTable *tokens;     /* id -> MemToken, owned */
+  GTree *nodes;           /* storage -> MemNode, owned */
+  GTree *jobs;            /* &MemJob.row.id -> MemJob, owned */
+  GTree *leases;          /* name -> MemLease, owned */
+  guint64 last_job;
 } Mem;
 
 /** The call, which may be NULL, is neither cancelled nor late. */
@@ -79,6 +104,13 @@ int mem_repo_order (gconstpointer a, gconstpointer b, gpointer user);
 void mem_repo_free (gpointer repo);
 void mem_change_free (gpointer change);
 void mem_token_free (gpointer token);
+void mem_node_free (gpointer node);
+void mem_job_free (gpointer job);
+void mem_lease_free (gpointer lease);
+int mem_job_order (gconstpointer a, gconstpointer b, gpointer user);
+int mem_name_order (gconstpointer a, gconstpointer b, gpointer user);
+/** Wakes whoever waits for jobs or nodes. The lock is held. */
+void mem_hint (Mem *self);
 
 /** The row of an id, NULL when it has none now. The lock is held. */
 MemRepo *mem_repo_of (Mem *self, guint64 id);
@@ -119,5 +151,40 @@ gboolean mem_token_get (gpointer self, GsCall *call, const char *id, GsTokenRowV
                         GError **error);
 gboolean mem_token_list (gpointer self, GsCall *call, GsTokenRowVisit visit, gpointer user, GError **error);
 gboolean mem_token_delete (gpointer self, GsCall *call, const char *id, GError **error);
+
+gboolean mem_repo_set_policy (gpointer self, GsCall *call, guint64 id, guint32 copies, const char *consistency,
+                              GError **error);
+gboolean mem_repo_list_all (gpointer self, GsCall *call, guint64 after, gsize limit, GsRepoRowVisit visit,
+                            gpointer user, GError **error);
+gboolean mem_repo_list_on (gpointer self, GsCall *call, const char *storage, guint64 after, gsize limit,
+                           GsRepoRowVisit visit, gpointer user, GError **error);
+gboolean mem_replica_drop (gpointer self, GsCall *call, guint64 repository_id, const char *storage, gboolean force,
+                           GError **error);
+gboolean mem_replica_verified (gpointer self, GsCall *call, guint64 repository_id, const char *storage,
+                               gboolean objects, GError **error);
+
+gboolean mem_node_report (gpointer self, GsCall *call, const GsNodeRow *row, GsNodeState *ret_state, GError **error);
+gboolean mem_node_list (gpointer self, GsCall *call, GsNodeRowVisit visit, gpointer user, GError **error);
+gboolean mem_node_set_state (gpointer self, GsCall *call, const char *storage, GsNodeState state, GError **error);
+gboolean mem_node_forget (gpointer self, GsCall *call, const char *storage, GError **error);
+
+gboolean mem_job_add (gpointer self, GsCall *call, const GsJobRow *job, guint64 *ret_id, GError **error);
+gboolean mem_job_take (gpointer self, GsCall *call, const GsJobOffer *offer, GsJobRowVisit visit, gpointer user,
+                       GError **error);
+gboolean mem_job_renew (gpointer self, GsCall *call, guint64 id, guint64 token, gint64 lease_us, GError **error);
+gboolean mem_job_end (gpointer self, GsCall *call, guint64 id, guint64 token, const char *failure, gint64 retry_us,
+                      GError **error);
+gboolean mem_job_list (gpointer self, GsCall *call, const GsJobFilter *filter, guint64 after, gsize limit,
+                       GsJobRowVisit visit, gpointer user, GError **error);
+gboolean mem_job_prune (gpointer self, GsCall *call, gint64 age_us, gsize limit, guint *ret_n, GError **error);
+
+gboolean mem_lease_take (gpointer self, GsCall *call, const char *name, const char *owner, gint64 lease_us,
+                         guint64 *ret_token, GError **error);
+gboolean mem_lease_renew (gpointer self, GsCall *call, const char *name, guint64 token, gint64 lease_us,
+                          GError **error);
+gboolean mem_lease_release (gpointer self, GsCall *call, const char *name, guint64 token, GError **error);
+gboolean mem_lease_list (gpointer self, GsCall *call, GsLeaseRowVisit visit, gpointer user, GError **error);
+gboolean mem_wait_hint (gpointer self, GsCall *call, guint64 seen, gint64 timeout_us, guint64 *ret_seen,
+                        GError **error);
 
 #endif

@@ -22,6 +22,7 @@ repo_new (const GsRepoRow *row)
   repo->row.virtual_storage = g_strdup (row->virtual_storage);
   repo->row.path = g_strdup (row->path);
   repo->row.replica_path = g_strdup (row->replica_path);
+  repo->row.consistency = g_strdup (row->consistency != NULL ? row->consistency : "");
   repo->row.replicas = NULL;
   repo->row.n_replicas = 0;
   repo->replicas = g_ptr_array_new_with_free_func (replica_free);
@@ -35,6 +36,7 @@ mem_repo_free (gpointer data)
   g_free ((char *) repo->row.virtual_storage);
   g_free ((char *) repo->row.path);
   g_free ((char *) repo->row.replica_path);
+  g_free ((char *) repo->row.consistency);
   g_free (repo->path_key);
   g_ptr_array_unref (repo->replicas);
   g_free (repo);
@@ -183,6 +185,49 @@ mem_repo_list (gpointer data, GsCall *call, const char *virtual_storage, const c
   return TRUE;
 }
 
+static int
+order_of_id (gconstpointer a, gconstpointer b)
+{
+  guint64 x = (*(MemRepo *const *) a)->row.id, y = (*(MemRepo *const *) b)->row.id;
+  return (x > y) - (x < y);
+}
+
+/* @storage NULL: whatever their replicas. */
+static gboolean
+list_by_id (Mem *self, const char *storage, guint64 after, gsize limit, GsRepoRowVisit visit, gpointer user)
+{
+  g_autoptr (GPtrArray) found = g_ptr_array_new (), rows = g_ptr_array_new_with_free_func (mem_repo_free);
+  gs_mutex_lock (&self->lock);
+  for (GTreeNode *node = g_tree_node_first (self->by_path); node != NULL; node = g_tree_node_next (node))
+    {
+      MemRepo *repo = g_tree_node_value (node);
+      if (repo->row.id > after && (storage == NULL || mem_replica_of (repo, storage) != NULL))
+        g_ptr_array_add (found, repo);
+    }
+  g_ptr_array_sort (found, order_of_id);
+  for (guint i = 0; i < found->len && i < limit; i++)
+    g_ptr_array_add (rows, repo_copy (found->pdata[i]));
+  gs_mutex_unlock (&self->lock);
+  for (guint i = 0; i < rows->len; i++)
+    if (!visit (&((MemRepo *) rows->pdata[i])->row, user))
+      break;
+  return TRUE;
+}
+
+gboolean
+mem_repo_list_all (gpointer self, GsCall *call, guint64 after, gsize limit, GsRepoRowVisit visit, gpointer user,
+                   GError **error)
+{
+  return mem_begin (call, "listing repositories", error) && list_by_id (self, NULL, after, limit, visit, user);
+}
+
+gboolean
+mem_repo_list_on (gpointer self, GsCall *call, const char *storage, guint64 after, gsize limit, GsRepoRowVisit visit,
+                  gpointer user, GError **error)
+{
+  return mem_begin (call, "listing repositories", error) && list_by_id (self, storage, after, limit, visit, user);
+}
+
 gboolean
 mem_repo_created_by (gpointer data, GsCall *call, const GsTxId *call_id, guint64 *ret_id, GError **error)
 {
@@ -252,6 +297,8 @@ check_row (const GsRepoRow *row, GError **error)
 {
   if (!check_name ("virtual storage", row->virtual_storage, error) || !sql_path_check (row->path, error)
       || !check_name ("replica path", row->replica_path, error))
+    return FALSE;
+  if (!sql_policy_check (row->copies, row->consistency, error))
     return FALSE;
   if (row->id == 0 || row->id > (guint64) G_MAXINT64 || row->generation > (guint64) G_MAXINT64)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "recording repository “%s”: its id or generation is out of range",
@@ -332,6 +379,7 @@ mem_repo_record (gpointer data, GsCall *call, const GsRepoRow *row, const GsTxId
       MemReplica *replica = mem_replica_add (repo, row->replicas[i]->storage);
       replica->row.generation = row->replicas[i]->generation;
       replica->row.verified_wall_us = row->replicas[i]->verified_wall_us;
+      replica->row.scrubbed_wall_us = row->replicas[i]->scrubbed_wall_us;
     }
   id->repo = repo;
   id->recorded = TRUE;
@@ -405,5 +453,23 @@ mem_repo_delete (gpointer data, GsCall *call, const char *virtual_storage, const
     return FALSE;
   if (visit != NULL)
     visit (&copy->row, user);
+  return TRUE;
+}
+
+gboolean
+mem_repo_set_policy (gpointer data, GsCall *call, guint64 id, guint32 copies, const char *consistency, GError **error)
+{
+  Mem *self = data;
+  g_autoptr (GsMutexLocker) hold = NULL;
+  MemRepo *repo;
+  if (!mem_begin (call, "setting the policy of a repository", error) || !sql_policy_check (copies, consistency, error))
+    return FALSE;
+  hold = gs_mutex_hold (&self->lock);
+  repo = mem_repo_of (self, id);
+  if (repo == NULL)
+    return gs_fail (error, GS_ERROR_NOT_FOUND, "there is no repository with the id %" G_GUINT64_FORMAT, id);
+  g_free ((char *) repo->row.consistency);
+  repo->row.consistency = g_strdup (consistency != NULL ? consistency : "");
+  repo->row.copies = copies;
   return TRUE;
 }

@@ -54,4 +54,36 @@ char *sql_voters_encode (const char *const *voters, GError **error);
 /** *full* (g_strfreev). */
 char **sql_voters_decode (const char *text);
 
+/* ---------------------------------------------------------- check.c: what all stores refuse, in the same words */
+
+/** Each: INVALID_ARGUMENT when it is out of form. */
+gboolean sql_name_check (const char *what, const char *name, GError **error);
+gboolean sql_policy_check (guint32 copies, const char *consistency, GError **error);
+gboolean sql_node_check (const GsNodeRow *row, GError **error);
+gboolean sql_node_state_check (GsNodeState state, GError **error);
+gboolean sql_job_check (const GsJobRow *job, GError **error);
+gboolean sql_lease_check (gint64 lease_us, GError **error);
+
+/** What is recorded of a node. */
+typedef struct
+{
+  GsTxId disk_id;
+  guint64 instance, replaced;
+  GsNodeState state;
+} SqlNodeKnown;
+
+/** May the node report? @known NULL: none of its name did; @disk_owner: which node has its disk, or NULL. */
+gboolean sql_node_admit (const GsNodeRow *row, const SqlNodeKnown *known, const char *disk_owner, GError **error);
+
+/** Failures that more than one store tells. Always FALSE. */
+gboolean sql_job_lost (guint64 id, GError **error);
+gboolean sql_lease_lost (const char *name, GError **error);
+gboolean sql_lease_held (const char *name, const char *owner, gint64 left_us, GError **error);
+gboolean sql_replica_last (guint64 repository_id, const char *storage, gboolean only, GError **error);
+gboolean sql_no_replica (guint64 repository_id, const char *storage, GError **error);
+gboolean sql_no_node (const char *storage, GError **error);
+gboolean sql_node_in_use (const char *storage, gboolean removed, GError **error);
+/** At most 1000 bytes of valid text. *full*. */
+char *sql_failure_text (const char *failure);
+
 #endif

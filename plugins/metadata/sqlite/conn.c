@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connections, statements, and SQLite's result codes as errors. See lite.h. */
-#include "lite.h"
+/* Connections, statements, and SQLite's result codes as errors. See driver.h. */
+#include "store.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -54,7 +54,7 @@ explain (int rc, const char **ret_advice)
 }
 
 gboolean
-lite_fail (LiteConn *conn, int rc, GError **error)
+lite_fail (SqlConn *conn, int rc, GError **error)
 {
   const char *advice;
   GsErrorCode code;
@@ -72,7 +72,7 @@ lite_fail (LiteConn *conn, int rc, GError **error)
 static int
 on_busy (void *user, int n_before)
 {
-  LiteConn *conn = user;
+  SqlConn *conn = user;
   gint64 left_us = conn->busy_until_us - g_get_monotonic_time ();
   struct timespec wait = { 0, 0 };
   if (left_us <= 0 || (conn->call != NULL && gs_call_cancelled (conn->call)))
@@ -85,12 +85,12 @@ on_busy (void *user, int n_before)
 static int
 on_progress (void *user)
 {
-  LiteConn *conn = user;
+  SqlConn *conn = user;
   return conn->call != NULL && !gs_call_check (conn->call, conn->doing, NULL);
 }
 
 static void
-conn_free (LiteConn *conn)
+conn_free (SqlConn *conn)
 {
   if (conn == NULL)
     return;
@@ -101,7 +101,7 @@ conn_free (LiteConn *conn)
 }
 
 gboolean
-lite_exec (LiteConn *conn, const char *sql, GError **error)
+lite_exec (SqlConn *conn, const char *sql, GError **error)
 {
   int rc = sqlite3_exec (conn->db, sql, NULL, NULL, NULL);
   return rc == SQLITE_OK || lite_fail (conn, rc, error);
@@ -109,7 +109,7 @@ lite_exec (LiteConn *conn, const char *sql, GError **error)
 
 /* Switching to WAL needs the file alone for a moment and does not ask the busy handler. */
 static gboolean
-conn_set_wal (LiteConn *conn, GError **error)
+conn_set_wal (SqlConn *conn, GError **error)
 {
   sqlite3_stmt *stmt = NULL;
   gboolean is_wal = FALSE;
@@ -134,10 +134,10 @@ conn_set_wal (LiteConn *conn, GError **error)
   return TRUE;
 }
 
-static LiteConn *
+static SqlConn *
 conn_open (Lite *self, gboolean writer, GError **error)
 {
-  LiteConn *conn = g_new0 (LiteConn, 1);
+  SqlConn *conn = g_new0 (SqlConn, 1);
   gboolean empty;
   int rc;
   conn->self = self;
@@ -204,7 +204,7 @@ lite_open_all (Lite *self, GError **error)
 {
   if (!make_file (self, error))
     return FALSE;
-  self->all = g_new0 (LiteConn *, 1 + self->n_readers);
+  self->all = g_new0 (SqlConn *, 1 + self->n_readers);
   for (guint i = 0; i < 1 + self->n_readers; i++)
     {
       self->all[i] = conn_open (self, i == 0, error);
@@ -234,7 +234,7 @@ lite_close_all (Lite *self)
 
 /* --------------------------------------------------------------------------------------- take, give */
 
-static LiteConn *
+static SqlConn *
 take_one (Lite *self, GsCall *call, gboolean writer, gboolean migrating, const char *doing, GError **error)
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&self->lock);
@@ -261,10 +261,10 @@ take_one (Lite *self, GsCall *call, gboolean writer, gboolean migrating, const c
   return g_ptr_array_steal_index_fast (self->readers, self->readers->len - 1);
 }
 
-static LiteConn *
+static SqlConn *
 take (Lite *self, GsCall *call, gboolean writer, gboolean migrating, const char *doing, GError **error)
 {
-  g_autoptr (LiteConn) conn = NULL;
+  g_autoptr (SqlConn) conn = NULL;
   if (call != NULL && !gs_call_check (call, doing, error))
     return NULL;
   conn = take_one (self, call, writer, migrating, doing, error);
@@ -280,32 +280,33 @@ take (Lite *self, GsCall *call, gboolean writer, gboolean migrating, const char 
   return g_steal_pointer (&conn);
 }
 
-LiteConn *
-lite_take_reader (Lite *self, GsCall *call, const char *doing, GError **error)
+SqlConn *
+sql_take_reader (gpointer self, GsCall *call, const char *doing, GError **error)
 {
   return take (self, call, FALSE, FALSE, doing, error);
 }
 
-LiteConn *
-lite_take_writer (Lite *self, GsCall *call, const char *doing, GError **error)
+SqlConn *
+sql_take_writer (gpointer self, GsCall *call, const char *doing, GError **error)
 {
   return take (self, call, TRUE, FALSE, doing, error);
 }
 
-LiteConn *
+SqlConn *
 lite_take_migrator (Lite *self, GsCall *call, gboolean writer, const char *doing, GError **error)
 {
   return take (self, call, writer, TRUE, doing, error);
 }
 
 void
-lite_give (LiteConn *conn)
+sql_give (SqlConn *conn)
 {
   Lite *self;
   if (conn == NULL)
     return;
   self = conn->self;
   conn->call = NULL;
+  conn->hinted = FALSE;
   if (!sqlite3_get_autocommit (conn->db))
     sqlite3_exec (conn->db, "ROLLBACK", NULL, NULL, NULL);
   gs_mutex_lock (&self->lock);
@@ -318,13 +319,22 @@ lite_give (LiteConn *conn)
 }
 
 gboolean
-lite_commit (LiteConn *conn, GError **error)
+sql_commit (SqlConn *conn, GError **error)
 {
   int rc;
   conn->call = NULL; /* past the last point at which a deadline could undo it cleanly */
   rc = sqlite3_exec (conn->db, "COMMIT", NULL, NULL, NULL);
   if (rc == SQLITE_OK)
-    return TRUE;
+    {
+      if (conn->hinted)
+        {
+          gs_mutex_lock (&conn->self->lock);
+          conn->self->n_hints++;
+          gs_cond_broadcast (&conn->self->given);
+          gs_mutex_unlock (&conn->self->lock);
+        }
+      return TRUE;
+    }
   /* A failed fsync leaves whole frames in the log, which a restart could find valid. */
   if ((rc & 0xff) == SQLITE_IOERR)
     return gs_fail (error, GS_ERROR_UNKNOWN,
@@ -333,24 +343,68 @@ lite_commit (LiteConn *conn, GError **error)
   return lite_fail (conn, rc, error);
 }
 
+/* ------------------------------------------------------------------------------------ locks and hints */
+
+/* A writer has the file alone, of whatever process. */
+gboolean
+sql_lock (SqlConn *conn, const char *space, gconstpointer key, gsize n_key, GError **error)
+{
+  return TRUE;
+}
+
+gboolean
+sql_try_lock (SqlConn *conn, const char *space, gconstpointer key, gsize n_key, gboolean *ret_locked, GError **error)
+{
+  *ret_locked = TRUE;
+  return TRUE;
+}
+
+gboolean
+sql_hint (SqlConn *conn, GError **error)
+{
+  conn->hinted = TRUE;
+  return TRUE;
+}
+
+gboolean
+lite_wait_hint (gpointer data, GsCall *call, guint64 seen, gint64 timeout_us, guint64 *ret_seen, GError **error)
+{
+  Lite *self = data;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&self->lock);
+  gint64 end_us = g_get_monotonic_time () + CLAMP (timeout_us, 0, 3600 * (gint64) G_USEC_PER_SEC);
+  while (self->n_hints == seen && g_get_monotonic_time () < end_us)
+    {
+      if (call != NULL && !gs_call_check (call, "waiting for jobs", error))
+        return FALSE;
+      gs_cond_wait_until (&self->given, &self->lock, MIN (end_us, g_get_monotonic_time () + POLL_CANCEL_US));
+    }
+  *ret_seen = self->n_hints;
+  return TRUE;
+}
+
 /* --------------------------------------------------------------------------------------- statements */
 
-LiteQuery
-lite_query (LiteConn *conn, SqlQuery number)
+SqlStatement
+sql_query (SqlConn *conn, SqlQuery number)
 {
-  LiteQuery query = { conn, NULL, SQLITE_OK };
+  SqlStatement query = { conn, NULL, SQLITE_OK };
   if (conn->statements[number] == NULL)
     query.rc = sqlite3_prepare_v3 (conn->db, conn->self->queries[number], -1, SQLITE_PREPARE_PERSISTENT,
                                    &conn->statements[number], NULL);
   query.stmt = conn->statements[number];
   if (query.stmt != NULL)
-    sqlite3_clear_bindings (query.stmt);
+    {
+      int now = sqlite3_bind_parameter_index (query.stmt, ":now");
+      sqlite3_clear_bindings (query.stmt);
+      if (now > 0)
+        sqlite3_bind_int64 (query.stmt, now, conn->self->host->wall_us (conn->self->host));
+    }
   return query;
 }
 
 /* By name: SQLite numbers parameters by first appearance, whatever the digits in them say. */
 static int
-place_of (LiteQuery *query, const char *name)
+place_of (SqlStatement *query, const char *name)
 {
   int place = query->rc == SQLITE_OK ? sqlite3_bind_parameter_index (query->stmt, name) : 0;
   if (place == 0 && query->rc == SQLITE_OK)
@@ -359,14 +413,14 @@ place_of (LiteQuery *query, const char *name)
 }
 
 static void
-keep_rc (LiteQuery *query, int rc)
+keep_rc (SqlStatement *query, int rc)
 {
   if (query->rc == SQLITE_OK)
     query->rc = rc;
 }
 
 void
-lite_bind_int (LiteQuery *query, const char *name, gint64 value)
+sql_bind_int (SqlStatement *query, const char *name, gint64 value)
 {
   int place = place_of (query, name);
   if (place > 0)
@@ -374,7 +428,7 @@ lite_bind_int (LiteQuery *query, const char *name, gint64 value)
 }
 
 void
-lite_bind_text (LiteQuery *query, const char *name, const char *value)
+sql_bind_text (SqlStatement *query, const char *name, const char *value)
 {
   int place = place_of (query, name);
   if (place > 0)
@@ -384,7 +438,7 @@ lite_bind_text (LiteQuery *query, const char *name, const char *value)
 }
 
 void
-lite_bind_blob (LiteQuery *query, const char *name, gconstpointer bytes, gsize n_bytes)
+sql_bind_blob (SqlStatement *query, const char *name, gconstpointer bytes, gsize n_bytes)
 {
   int place = place_of (query, name);
   if (place > 0)
@@ -393,24 +447,24 @@ lite_bind_blob (LiteQuery *query, const char *name, gconstpointer bytes, gsize n
 }
 
 void
-lite_bind_id (LiteQuery *query, const char *name, const GsTxId *id)
+sql_bind_id (SqlStatement *query, const char *name, const GsTxId *id)
 {
   static const GsTxId none;
   if (id == NULL || memcmp (id, &none, sizeof none) == 0)
-    lite_bind_text (query, name, NULL);
+    sql_bind_text (query, name, NULL);
   else
-    lite_bind_blob (query, name, id->bytes, sizeof id->bytes);
+    sql_bind_blob (query, name, id->bytes, sizeof id->bytes);
 }
 
 void
-lite_done (LiteQuery *query)
+sql_done (SqlStatement *query)
 {
   if (query->stmt != NULL)
     sqlite3_reset (query->stmt);
 }
 
 gboolean
-lite_step (LiteQuery *query, gboolean *ret_row, GError **error)
+sql_step (SqlStatement *query, gboolean *ret_row, GError **error)
 {
   if (query->rc == SQLITE_OK)
     query->rc = sqlite3_step (query->stmt);
@@ -418,48 +472,68 @@ lite_step (LiteQuery *query, gboolean *ret_row, GError **error)
     {
       *ret_row = query->rc == SQLITE_ROW;
       if (query->rc == SQLITE_DONE)
-        lite_done (query);
+        sql_done (query);
       query->rc = SQLITE_OK;
       return TRUE;
     }
   lite_fail (query->conn, query->rc, error);
-  lite_done (query);
+  sql_done (query);
   return FALSE;
 }
 
 gboolean
-lite_run (LiteQuery *query, GError **error)
+sql_run (SqlStatement *query, GError **error)
 {
   gboolean row;
   do
-    if (!lite_step (query, &row, error))
+    if (!sql_step (query, &row, error))
       return FALSE;
   while (row);
   return TRUE;
 }
 
 gboolean
-lite_run_int (LiteQuery *query, gboolean *ret_found, gint64 *ret_value, GError **error)
+sql_run_int (SqlStatement *query, gboolean *ret_found, gint64 *ret_value, GError **error)
 {
   gboolean row;
-  if (!lite_step (query, &row, error))
+  if (!sql_step (query, &row, error))
     return FALSE;
   *ret_found = row;
   if (!row)
     return TRUE;
   *ret_value = sqlite3_column_int64 (query->stmt, 0);
-  return lite_run (query, error);
+  return sql_run (query, error);
+}
+
+gint64
+sql_int (SqlStatement *query, int column)
+{
+  return sqlite3_column_int64 (query->stmt, column);
+}
+
+gboolean
+sql_is_null (SqlStatement *query, int column)
+{
+  return sqlite3_column_type (query->stmt, column) == SQLITE_NULL;
+}
+
+gconstpointer
+sql_bytes (SqlStatement *query, int column, gsize *ret_n_bytes)
+{
+  gconstpointer bytes = sqlite3_column_blob (query->stmt, column);
+  *ret_n_bytes = (gsize) sqlite3_column_bytes (query->stmt, column);
+  return bytes;
 }
 
 const char *
-lite_text (LiteQuery *query, int column)
+sql_text (SqlStatement *query, int column)
 {
   const char *text = (const char *) sqlite3_column_text (query->stmt, column);
   return text != NULL ? text : "";
 }
 
 gboolean
-lite_blob (LiteQuery *query, int column, gpointer ret_bytes, gsize n_bytes, GError **error)
+sql_blob (SqlStatement *query, int column, gpointer ret_bytes, gsize n_bytes, GError **error)
 {
   gconstpointer bytes = sqlite3_column_blob (query->stmt, column);
   if (bytes == NULL || (gsize) sqlite3_column_bytes (query->stmt, column) != n_bytes)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Migrations: which are in the file, which are missing, and running those. One transaction for all: a file is never
  * left between two versions that nobody tested. */
-#include "lite.h"
+#include "store.h"
 
 #define APPLICATION_ID 0x47735331 /* "GsS1" in the file's header: this is ours */
 
@@ -15,7 +15,7 @@ static const SqlToken lite_tokens[] = {
 };
 
 static gboolean
-pragma_int (LiteConn *conn, const char *sql, gint64 *ret_value, GError **error)
+pragma_int (SqlConn *conn, const char *sql, gint64 *ret_value, GError **error)
 {
   sqlite3_stmt *stmt = NULL;
   int rc = sqlite3_prepare_v2 (conn->db, sql, -1, &stmt, NULL);
@@ -31,7 +31,7 @@ pragma_int (LiteConn *conn, const char *sql, gint64 *ret_value, GError **error)
 
 /* A path typed wrong can lead to another program's database: leave it alone. */
 gboolean
-lite_check_ours (LiteConn *conn, gboolean *ret_empty, GError **error)
+lite_check_ours (SqlConn *conn, gboolean *ret_empty, GError **error)
 {
   gint64 id = 0, n_tables = 0;
   if (!pragma_int (conn, "SELECT count(*) FROM sqlite_schema", &n_tables, error)
@@ -46,10 +46,10 @@ lite_check_ours (LiteConn *conn, gboolean *ret_empty, GError **error)
 }
 
 static gboolean
-check_one (LiteConn *conn, LiteQuery *query, GError **error)
+check_one (SqlConn *conn, SqlStatement *query, GError **error)
 {
-  gint64 number = sqlite3_column_int64 (query->stmt, 0);
-  const char *name = lite_text (query, 1);
+  gint64 number = sql_int (query, 0);
+  const char *name = sql_text (query, 1);
   if (number > (gint64) SQL_N_MIGRATIONS)
     return gs_fail (
         error, GS_ERROR_FAILED_PRECONDITION,
@@ -57,32 +57,32 @@ check_one (LiteConn *conn, LiteQuery *query, GError **error)
         " (%s) by a newer Gitstead; this one knows up to %u. Start the newer version, or restore the backup "
         "that was made before the upgrade",
         conn->self->path, number, name, SQL_N_MIGRATIONS);
-  if (number < 1 || g_strcmp0 (lite_text (query, 2), sql_migrations[number - 1].checksum) != 0)
+  if (number < 1 || g_strcmp0 (sql_text (query, 2), sql_migrations[number - 1].checksum) != 0)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                     "opening the metadata store: schema version %" G_GINT64_FORMAT
                     " (%s) in %s was made by other statements than this Gitstead has for it (checksum %.12s); it comes "
                     "from an unreleased or changed build. Start that build, or restore a backup",
-                    number, name, conn->self->path, lite_text (query, 2));
+                    number, name, conn->self->path, sql_text (query, 2));
   return TRUE;
 }
 
 /* Counts the recorded migrations; they are those from 1 up without a gap. */
 static gboolean
-check_recorded (LiteConn *conn, guint *ret_n, GError **error)
+check_recorded (SqlConn *conn, guint *ret_n, GError **error)
 {
-  LiteQuery query = lite_query (conn, SQL_MIGRATION_LIST);
+  SqlStatement query = sql_query (conn, SQL_MIGRATION_LIST);
   guint n = 0;
   gboolean row;
   for (;;)
     {
-      if (!lite_step (&query, &row, error))
+      if (!sql_step (&query, &row, error))
         return FALSE;
       if (!row)
         break;
       n++;
       if (!check_one (conn, &query, error))
         {
-          lite_done (&query);
+          sql_done (&query);
           return FALSE;
         }
     }
@@ -91,25 +91,24 @@ check_recorded (LiteConn *conn, guint *ret_n, GError **error)
 }
 
 static gboolean
-run_one (LiteConn *conn, const SqlMigration *migration, GError **error)
+run_one (SqlConn *conn, const SqlMigration *migration, GError **error)
 {
   g_autofree char *sql = sql_expand (migration->text, lite_tokens);
-  LiteQuery query;
+  SqlStatement query;
   if (!lite_exec (conn, sql, error))
     {
       g_prefix_error (error, "migration %04u-%s: ", migration->number, migration->name);
       return FALSE;
     }
-  query = lite_query (conn, SQL_MIGRATION_INSERT);
-  lite_bind_int (&query, ":number", migration->number);
-  lite_bind_text (&query, ":name", migration->name);
-  lite_bind_text (&query, ":checksum", migration->checksum);
-  lite_bind_int (&query, ":now", conn->self->host->wall_us (conn->self->host));
-  return lite_run (&query, error);
+  query = sql_query (conn, SQL_MIGRATION_INSERT);
+  sql_bind_int (&query, ":number", migration->number);
+  sql_bind_text (&query, ":name", migration->name);
+  sql_bind_text (&query, ":checksum", migration->checksum);
+  return sql_run (&query, error);
 }
 
 static gboolean
-begin_empty (LiteConn *conn, GError **error)
+begin_empty (SqlConn *conn, GError **error)
 {
   g_autofree char *mark = g_strdup_printf ("PRAGMA application_id = %d", APPLICATION_ID);
   return lite_exec (conn, mark, error)
@@ -124,7 +123,7 @@ lite_migrate (Lite *self, GsCall *call, gboolean plan_only, guint *ret_pending, 
 {
   /* Looking takes no write lock, or nobody could open the file while another process writes. The writer's transaction
    * keeps a second process that migrates at the same time out until this one is through, and looks again. */
-  g_autoptr (LiteConn) conn
+  g_autoptr (SqlConn) conn
       = lite_take_migrator (self, call, !plan_only, "checking the schema of the metadata store", error);
   gboolean empty;
   guint n = 0, pending;
@@ -138,7 +137,7 @@ lite_migrate (Lite *self, GsCall *call, gboolean plan_only, guint *ret_pending, 
       for (; n < SQL_N_MIGRATIONS; n++)
         if (!run_one (conn, &sql_migrations[n], error))
           return FALSE;
-      if (!lite_commit (conn, error))
+      if (!sql_commit (conn, error))
         return FALSE;
     }
   gs_mutex_lock (&self->lock);

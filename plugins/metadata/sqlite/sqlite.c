@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* metadata/sqlite: the metadata store of a single server, in one SQLite file. */
-#include "lite.h"
+#include "store.h"
 
 static const GsOption lite_options[] = {
   { .key = "path",
@@ -31,7 +31,9 @@ static const GsOption lite_options[] = {
 static gpointer
 lite_create (const GsHost *host, const GsConfig *config, GError **error)
 {
-  static const SqlToken tokens[] = { { "{FOR_UPDATE}", "" }, { NULL, NULL } };
+  static const SqlToken tokens[] = {
+    { "{FOR_UPDATE}", "" }, { "{NOW}", ":now" }, { "{INSTR}", "instr" }, { "{NEWLINE}", "char (10)" }, { NULL, NULL }
+  };
   Lite *self = g_new0 (Lite, 1);
   self->host = host;
   self->path = g_strdup (config->string (config, "path"));
@@ -39,6 +41,7 @@ lite_create (const GsHost *host, const GsConfig *config, GError **error)
   self->busy_timeout_us = config->integer (config, "busy_timeout");
   self->auto_migrate = config->boolean (config, "auto_migrate");
   self->readers = g_ptr_array_new ();
+  self->n_hints = 1;
   for (guint i = 0; i < SQL_N_QUERIES; i++)
     self->queries[i] = sql_expand (sql_queries[i], tokens);
   gs_mutex_init (&self->lock);
@@ -98,24 +101,8 @@ lite_destroy (gpointer data)
 
 static const GsMetadataOps lite_ops = {
   .migrate = lite_migrate_slot,
-  .repo_reserve = lite_repo_reserve,
-  .repo_record = lite_repo_record,
-  .repo_find = lite_repo_find,
-  .repo_get = lite_repo_get,
-  .repo_list = lite_repo_list,
-  .repo_rename = lite_repo_rename,
-  .repo_delete = lite_repo_delete,
-  .repo_created_by = lite_repo_created_by,
-  .decide = lite_decide,
-  .tx_find = lite_tx_find,
-  .tx_abort = lite_tx_abort,
-  .change_by_call = lite_change_by_call,
-  .change_list = lite_change_list,
-  .replica_set = lite_replica_set,
-  .token_put = lite_token_put,
-  .token_get = lite_token_get,
-  .token_list = lite_token_list,
-  .token_delete = lite_token_delete,
+  SQL_SLOTS,
+  .wait_hint = lite_wait_hint,
 };
 
 GS_PLUGIN_DEFINE (GsMetadataOps, .kind = GS_KIND_METADATA, .threads = GS_THREADS_PARALLEL, .name = "sqlite",

@@ -3,6 +3,7 @@
 #include "child.h"
 #include "disk.h"
 #include "git.h"
+#include "ingest.h"
 #include "repack.h"
 
 #include <stdio.h>
@@ -256,15 +257,12 @@ txn_free (Txn *txn)
 
 /* --strict also finds what the pack's objects refer to and nobody has. */
 static gboolean
-index_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
+index_pack (Txn *txn, GsCall *call, GBytes *pack, const char *quarantine, GError **error)
 {
   Repo *repo = txn->repo;
   const char *const argv[] = { "index-pack", "--stdin", "--fix-thin", "--strict", NULL };
-  g_autofree char *quarantine = NULL, *said = NULL;
+  g_autofree char *said = NULL;
   int status;
-  if (!quarantine_make (repo, &txn->txid, &txn->quarantine, error))
-    return FALSE;
-  quarantine = quarantine_objects_dir (repo, txn->quarantine);
   const ChildSpec spec = { .role = CHILD_PLAIN,
                            .git_dir = repo->dir,
                            .argv = argv,
@@ -278,6 +276,18 @@ index_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
   return status == 0
          || gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
                      "git index-pack refused the pack for repository %" G_GUINT64_FORMAT ": %s", repo->id, said);
+}
+
+static gboolean
+take_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
+{
+  g_autofree char *quarantine = NULL;
+  gboolean taken;
+  if (!quarantine_make (txn->repo, &txn->txid, &txn->quarantine, error))
+    return FALSE;
+  quarantine = quarantine_objects_dir (txn->repo, txn->quarantine);
+  return ingest_pack (txn->repo, call, pack, quarantine, &taken, error)
+         && (taken || index_pack (txn, call, pack, quarantine, error));
 }
 
 gboolean
@@ -296,7 +306,7 @@ storage_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSe
   txn->n_verdicts = change->n_updates;
   if (pack_len >= PACK_TRAILER)
     trailer = (const guint8 *) g_bytes_get_data (change->pack, NULL) + pack_len - PACK_TRAILER;
-  if ((change->pack != NULL && !index_pack (txn, call, change->pack, error))
+  if ((change->pack != NULL && !take_pack (txn, call, change->pack, error))
       || !txn_prepare (txn, call, change->updates, change->n_updates, change->atomic, trailer,
                        trailer != NULL ? PACK_TRAILER : 0, error))
     {

@@ -166,6 +166,8 @@ make_environment (Storage *storage, const ChildSpec *spec)
     env_add (&env, "GIT_DIR=%s", spec->git_dir);
   if (spec->protocol != NULL && *spec->protocol != '\0')
     env_add (&env, "GIT_PROTOCOL=%s", spec->protocol);
+  if (spec->index != NULL)
+    env_add (&env, "GIT_INDEX_FILE=%s", spec->index);
   if (spec->quarantine != NULL)
     {
       g_autofree char *alternate = quote_alternate (spec->alternate);

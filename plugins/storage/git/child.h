@@ -27,6 +27,7 @@ typedef struct
   const char *const *argv; /* after "git", NULL-terminated */
   const char *quarantine;  /* objects folder to write to, with the repository's as alternate; NULL = the repository's */
   const char *alternate;
+  const char *index;    /* GIT_INDEX_FILE; NULL = none */
   const char *protocol; /* GIT_PROTOCOL; NULL or "" = none */
   guint64 max_input;    /* receive.maxInputSize; 0 = none */
   int input, output;    /* -1 = /dev/null; stay the caller's */

@@ -3,7 +3,9 @@
  * the life of an instance, and the table of open repositories. */
 #include "git.h"
 
+#include "api/change.h"
 #include "disk.h"
+#include "history/view.h"
 
 #include <dlfcn.h>
 #include <sys/stat.h>
@@ -20,6 +22,8 @@ static const GsOption git_options[] = {
   { "trash_grace", "7d", NULL, "How long removed replicas are kept in the trash.", 0,
     G_GINT64_CONSTANT (31536000000000), GS_OPTION_DURATION, 0 },
   { "max_push_bytes", "0", NULL, "Largest pack a push may bring; 0 is no limit.", 0, G_MAXINT64, GS_OPTION_SIZE, 0 },
+  { "max_change_bytes", "1GiB", NULL, "Sum of the objects, inflated, that one call of the Git API may make.", 1024,
+    G_MAXINT64, GS_OPTION_SIZE, 0 },
   { "lock_wait", "5s", NULL, "How long a write waits for a ref that somebody else has locked.", 0,
     G_GINT64_CONSTANT (600000000), GS_OPTION_DURATION, 0 },
   { "fsync", "true", NULL, "Make every write durable before it is acknowledged. Switch off for throw-away data only.",
@@ -71,6 +75,8 @@ static const GsStorageOps git_ops = {
   .stream_object = storage_stream_object,
   .list_tree = storage_list_tree,
   .query = storage_query,
+  .compute = storage_compute,
+  .computed_free = storage_computed_free,
 };
 
 void
@@ -96,6 +102,7 @@ repo_free (Repo *repo)
   objects_drop_handles (repo);
   if (repo->refs != NULL)
     ref_store_free (repo->refs);
+  hist_store_free (repo->history);
   g_ptr_array_unref (repo->handles);
   g_hash_table_unref (repo->quarantines);
   gs_mutex_clear (&repo->stamp_lock);
@@ -143,6 +150,7 @@ repo_new (Storage *storage, const GsRepo *repo, GError **error)
   open->id = repo->id;
   open->format = record.format;
   open->handles = g_ptr_array_new ();
+  open->history = hist_store_new ();
   open->quarantines = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   gs_mutex_init (&open->stamp_lock);
   gs_mutex_init (&open->lock);
@@ -324,6 +332,7 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
   storage->trash_grace_us = config->integer (config, "trash_grace");
   storage->lock_wait_us = config->integer (config, "lock_wait");
   storage->max_push_bytes = (guint64) config->integer (config, "max_push_bytes");
+  storage->max_change_bytes = (guint64) config->integer (config, "max_change_bytes");
   storage->max_repos_open = config->integer (config, "max_repos_open");
   storage->child_cpu_seconds = (config->integer (config, "child_cpu") + G_USEC_PER_SEC - 1) / G_USEC_PER_SEC;
   storage->child_memory = (guint64) config->integer (config, "child_memory");

@@ -45,6 +45,7 @@ typedef struct
   gint64 trash_grace_us;
   gint64 lock_wait_us;
   guint64 max_push_bytes;
+  guint64 max_change_bytes;
   gint64 max_repos_open;
   gint64 child_cpu_seconds;
   guint64 child_memory;
@@ -111,6 +112,7 @@ struct Repo
   GsObjectFormat format;
   RefStore *refs;
   PeelIn peel_in; /* the ref store's */
+  struct HistStore *history; /* its commit-graph (history/view.h) */
 
   /* under storage->lock */
   guint users;

@@ -197,6 +197,18 @@ wake_all (HttpServer *server)
     }
 }
 
+/* A call has ended once its last byte is written, but not yet taken: what is on its way gets this long to arrive. */
+#define FLUSH_US (5 * G_USEC_PER_SEC)
+
+static void
+flush (HttpServer *server)
+{
+  gint64 until_us = g_get_monotonic_time () + FLUSH_US;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&server->lock);
+  while (server->n_requests > 0 && gs_cond_wait_until (&server->empty, &server->lock, until_us))
+    ;
+}
+
 static void
 stop (gpointer self)
 {
@@ -204,6 +216,7 @@ stop (gpointer self)
   g_autoptr (GPtrArray) daemons = g_ptr_array_new_with_free_func ((GDestroyNotify) http_daemon_free);
   GPtrArray *listeners;
   drain (server);
+  flush (server);
   __atomic_store_n (&server->stopping, 1, __ATOMIC_RELEASE);
   wake_all (server);
   /* A look at former daemons may be under way: what it took from the lists is its own. */

@@ -37,7 +37,7 @@ guint64
 store_make_repo (Store *store, const char *path, GError **error)
 {
   g_autoptr (FakeCall) call = fake_call_new (0);
-  GsReplicaRow alpha = { sizeof alpha, "alpha", 0, 0 };
+  GsReplicaRow alpha = { sizeof alpha, "alpha", 0, 0, 0 };
   const GsReplicaRow *replicas[] = { &alpha };
   g_autofree char *replica_path = NULL;
   GsRepoRow row = { .size = sizeof row,

@@ -86,10 +86,10 @@ damaged (void **state)
   memset (junk, 0x5a, sizeof junk);
   fd = open (place->path, O_RDWR | O_CLOEXEC);
   size = lseek (fd, 0, SEEK_END);
-  for (off_t at = 20 * 4096; at < size; at += 4096) /* the tables' pages, not the schema's */
+  for (off_t at = 40 * 4096; at < size; at += 4096) /* the tables' pages, not the schema's */
     assert_int_equal (pwrite (fd, junk, sizeof junk, at), sizeof junk);
   close (fd);
-  assert_true (size > 30 * 4096);
+  assert_true (size > 50 * 4096);
   assert_true (store_open (&store, NOW, place->path, "true", "1s", &error));
   for (int i = 0; i < 400 && !found; i++)
     {

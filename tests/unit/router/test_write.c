@@ -53,7 +53,7 @@ typedef struct
 static gboolean
 show_row (World *world, GsRepoRowVisit visit, gpointer user)
 {
-  GsReplicaRow replica = { sizeof replica, "disk", world->replica_generation, 0 };
+  GsReplicaRow replica = { sizeof replica, "disk", world->replica_generation, 0, 0 };
   const GsReplicaRow *replicas[] = { &replica };
   GsRepoRow row = { .size = sizeof row, .id = 7, .virtual_storage = "default", .path = "a.git",
                     .replica_path = "@r/a", .format = GS_FORMAT_SHA1, .generation = world->generation,

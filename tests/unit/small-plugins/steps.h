@@ -51,7 +51,7 @@ steps_add_action (GsActions *actions, const GsAction *action)
 static inline void
 steps_play (const Stepped *stepped, const char *flags, gsize min_copies, const char *events, const char *expected)
 {
-  static const char letters[] = "?BSLDRAT";
+  static const char letters[] = "?BSLDRATHU";
   static const char *const names[] = { "node-0", "node-1", "node-2", "node-3", "node-4" };
   static const guint8 digests[2][32] = { { 1 }, { 1, 2 } };
   const GsPlugin *plugin = load_plugin (stepped->plugin);

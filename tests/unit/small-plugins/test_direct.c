@@ -21,6 +21,7 @@ histories (void **state)
   plays ("C", 1, "BS0L0R", "stage0 voter0 decide abort0 fail:ABORTED");
   plays ("C", 1, "BS0L0D", "stage0 voter0 decide apply0 acknowledge repair0"); /* durable in its journal */
   plays ("C", 1, "BS0DL0", "stage0 voter0 decide apply0 acknowledge repair0");
+  plays ("CC", 1, "BS0H0U", "stage0 voter0 decide abort0 fail:ABORTED");
   plays ("CC", 1, "BS1S0DA1A0", "stage0 abort1 voter0 decide apply0 acknowledge repair1");
 }
 

@@ -65,7 +65,7 @@ reserve (Store *store, const char *path)
 static void
 make_repo (Store *store, const char *path)
 {
-  GsReplicaRow replica = { sizeof replica, "alpha", 0, 0 };
+  GsReplicaRow replica = { sizeof replica, "alpha", 0, 0, 0 };
   const GsReplicaRow *replicas[] = { &replica };
   g_autofree char *replica_path = g_strdup_printf ("r/%s", path);
   GsRepoRow row = { .size = sizeof row, .id = reserve (store, path), .virtual_storage = "default", .path = path,

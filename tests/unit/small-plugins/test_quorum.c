@@ -73,6 +73,20 @@ fails (void **state)
   plays ("CCC", 1, "BS0S1S2L1R", DECIDE3 "abort0 abort1 abort2 fail:ABORTED");
 }
 
+/* Another write was decided meanwhile, without one of the voters. */
+static void
+voters_behind (void **state)
+{
+  plays ("CCC", 1, "BS0S1S2H1UDA0A2",
+         DECIDE3 "abort1 voter0 voter2 decide apply0 apply2 timer:40ms acknowledge repair1");
+  plays ("CCC", 1, "BS0S1TS2H1U", DECIDE2 "abort2 abort1 abort0 fail:UNAVAILABLE");
+  plays ("CCC", 3, "BS0S1S2H1U",
+         "stage0 stage1 stage2 voter0 voter1 voter2 decide abort1 abort0 abort2 fail:UNAVAILABLE");
+  plays ("CCC", 1, "BS0S1S2L0H1U", DECIDE3 "abort1 abort0 abort2 fail:UNAVAILABLE"); /* the lost one counts no more */
+  plays ("CCC", 1, "BS0S1S2H0UH1U", DECIDE3 "abort0 voter1 voter2 decide abort1 abort2 fail:UNAVAILABLE");
+  plays ("CCC", 1, "BH0US0H0U", "stage0 stage1 stage2"); /* nobody asked for a decision */
+}
+
 static void
 read_only (void **state)
 {
@@ -114,7 +128,7 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (all_well),     cmocka_unit_test (one_lost),     cmocka_unit_test (laggards),
     cmocka_unit_test (votes_differ), cmocka_unit_test (fails),        cmocka_unit_test (read_only),
-    cmocka_unit_test (rule_all),     cmocka_unit_test (stray_events),
+    cmocka_unit_test (rule_all),     cmocka_unit_test (stray_events), cmocka_unit_test (voters_behind),
   };
   return cmocka_run_group_tests_name ("quorum", tests, NULL, NULL);
 }

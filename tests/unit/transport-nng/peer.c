@@ -115,8 +115,9 @@ req_call (Req *req, guint32 method, const void *payload, gsize len, Reply *ret_r
 
 /* ------------------------------------------------------------------------------------- bare socket */
 
-int
-bare_connect (const char *url)
+/* -1 with errno. */
+static int
+try_connect (const char *url)
 {
   int fd, rv;
   if (g_str_has_prefix (url, "ipc://"))
@@ -133,9 +134,28 @@ bare_connect (const char *url)
       fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
       rv = connect (fd, (struct sockaddr *) &address, sizeof address);
     }
-  if (rv != 0)
+  if (rv == 0)
+    return fd;
+  close (fd);
+  return -1;
+}
+
+int
+bare_connect (const char *url)
+{
+  int fd = try_connect (url);
+  if (fd < 0)
     g_error ("connect to %s: %s", url, g_strerror (errno));
   return fd;
+}
+
+gboolean
+bare_reachable (const char *url)
+{
+  int fd = try_connect (url);
+  if (fd >= 0)
+    close (fd);
+  return fd >= 0;
 }
 
 gboolean

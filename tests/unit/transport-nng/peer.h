@@ -52,6 +52,8 @@ gboolean req_send (Req *req, GByteArray *envelope, Reply *ret_reply);
 int bare_connect (const char *url);
 /** The same, with both SP headers exchanged. */
 int bare_greet (const char *url);
+/** Does anybody listen there? */
+gboolean bare_reachable (const char *url);
 gboolean bare_write (int fd, const void *bytes, gsize len);
 /** Exactly @len bytes within 10 s. */
 gboolean bare_read (int fd, void *buffer, gsize len);

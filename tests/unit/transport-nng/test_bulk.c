@@ -333,6 +333,55 @@ stop_with_streams (void **state)
   close (stalled);
 }
 
+static void *
+stop_server (void *user)
+{
+  ng_server_free (user);
+  return NULL;
+}
+
+/* Does its last call end within a moment, with nobody reading? */
+static gboolean
+is_idle (NgServer *server)
+{
+  gint64 until_us = g_get_monotonic_time () + 50 * 1000;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&server->lock);
+  while (g_hash_table_size (server->calls) > 0)
+    if (!gs_cond_wait_until (&server->changed, &server->lock, until_us))
+      return g_hash_table_size (server->calls) == 0;
+  return TRUE;
+}
+
+/* A call has ended with its last byte written; stopping the server then must not keep that byte from the client. */
+static void
+stop_brings_all (void **state)
+{
+  enum { TOTAL = 40000000 }; /* more than sockets hold, so that the end lies in our pipe while nobody reads */
+  NgServer *server = start (NULL, NULL);
+  g_autofree char *url = g_strdup (server->urls[0]);
+  g_autofree guint8 *bytes = g_malloc (GS_CHUNK_MAX);
+  int fd = open_stream (server, NS_SOURCE, G_STRINGIFY (40000000));
+  guint64 got = 0;
+  GsThread stopper;
+  while (got < TOTAL - 12000000 || !is_idle (server))
+    {
+      guint8 header[GS_CHUNK_HEADER_SIZE], type;
+      guint32 length;
+      assert_true (bare_read (fd, header, sizeof header));
+      assert_true (gs_chunk_parse (header, &type, &length, NULL));
+      assert_int_equal (type, GS_CHUNK_DATA);
+      assert_true (bare_read (fd, bytes, length));
+      got += length;
+    }
+  assert_true (got < TOTAL);
+  assert_int_equal (gs_thread_start (&stopper, "stopper", stop_server, server), 0);
+  while (bare_reachable (url))
+    ; /* until it stops */
+  assert_trailer (fd, TOTAL - got, 0, "");
+  close (fd);
+  gs_thread_join (stopper);
+}
+
 int
 main (void)
 {
@@ -340,6 +389,7 @@ main (void)
     cmocka_unit_test (echo),        cmocka_unit_test (output_held_open), cmocka_unit_test (tickets), cmocka_unit_test (error_in_trailer),
     cmocka_unit_test (broken_rules), cmocka_unit_test (client_goes), cmocka_unit_test (idle),
     cmocka_unit_test (bounded),     cmocka_unit_test (stop_with_streams),
+    cmocka_unit_test (stop_brings_all),
   };
   return cmocka_run_group_tests_name ("bulk", tests, NULL, NULL);
 }

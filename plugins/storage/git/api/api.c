@@ -7,7 +7,7 @@
 #define TOKEN_MAC 8
 #define TOKEN_MAX 8192
 
-static const ApiRow *const tables[] = { api_commit_rows };
+static const ApiRow *const tables[] = { api_commit_rows, api_history_rows };
 
 /* ------------------------------------------------------------------------------------------- life */
 

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * serve.h - a process as a node: its storages for the routers of the cluster (NodeService, api/proto/…/node.proto).
+ *
+ * Each call is one slot of a storage. What a router staged is held here under its transaction id until the router says
+ * commit or abort. A router that goes silent for the lease has its writes settled as recovery does: the metadata store
+ * is asked, and what it has not decided gets an abort mark before it is dropped.
+ */
+#ifndef GSI_NODE_SERVE_H
+#define GSI_NODE_SERVE_H
+
+#include <gitstead/metadata.h>
+
+#include "node/node.h"
+
+/** All borrowed for the life of the service. */
+typedef struct
+{
+  const GsHost *host;
+  const GsMetadataOps *metadata;
+  gpointer metadata_self;
+  const GsiStorage *const *storages; /* those that are lent */
+  gsize n_storages;
+  gint64 lease_us;
+  /** Cancels calls under way of the cluster, by id. TRUE when there was one. */
+  gboolean (*cancel) (gpointer user, const GsTxId *id);
+  /** Is that write in the hand of this process' own router? */
+  gboolean (*holds) (gpointer user, const GsTxId *txid);
+  gpointer user;
+} GsiServeConfig;
+
+typedef struct GsiServe GsiServe;
+
+/** *full*. Copies @config. */
+GsiServe *gsi_serve_new (const GsiServeConfig *config);
+/** Takes no new writes, and calls that are cancelled no longer wait for their router. */
+void gsi_serve_drain (GsiServe *serve);
+/** Ends the watch over leases; what is staged still is aborted when the metadata store says so, else left to the next
+ *  start. No call is under way any more. */
+void gsi_serve_stop (GsiServe *serve);
+/** After stop, or before any call was taken. NULL is fine. */
+void gsi_serve_free (GsiServe *serve);
+/** The handlers, for gsi_rpc_handle_all; user data is the service. Ends with number 0. */
+const GsiBinding *gsi_serve_bindings (void);
+/** Is that write in a router's hand? Then it is not recovery's. */
+gboolean gsi_serve_claims (GsiServe *serve, const GsTxId *txid);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * write.h - one write on its way: stage, decide, apply, acknowledge, over any number of participants.
+ *
+ * One thread at a time runs the machine (write.c): it feeds events to the consistency plugin and carries its actions
+ * out. With several participants, staging, committing and aborting are jobs on threads of their own (write_part.c),
+ * whose results come back as events; a push's bytes are dealt out to all by one more (write_push.c). After the
+ * acknowledgement the machine goes on in the background until the last participant has answered.
+ */
+#ifndef GSI_ROUTER_WRITE_H
+#define GSI_ROUTER_WRITE_H
+
+#include <gitstead/thread.h>
+
+#include "router/settle.h"
+
+typedef struct Write Write;
+typedef struct Tee Tee;
+
+typedef enum
+{
+  PART_IDLE,
+  PART_STAGING,
+  PART_STAGED,
+  PART_COMMITTING,
+  PART_ABORTING,
+  PART_OVER
+} PartState;
+
+/** An assigned replica. */
+typedef struct
+{
+  GsParticipant view;
+  const GsiStorage *storage;
+  /* the machine's */
+  gboolean voter, applied;
+  gboolean behind; /* recorded as not having the write, though the decision names it */
+  gboolean told;   /* its vote is known to the plugin */
+  /* its own call: it may outlive the caller's */
+  GsiCall call;    /* call.base first: what cancel_fd gets */
+  Write *write;
+  gsize index;
+  int cancel_fd;      /* under the lock */
+  PartState state;    /* under the lock */
+  gboolean unwanted;  /* under the lock: what it stages is dropped at once */
+  gpointer txn;       /* of whoever the state gives it to */
+  const GsVote *vote;
+  GError *why;        /* abort's; of its job */
+} Part;
+
+typedef enum
+{
+  WRITE_RUNNING,
+  WRITE_ACKNOWLEDGED,
+  WRITE_FAILED
+} WriteEnd;
+
+struct Write
+{
+  GsiRouter *router;
+  const GsiRouterConfig *config;
+  GsiCall *call; /* NULL in the background */
+  const GsiStorageGroup *vs;
+  const GsiWriteBinding *binding; /* NULL: the storage computes the change set itself */
+  GsComputed *computed;           /* that change set */
+  const GsiStorage *computer;
+  GsiRow *row;
+  char *path, *replica_path; /* the row may be read anew while jobs use these */
+  guint64 id;
+  GsTxId txid;
+  GsIdentity identity; /* copies, for the participants' calls */
+  char *identity_name, *identity_prefix, *peer;
+  Part **parts;
+  gsize n_parts;
+  GArray *actions; /* of GsAction, of one step */
+  gpointer txn;    /* the consistency plugin's */
+  GsDecision decision;
+  guint8 vote[32];  /* what the voters agreed on */
+  gboolean alone;   /* one participant: all happens on the caller's thread, with its call and its stream */
+  gboolean open;    /* left to a restart: its locks and its process are still there */
+  gboolean begun;   /* bytes of the client's were dealt out */
+  WriteEnd end;
+  gint64 timer_us; /* 0 = none */
+  Tee *tee;
+
+  GsMutex lock;
+  GsCond changed;
+  GArray *events; /* of Event, first to be fed first */
+  guint n_jobs, n_staging;
+  gboolean nothing; /* a participant staged no update: there is nothing to decide */
+  GError *why;      /* the first reason: it is nearest to the cause */
+};
+
+/** Keeps the first reason. Takes over @why. */
+void write_blame (Write *write, GError *why);
+void write_event (Write *write, guint32 type, gsize participant, const guint8 *digest);
+
+/* ---- write_decide.c */
+
+/** Asks the metadata store; DECIDED or REFUSED is the next event, or the write is left open. */
+void write_decide (Write *write);
+
+/* ---- write_part.c */
+
+/** The call that a participant's slots get. */
+GsCall *write_part_call (Part *part);
+gboolean write_parts_setup (Write *write, GError **error);
+void write_parts_free (Write *write);
+/** The participants of one step that are to stage. */
+void write_stage (Write *write, const gsize *indexes, gsize n);
+void write_apply (Write *write, gsize index);
+void write_abort (Write *write, gsize index);
+/** Every job under way is asked to stop. */
+void write_cancel_parts (Write *write, gboolean staging_only);
+void write_cancel_part (Write *write, gsize index);
+
+/* ---- write_push.c */
+
+/** Deals the client's bytes of a push out to the participants @indexes. FALSE with BUSY. */
+gboolean tee_begin (Write *write, const gsize *indexes, gsize n, GError **error);
+/** The stream that a participant gets. */
+GsStream *tee_stream (Tee *tee, gsize index);
+/** A participant has nothing more to say or hear. */
+void tee_part_over (Tee *tee, gsize index);
+/** The client may hear how it ended: from a participant that @preferred says is the one, or from any that told. */
+void tee_release (Tee *tee, gsize preferred, gboolean any);
+/** Until the client has heard it; its stream is not touched any more. */
+void tee_wait_client (Tee *tee);
+/** After every participant is over. NULL is fine. */
+void tee_free (Tee *tee);
+
+#endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The decision: one compare-and-swap in the metadata store. See write.h. */
+#include "router/write.h"
+
+/* How long a write whose decision is not known keeps asking the metadata store before it is left to recovery. */
+#define UNDECIDED_PATIENCE_US (60 * G_USEC_PER_SEC)
+
+static const Part *
+write_first_voter (Write *write)
+{
+  for (gsize i = 0; i < write->n_parts; i++)
+    if (write->parts[i]->voter)
+      return write->parts[i];
+  return NULL;
+}
+
+static gboolean
+decided_visit (const GsChange *change, gpointer user)
+{
+  Write *write = user;
+  write->decision.generation = change->generation;
+  write->decision.refs_digest = change->refs_digest;
+  return FALSE;
+}
+
+/* One attempt at the present generation. */
+static gboolean
+write_decide_once (Write *write, const Part *voter, const char *const *voters, GError **error)
+{
+  GsDecideRequest request = { sizeof request };
+  guint64 generation;
+
+  request.repository_id = write->row->id;
+  request.txid = write->txid;
+  request.call_id = write->call->base.id;
+  request.expected_generation = write->row->generation;
+  request.refs_digest = write->row->refs_digest;
+  gs_digest_add (&request.refs_digest, &voter->vote->refs_plus);
+  gs_digest_sub (&request.refs_digest, &voter->vote->refs_minus);
+  memcpy (request.vote, voter->vote->digest, sizeof request.vote);
+  request.updates = voter->vote->updates;
+  request.n_updates = voter->vote->n_updates;
+  request.voters = voters;
+  request.caller = write->call->base.identity->name;
+  if (!write->config->metadata->decide (write->config->metadata_self, &write->call->base, &request, &generation,
+                                        error))
+    return FALSE;
+  write->decision.generation = generation;
+  write->decision.refs_digest = request.refs_digest;
+  return TRUE;
+}
+
+static void
+pause_until (gint64 until_us)
+{
+  GsMutex lock;
+  GsCond never;
+  gs_mutex_init (&lock);
+  gs_cond_init (&never);
+  gs_mutex_lock (&lock);
+  while (gs_cond_wait_until (&never, &lock, until_us))
+    ;
+  gs_mutex_unlock (&lock);
+  gs_cond_clear (&never);
+  gs_mutex_clear (&lock);
+}
+
+/*
+ * The store did not say whether it took the decision. Writes an abort mark, which tells: either it is decided
+ * already, or now it never will be. FALSE when the store stays silent.
+ */
+static gboolean
+write_find_out (Write *write, GsTxState *ret_state)
+{
+  const GsMetadataOps *ops = write->config->metadata;
+  gpointer self = write->config->metadata_self;
+  gint64 start = write->config->host->now_us (write->config->host);
+  GsIdentity identity;
+  GsCall own;
+
+  gsi_own_call_init (&own, &identity, "settle");
+  for (gint64 delay_us = 10000;; delay_us = MIN (delay_us * 2, G_USEC_PER_SEC))
+    {
+      g_autoptr (GError) why = NULL;
+      GsTxState state = GS_TX_UNKNOWN;
+      if (ops->tx_abort (self, &own, write->row->id, &write->txid, &state, &why)
+          && (state == GS_TX_ABORTED
+              || ops->tx_find (self, &own, write->row->id, &write->txid, &state, decided_visit, write, &why)))
+        {
+          *ret_state = state;
+          return TRUE;
+        }
+      if (gs_error_code (why) == GS_ERROR_NOT_FOUND)
+        {
+          *ret_state = GS_TX_ABORTED; /* the repository is gone: nothing can be decided for it */
+          return TRUE;
+        }
+      if (write->config->host->now_us (write->config->host) - start > UNDECIDED_PATIENCE_US)
+        return FALSE;
+      pause_until (g_get_monotonic_time () + delay_us);
+    }
+}
+
+/* The locks stay as they are: this write is neither applied nor dropped until a restart asks again. */
+static void
+write_leave_open (Write *write)
+{
+  char hex[2 * GS_TXID_SIZE + 1];
+  GError *why = NULL;
+  gs_hex (write->txid.bytes, sizeof write->txid.bytes, hex);
+  write->config->host->log (write->config->host, GS_LOG_ERROR, "write.undecided",
+                            (GsField[]) { GS_TEXT ("repository", write->row->path), GS_TEXT ("transaction", hex) }, 2);
+  gs_mutex_lock (&write->lock);
+  for (gsize i = 0; i < write->n_parts; i++)
+    if (write->parts[i]->state == PART_STAGED)
+      {
+        write->parts[i]->txn = NULL;
+        write->parts[i]->state = PART_OVER;
+      }
+  gs_mutex_unlock (&write->lock);
+  gs_fail (&why, GS_ERROR_UNKNOWN,
+           "the metadata store does not say whether the write to '%s' was decided; the server settles it when it "
+           "restarts (transaction %s)",
+           write->row->path, hex);
+  gs_mutex_lock (&write->lock);
+  g_clear_error (&write->why);
+  write->why = why;
+  gs_mutex_unlock (&write->lock);
+  write->open = TRUE;
+  write->end = WRITE_FAILED;
+}
+
+/* The generation moved on because another write was decided: disjoint writes commute, so try at the new one. */
+static gboolean
+write_refresh (Write *write, GError **error)
+{
+  GsiRow *row = NULL;
+  if (!gs_call_check (&write->call->base, "deciding the write", error))
+    return FALSE;
+  if (!write->config->metadata->repo_get (write->config->metadata_self, &write->call->base, write->row->id,
+                                          gsi_row_visit, &row, error))
+    return FALSE;
+  gsi_row_free (write->row);
+  write->row = row;
+  return TRUE;
+}
+
+void
+write_decide (Write *write)
+{
+  g_autoptr (GPtrArray) voters = g_ptr_array_new ();
+  const Part *voter = write_first_voter (write);
+  GsTxState state = GS_TX_UNKNOWN;
+  g_autoptr (GError) why = NULL;
+
+  for (gsize i = 0; i < write->n_parts; i++)
+    if (write->parts[i]->voter)
+      g_ptr_array_add (voters, (gpointer) write->parts[i]->storage->name);
+  g_ptr_array_add (voters, NULL);
+  memcpy (write->vote, voter->vote->digest, sizeof write->vote);
+
+  while (!write_decide_once (write, voter, (const char *const *) voters->pdata, &why))
+    {
+      int code = gs_error_code (why);
+      if (code == GS_ERROR_ABORTED)
+        {
+          g_clear_error (&why);
+          if (write_refresh (write, &why))
+            continue;
+        }
+      if (code == GS_ERROR_FAILED_PRECONDITION || code == GS_ERROR_NOT_FOUND)
+        state = GS_TX_ABORTED;
+      else if (!write_find_out (write, &state))
+        {
+          write_leave_open (write);
+          return;
+        }
+      if (state == GS_TX_DECIDED)
+        break;
+      write_blame (write, g_steal_pointer (&why));
+      write_event (write, GS_EVENT_REFUSED, 0, NULL);
+      return;
+    }
+  write_event (write, GS_EVENT_DECIDED, 0, NULL);
+}

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Participants of a write: their calls, and what they are told to do, here or on threads of their own. See write.h. */
+#include "router/write.h"
+
+#include "base/pool.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------------------------ their calls */
+
+static int
+part_cancel_fd (GsCall *call)
+{
+  Part *part = (Part *) ((char *) call - G_STRUCT_OFFSET (Part, call));
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&part->write->lock);
+  if (part->cancel_fd < 0)
+    part->cancel_fd = eventfd (gs_call_cancelled (call), EFD_CLOEXEC | EFD_NONBLOCK);
+  return part->cancel_fd;
+}
+
+/* Under the lock. */
+static void
+cancel_locked (Part *part)
+{
+  __atomic_store_n (&part->call.base.cancelled, 1, __ATOMIC_RELEASE);
+  if (part->cancel_fd >= 0)
+    eventfd_write (part->cancel_fd, 1);
+}
+
+void
+write_cancel_part (Write *write, gsize index)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&write->lock);
+  cancel_locked (write->parts[index]);
+}
+
+void
+write_cancel_parts (Write *write, gboolean staging_only)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&write->lock);
+  for (gsize i = 0; i < write->n_parts; i++)
+    if (write->parts[i]->state == PART_STAGING || !staging_only)
+      cancel_locked (write->parts[i]);
+}
+
+static void
+part_setup (Write *write, gsize index, const GsiRowReplica *replica)
+{
+  Part *part = g_new0 (Part, 1);
+  const GsNodeView view
+      = { .healthy = (part->storage = gsi_router_storage (write->router, replica->storage)) != NULL
+                     && gsi_router_view (part->storage).healthy };
+  part->write = write;
+  part->index = index;
+  part->cancel_fd = -1;
+  part->view.size = sizeof part->view;
+  part->view.node = part->storage != NULL ? part->storage->name : "(not of this process)";
+  part->view.current = replica->generation >= write->row->generation;
+  part->view.healthy = view.healthy;
+  part->call = *write->call;
+  part->call.base.identity = &write->identity;
+  part->call.base.peer = write->peer;
+  part->call.base.cancelled = 0;
+  part->call.base.cancel_fd = part_cancel_fd;
+  write->parts[index] = part;
+}
+
+gboolean
+write_parts_setup (Write *write, GError **error)
+{
+  g_autofree const GsParticipant **views = g_new0 (const GsParticipant *, write->row->n_replicas + 1);
+  const GsIdentity *caller = write->call->base.identity;
+  GsTxnSetup setup = { sizeof setup };
+
+  gsi_router_recheck (write->router, write->call, write->row);
+  write->identity = (GsIdentity) { sizeof write->identity, write->identity_name = g_strdup (caller->name),
+                                   caller->scope, write->identity_prefix = g_strdup (caller->prefix) };
+  write->peer = g_strdup (write->call->base.peer);
+  write->path = g_strdup (write->row->path);
+  write->replica_path = g_strdup (write->row->replica_path);
+  write->id = write->row->id;
+  write->parts = g_new0 (Part *, write->row->n_replicas + 1);
+  for (; write->n_parts < write->row->n_replicas; write->n_parts++)
+    {
+      part_setup (write, write->n_parts, &write->row->replicas[write->n_parts]);
+      views[write->n_parts] = &write->parts[write->n_parts]->view;
+    }
+  write->alone = write->n_parts == 1 || write->config->pool == NULL;
+  setup.participants = views;
+  setup.n_participants = write->n_parts;
+  setup.min_copies = write->vs->min_copies;
+  write->txn = write->vs->consistency->txn_new (write->vs->consistency_self, &setup, error);
+  return write->txn != NULL;
+}
+
+void
+write_parts_free (Write *write)
+{
+  for (gsize i = 0; i < write->n_parts; i++)
+    {
+      Part *part = write->parts[i];
+      if (part->cancel_fd >= 0)
+        close (part->cancel_fd);
+      g_clear_error (&part->why);
+      g_free (part);
+    }
+  g_free (write->parts);
+  g_free (write->path);
+  g_free (write->replica_path);
+  g_free (write->identity_name);
+  g_free (write->identity_prefix);
+  g_free (write->peer);
+}
+
+GsCall *
+write_part_call (Part *part)
+{
+  return part->write->alone ? &part->write->call->base : &part->call.base;
+}
+
+static GsiReplica
+part_replica (const Part *part)
+{
+  const Write *write = part->write;
+  return (GsiReplica) { part->storage,
+                        { sizeof (GsRepo), write->id, write->replica_path },
+                        write->path,
+                        write->config->cache,
+                        write->config->cache_self };
+}
+
+/* ------------------------------------------------------------------------------------------- jobs */
+
+static void
+set_state (Part *part, PartState state)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&part->write->lock);
+  part->state = state;
+}
+
+static void
+part_over (Part *part)
+{
+  set_state (part, PART_OVER);
+  if (part->write->tee != NULL)
+    tee_part_over (part->write->tee, part->index);
+}
+
+/* The last thing a job does: the machine may free all once there is none. */
+static void
+job_done (Part *part, gboolean staging)
+{
+  Write *write = part->write;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&write->lock);
+  write->n_jobs--;
+  write->n_staging -= staging;
+  gs_cond_broadcast (&write->changed);
+}
+
+/* Runs @work on a thread of its own where there are several participants; here otherwise. */
+static void
+begin_job (Part *part, GsiWork work, gboolean staging)
+{
+  Write *write = part->write;
+  gs_mutex_lock (&write->lock);
+  write->n_jobs++;
+  write->n_staging += staging;
+  gs_mutex_unlock (&write->lock);
+  if (write->alone || !gsi_pool_submit (write->config->pool, work, part, NULL))
+    work (part);
+}
+
+/* ----------------------------------------------------------------------------------------- staging */
+
+static gboolean
+stage_here (Part *part, GError **error)
+{
+  Write *write = part->write;
+  GsiReplica replica = part_replica (part);
+  GsiCall *call = write->alone ? write->call : &part->call;
+  if (write->tee != NULL)
+    part->call.stream = tee_stream (write->tee, part->index);
+  if (write->binding != NULL)
+    return write->binding->stage (&replica, call, &write->txid, &part->txn, &part->vote, error);
+  if (write->computed->change.n_updates == 0)
+    {
+      part->vote = NULL;
+      return TRUE;
+    }
+  return gsi_node_change_stage (&replica, call, &write->computed->change, &part->txn, &part->vote, error);
+}
+
+static void
+stage_work (gpointer user)
+{
+  Part *part = user;
+  Write *write = part->write;
+  const GsStorageOps *ops = part->storage->ops;
+  gboolean unwanted, votes;
+  GError *why = NULL;
+
+  if (!stage_here (part, &why))
+    {
+      part->txn = NULL;
+      part->vote = NULL;
+      write_blame (write, why);
+      part_over (part);
+      write_event (write, GS_EVENT_LOST, part->index, NULL);
+      job_done (part, TRUE);
+      return;
+    }
+  votes = part->vote != NULL && part->vote->n_updates > 0;
+  gs_mutex_lock (&write->lock);
+  unwanted = part->unwanted || !votes;
+  write->nothing = write->nothing || !votes;
+  part->state = unwanted ? PART_ABORTING : PART_STAGED;
+  gs_mutex_unlock (&write->lock);
+  if (!unwanted)
+    write_event (write, GS_EVENT_STAGED, part->index, part->vote->digest);
+  else
+    {
+      if (part->txn != NULL)
+        ops->abort (part->storage->self, write_part_call (part), g_steal_pointer (&part->txn), NULL);
+      part_over (part);
+      write_event (write, GS_EVENT_LOST, part->index, NULL);
+    }
+  job_done (part, TRUE);
+}
+
+/* A write of the Git API is computed once, on the first participant that can; all stage the result. */
+static gboolean
+compute (Write *write, const gsize *indexes, gsize n, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  for (gsize i = 0; i < n; i++)
+    {
+      Part *part = write->parts[indexes[i]];
+      GsiReplica replica = part_replica (part);
+      g_clear_error (&why);
+      if (gsi_node_compute (&replica, write->call, &write->computed, &why))
+        {
+          write->computer = part->storage;
+          write->computed->change.txid = write->txid;
+          return TRUE;
+        }
+      if (gs_error_code (why) != GS_ERROR_UNAVAILABLE || write->call->method->bytes_in)
+        break;
+    }
+  g_propagate_error (error, g_steal_pointer (&why));
+  return FALSE;
+}
+
+/* What comes before any of them stages. */
+static gboolean
+prepare (Write *write, const gsize *indexes, gsize n, GError **error)
+{
+  gboolean push = write->binding != NULL && write->call->method->bytes_in;
+  if (write->binding == NULL && write->computed == NULL)
+    return compute (write, indexes, n, error);
+  if (push && write->begun)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE,
+                    "the push to '%s' has gone to other replicas already and cannot be sent again", write->path);
+  write->begun = push;
+  return !push || n == 1 || tee_begin (write, indexes, n, error);
+}
+
+void
+write_stage (Write *write, const gsize *indexes, gsize n)
+{
+  GError *why = NULL;
+  if (!prepare (write, indexes, n, &why))
+    {
+      write_blame (write, why);
+      for (gsize i = 0; i < n; i++)
+        write_event (write, GS_EVENT_LOST, indexes[i], NULL);
+      return;
+    }
+  for (gsize i = 0; i < n; i++)
+    set_state (write->parts[indexes[i]], PART_STAGING);
+  for (gsize i = 0; i < n; i++)
+    begin_job (write->parts[indexes[i]], stage_work, TRUE);
+}
+
+/* ---------------------------------------------------------------------------------------- applying */
+
+static void
+apply_work (gpointer user)
+{
+  Part *part = user;
+  Write *write = part->write;
+  const GsHost *host = write->config->host;
+  g_autoptr (GError) why = NULL;
+  gboolean applied = part->storage->ops->commit (part->storage->self, write_part_call (part), g_steal_pointer (&part->txn),
+                                                 &write->decision, &why);
+  if (!applied)
+    host->log (host, GS_LOG_ERROR, "write.apply.failed",
+               (GsField[]) { GS_TEXT ("repository", write->path), GS_TEXT ("storage", part->storage->name),
+                             GS_NUMBER ("generation", write->decision.generation), GS_TEXT ("error", why->message) },
+               4);
+  part_over (part);
+  write_event (write, applied ? GS_EVENT_APPLIED : GS_EVENT_LOST, part->index, NULL);
+  job_done (part, FALSE);
+}
+
+void
+write_apply (Write *write, gsize index)
+{
+  Part *part = write->parts[index];
+  if (part->state != PART_STAGED)
+    return;
+  set_state (part, PART_COMMITTING);
+  begin_job (part, apply_work, FALSE);
+}
+
+/* ---------------------------------------------------------------------------------------- aborting */
+
+static void
+abort_work (gpointer user)
+{
+  Part *part = user;
+  part->storage->ops->abort (part->storage->self, write_part_call (part), g_steal_pointer (&part->txn), part->why);
+  part_over (part);
+  job_done (part, FALSE);
+}
+
+void
+write_abort (Write *write, gsize index)
+{
+  Part *part = write->parts[index];
+  PartState state;
+  gs_mutex_lock (&write->lock);
+  state = part->state;
+  if (state == PART_STAGING)
+    {
+      part->unwanted = TRUE; /* its own job drops what it stages */
+      cancel_locked (part);
+    }
+  else if (state == PART_STAGED)
+    {
+      part->state = PART_ABORTING;
+      if (part->why == NULL && write->why != NULL)
+        part->why = g_error_copy (write->why);
+    }
+  gs_mutex_unlock (&write->lock);
+  if (state == PART_STAGED)
+    begin_job (part, abort_work, FALSE);
+}

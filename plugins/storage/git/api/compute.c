@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The calls of the Git API that write: from the request to a change set and an answer. */
+#include "change.h"
+
+#include <string.h>
+#include <unistd.h>
+
+typedef struct
+{
+  ApiRow row;
+  gboolean (*run) (Change *change, const ProtobufCMessage *request, GError **error);
+} Computer;
+
+/* Each of them makes its reply in the same way. */
+#define COMPUTER(number_, name_)                                                                                       \
+  {                                                                                                                    \
+    API_ROW (number_, NULL, change_##name_##_request, change_reply), change_##name_                                    \
+  }
+
+static const Computer computers[] = {
+  COMPUTER (850, commit_files),
+  COMPUTER (851, create_branch),
+  COMPUTER (852, update_branch),
+  COMPUTER (853, delete_branch),
+  COMPUTER (854, create_tag),
+  COMPUTER (855, delete_tag),
+  COMPUTER (856, merge),
+  COMPUTER (857, cherry_pick),
+  COMPUTER (858, revert),
+  COMPUTER (859, rebase),
+  COMPUTER (860, apply_patch),
+  { API_ROW (861, NULL, change_commit_files_request, change_reply), change_commit_files },
+};
+
+/* What a GsComputed of ours consists of. */
+typedef struct
+{
+  GsComputed computed;
+  GsRefUpdate update;
+  char *ref;
+} Computed;
+
+/* ----------------------------------------------------------------------------------------- change */
+
+static void
+conflict_free (gpointer data)
+{
+  Conflict *conflict = data;
+  g_free (conflict->path);
+  g_free (conflict);
+}
+
+static gboolean
+change_open (Change *change, Storage *storage, GsCall *call, const GsRepo *repo, const GsQuery *query,
+             const ApiRow *row, GError **error)
+{
+  ObjectHandle *handle;
+  *change = (Change){ .storage = storage, .call = call, .input_fd = -1 };
+  if (!api_open (&change->api, storage, call, repo, query, row, FALSE, error))
+    return FALSE;
+  change->repo = change->api.repo;
+  change->conflicts = g_ptr_array_new_with_free_func (conflict_free);
+  change->messages = g_ptr_array_new_with_free_func (g_free);
+  change->commits = g_array_new (FALSE, FALSE, sizeof (GsOid));
+  change->new_oid.len = GS_FORMAT_SHA1;
+  if (change->repo->format != GS_FORMAT_SHA1)
+    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "changes of repositories with SHA-256 ids are made by pushing");
+  handle = api_odb (&change->api, error);
+  if (handle == NULL)
+    return FALSE;
+  change->draft = draft_new (change->repo, handle, storage->max_change_bytes);
+  return TRUE;
+}
+
+static void
+change_close (Change *change)
+{
+  if (change->repo == NULL)
+    return;
+  if (change->input_fd >= 0)
+    close (change->input_fd);
+  if (change->scratch != NULL)
+    quarantine_drop (change->repo, change->scratch);
+  g_free (change->scratch);
+  draft_free (change->draft);
+  g_free (change->ref);
+  g_free (change->author);
+  g_free (change->committer);
+  g_ptr_array_unref (change->conflicts);
+  g_ptr_array_unref (change->messages);
+  g_array_unref (change->commits);
+  api_close (&change->api);
+}
+
+/* ----------------------------------------------------------------------------------------- answer */
+
+typedef struct
+{
+  Gitstead__V1__ChangeConflict message;
+  Gitstead__V1__ChangeConflictSide side[3];
+  char hex[3][GS_OID_HEX_MAX + 1];
+} ConflictReply;
+
+static void
+fill_conflict (const Conflict *conflict, ConflictReply *reply)
+{
+  Gitstead__V1__ChangeConflictSide **const fields[]
+      = { &reply->message.ancestor, &reply->message.ours, &reply->message.theirs };
+  gitstead__v1__change_conflict__init (&reply->message);
+  reply->message.path = (ProtobufCBinaryData){ strlen (conflict->path), (guint8 *) conflict->path };
+  for (int i = 0; i < 3; i++)
+    {
+      gitstead__v1__change_conflict_side__init (&reply->side[i]);
+      gs_oid_hex (&conflict->side[i].oid, reply->hex[i]);
+      reply->side[i].oid = conflict->side[i].mode != 0 ? reply->hex[i] : (char *) "";
+      reply->side[i].mode = conflict->side[i].mode;
+      *fields[i] = &reply->side[i];
+    }
+}
+
+static GBytes *
+make_reply (const Change *change)
+{
+  Gitstead__V1__ChangeReply reply = GITSTEAD__V1__CHANGE_REPLY__INIT;
+  gboolean conflict = change->outcome == GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_CONFLICT;
+  g_autofree ConflictReply *rows = g_new0 (ConflictReply, change->conflicts->len + 1);
+  g_autoptr (GPtrArray) conflicts = g_ptr_array_new (), commits = g_ptr_array_new_with_free_func (g_free);
+  g_autofree ProtobufCBinaryData *messages = g_new0 (ProtobufCBinaryData, change->messages->len + 1);
+  char old_hex[GS_OID_HEX_MAX + 1], new_hex[GS_OID_HEX_MAX + 1], tree[GS_OID_HEX_MAX + 1], at[GS_OID_HEX_MAX + 1];
+
+  for (guint i = 0; i < change->conflicts->len; i++)
+    {
+      fill_conflict (change->conflicts->pdata[i], &rows[i]);
+      g_ptr_array_add (conflicts, &rows[i].message);
+    }
+  for (guint i = 0; i < change->messages->len; i++)
+    messages[i] = (ProtobufCBinaryData){ strlen (change->messages->pdata[i]), change->messages->pdata[i] };
+  for (guint i = 0; i < change->commits->len && !conflict; i++)
+    {
+      char *hex = g_malloc (GS_OID_HEX_MAX + 1);
+      gs_oid_hex (&g_array_index (change->commits, GsOid, i), hex);
+      g_ptr_array_add (commits, hex);
+    }
+  gs_oid_hex (&change->old_oid, old_hex);
+  gs_oid_hex (&change->new_oid, new_hex);
+  gs_oid_hex (&change->tree, tree);
+  gs_oid_hex (&change->conflict_oid, at);
+  reply.outcome = change->outcome;
+  reply.ref = (ProtobufCBinaryData){ strlen (change->ref), (guint8 *) change->ref };
+  reply.old_oid = old_hex;
+  reply.new_oid = conflict ? (char *) "" : new_hex;
+  reply.tree = conflict ? (char *) "" : tree;
+  reply.conflict_oid = at;
+  reply.conflicts = (Gitstead__V1__ChangeConflict **) conflicts->pdata;
+  reply.n_conflicts = conflicts->len;
+  reply.messages = messages;
+  reply.n_messages = change->messages->len;
+  reply.commits = (char **) commits->pdata;
+  reply.n_commits = commits->len;
+  return gs_wire_encode (&reply.base);
+}
+
+static gboolean
+make_computed (Change *change, GsComputed **ret_computed, GError **error)
+{
+  Computed *computed;
+  GBytes *pack = NULL;
+  gboolean writes = change->outcome == GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_DONE;
+  if (writes && !draft_pack (change->draft, &pack, error))
+    return FALSE;
+  computed = g_new0 (Computed, 1);
+  computed->computed.size = sizeof (GsComputed);
+  computed->computed.change.size = sizeof (GsChangeSet);
+  computed->computed.reply = make_reply (change);
+  computed->computed.priv = computed;
+  if (writes)
+    {
+      computed->ref = g_strdup (change->ref);
+      computed->update
+          = (GsRefUpdate){ .name = computed->ref, .old_oid = change->old_oid, .new_oid = change->new_oid };
+      computed->computed.change.updates = &computed->update;
+      computed->computed.change.n_updates = 1;
+      computed->computed.change.atomic = TRUE;
+      computed->computed.change.pack = pack;
+    }
+  *ret_computed = &computed->computed;
+  return TRUE;
+}
+
+void
+storage_computed_free (gpointer self, GsComputed *given)
+{
+  Computed *computed = given->priv;
+  (void) self;
+  g_clear_pointer (&computed->computed.change.pack, g_bytes_unref);
+  g_bytes_unref (computed->computed.reply);
+  g_free (computed->ref);
+  g_free (computed);
+}
+
+/* ----------------------------------------------------------------------------------------- the slot */
+
+gboolean
+storage_compute (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery *query, GsComputed **ret_computed,
+                 GError **error)
+{
+  const Computer *computer = NULL;
+  Change change;
+  gboolean ok;
+  for (gsize i = 0; i < G_N_ELEMENTS (computers); i++)
+    if (computers[i].row.number == query->method)
+      computer = &computers[i];
+  if (computer == NULL)
+    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "this storage does not know method %u", query->method);
+  ok = change_open (&change, self, call, repo, query, &computer->row, error)
+       && computer->run (&change, change.api.request, error) && make_computed (&change, ret_computed, error);
+  change_close (&change);
+  return ok;
+}

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Merging, by git's own merge-ort: `git merge-tree --write-tree` in a quarantine, of which only what the result needs
+ * comes into the draft.
+ *
+ * git 2.39 merges two commits by the bases that their history has and takes no base from the caller. To repeat or
+ * take back one commit's change, three commits are made up in the quarantine, one for each tree, with the base as the
+ * only parent of the other two: their history has exactly the base that is meant.
+ */
+#include "change.h"
+
+#include "../child.h"
+#include "../scratch.h"
+
+#include <string.h>
+#include <sys/wait.h>
+
+#define ANSWER_MAX (64u << 20)
+#define CONFLICTS_MAX 10000u
+#define MESSAGES_MAX 1000u
+
+char *
+change_scratch (Change *change, GError **error)
+{
+  if (change->scratch == NULL)
+    {
+      GsTxId name;
+      change->storage->host->random (change->storage->host, name.bytes, sizeof name.bytes);
+      if (!quarantine_make (change->repo, &name, &change->scratch, error))
+        return NULL;
+    }
+  return quarantine_objects_dir (change->repo, change->scratch);
+}
+
+gboolean
+change_is_ancestor (Change *change, const GsOid *ancestor, const GsOid *commit, gboolean *ret_is, GError **error)
+{
+  char a[GS_OID_HEX_MAX + 1], b[GS_OID_HEX_MAX + 1];
+  const char *const argv[] = { "merge-base", "--is-ancestor", a, b, NULL };
+  const ChildSpec spec
+      = { .role = CHILD_PLAIN, .git_dir = change->repo->dir, .argv = argv, .input = -1, .output = -1, .extra = -1 };
+  g_autofree char *said = NULL;
+  int status;
+  gs_oid_hex (ancestor, a);
+  gs_oid_hex (commit, b);
+  *ret_is = gs_oid_equal (ancestor, commit);
+  if (*ret_is)
+    return TRUE;
+  if (!child_run (change->storage, &spec, change->call, NULL, 0, NULL, &status, &said, error))
+    return FALSE;
+  if (!WIFEXITED (status) || WEXITSTATUS (status) > 1)
+    return gs_fail (error, GS_ERROR_DATA_LOSS, "git merge-base cannot walk the history from %s: %s", b, said);
+  *ret_is = WEXITSTATUS (status) == 0;
+  return TRUE;
+}
+
+/* ------------------------------------------------------------------------------- what git answers */
+
+/* The answer is a sequence of fields that end with NUL. */
+typedef struct
+{
+  const char *at, *end;
+} Fields;
+
+static const char *
+next_field (Fields *fields)
+{
+  const char *field = fields->at;
+  const char *nul = fields->at < fields->end ? memchr (fields->at, '\0', (gsize) (fields->end - fields->at)) : NULL;
+  if (nul == NULL)
+    return NULL;
+  fields->at = nul + 1;
+  return field;
+}
+
+static Conflict *
+conflict_at (Change *change, const char *path)
+{
+  Conflict *last = change->conflicts->len > 0 ? change->conflicts->pdata[change->conflicts->len - 1] : NULL;
+  if (last != NULL && strcmp (last->path, path) == 0)
+    return last;
+  last = g_new0 (Conflict, 1);
+  last->path = g_strdup (path);
+  g_ptr_array_add (change->conflicts, last);
+  return last;
+}
+
+/* "<mode> <oid> <stage>\t<path>" */
+static gboolean
+read_stage (Change *change, const char *row)
+{
+  char *after;
+  guint64 mode = g_ascii_strtoull (row, &after, 8);
+  GsOid oid;
+  if (*after != ' ' || strlen (after) < 45 || !gs_oid_parse (after + 1, 40, &oid) || after[41] != ' '
+      || after[42] < '1' || after[42] > '3' || after[43] != '\t')
+    return FALSE;
+  if (change->conflicts->len <= CONFLICTS_MAX)
+    {
+      Conflict *conflict = conflict_at (change, after + 44);
+      conflict->side[after[42] - '1'] = (ConflictSide){ oid, (guint32) mode };
+    }
+  return TRUE;
+}
+
+gboolean
+change_read_stages (Change *change, const char *data, gsize len)
+{
+  Fields fields = { data, data + len };
+  const char *row;
+  while ((row = next_field (&fields)) != NULL)
+    if (!read_stage (change, row))
+      return FALSE;
+  return TRUE;
+}
+
+/* "<n>", n paths, the kind, the message */
+static void
+read_messages (Change *change, Fields *fields)
+{
+  const char *count, *message;
+  while ((count = next_field (fields)) != NULL && change->messages->len < MESSAGES_MAX)
+    {
+      for (guint64 n = g_ascii_strtoull (count, NULL, 10); n > 0; n--)
+        if (next_field (fields) == NULL)
+          return;
+      message = next_field (fields) != NULL ? next_field (fields) : NULL;
+      if (message == NULL)
+        return;
+      if (!g_str_has_prefix (message, "Auto-merging"))
+        g_ptr_array_add (change->messages, g_strchomp (g_strdup (message)));
+    }
+}
+
+static gboolean
+read_answer (Change *change, GBytes *answer, gboolean clean, GsOid *ret_tree)
+{
+  gsize len;
+  const char *data = g_bytes_get_data (answer, &len), *row;
+  Fields fields = { data, data + len };
+  row = next_field (&fields);
+  if (row == NULL || !gs_oid_parse (row, strlen (row), ret_tree))
+    return FALSE;
+  if (clean)
+    return TRUE;
+  while ((row = next_field (&fields)) != NULL && *row != '\0')
+    if (!read_stage (change, row))
+      return FALSE;
+  read_messages (change, &fields);
+  return TRUE;
+}
+
+/* ---------------------------------------------------------------------------------------- merging */
+
+static gboolean
+run_merge_tree (Change *change, const GsOid *ours, const GsOid *theirs, gboolean unrelated, GsOid *ret_tree,
+                gboolean *ret_clean, GError **error)
+{
+  char a[GS_OID_HEX_MAX + 1], b[GS_OID_HEX_MAX + 1];
+  const char *argv[8];
+  g_autofree char *objects = change_scratch (change, error), *said = NULL;
+  g_autoptr (GBytes) answer = NULL;
+  int status, n = 0;
+  if (objects == NULL || !draft_export (change->draft, objects, error))
+    return FALSE;
+  gs_oid_hex (ours, a);
+  gs_oid_hex (theirs, b);
+  argv[n++] = "merge-tree";
+  argv[n++] = "--write-tree";
+  argv[n++] = "-z";
+  argv[n++] = "--messages";
+  if (unrelated)
+    argv[n++] = "--allow-unrelated-histories";
+  argv[n++] = a;
+  argv[n++] = b;
+  argv[n] = NULL;
+  const ChildSpec spec = { .role = CHILD_PLAIN,
+                           .git_dir = change->repo->dir,
+                           .argv = argv,
+                           .quarantine = objects,
+                           .alternate = change->repo->objects,
+                           .input = -1,
+                           .output = -1,
+                           .extra = -1 };
+  if (!child_run (change->storage, &spec, change->call, NULL, ANSWER_MAX, &answer, &status, &said, error))
+    return FALSE;
+  if (WIFEXITED (status) && WEXITSTATUS (status) == 128 && strstr (said, "unrelated histories") != NULL)
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                    "the two histories have nothing in common; allow_unrelated merges them nevertheless");
+  if (!WIFEXITED (status) || WEXITSTATUS (status) > 1)
+    return gs_fail (error, GS_ERROR_INTERNAL, "git merge-tree of %s and %s failed in repository %" G_GUINT64_FORMAT ": %s",
+                    a, b, change->repo->id, said);
+  *ret_clean = WEXITSTATUS (status) == 0;
+  if (!read_answer (change, answer, *ret_clean, ret_tree))
+    return gs_fail (error, GS_ERROR_INTERNAL, "git merge-tree gave an answer that is not understood");
+  if (!*ret_clean)
+    change->outcome = GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_CONFLICT;
+  return TRUE;
+}
+
+/* A commit that nobody else ever sees. */
+static gboolean
+make_up_commit (const char *objects, const GsOid *tree, const GsOid *parent, GsOid *ret_oid, GError **error)
+{
+  char hex[GS_OID_HEX_MAX + 1];
+  g_autoptr (GString) text = g_string_new (NULL);
+  gs_oid_hex (tree, hex);
+  g_string_append_printf (text, "tree %s\n", hex);
+  if (parent != NULL)
+    {
+      gs_oid_hex (parent, hex);
+      g_string_append_printf (text, "parent %s\n", hex);
+    }
+  g_string_append (text, "author Gitstead <gitstead@localhost> 0 +0000\ncommitter Gitstead <gitstead@localhost> 0 "
+                         "+0000\n\nmerge\n");
+  return scratch_write (objects, GS_OBJECT_COMMIT, text->str, text->len, ret_oid, error);
+}
+
+gboolean
+change_merge_trees (Change *change, const GsOid *base, const GsOid *ours, const GsOid *theirs, GsOid *ret_tree,
+                    gboolean *ret_clean, GError **error)
+{
+  GsOid base_commit, our_commit, their_commit;
+  const GsOid known[] = { *ours, *theirs, *base };
+  *ret_clean = TRUE;
+  /* What only one side changed needs no merge. */
+  if (gs_oid_equal (base, theirs) || gs_oid_equal (ours, theirs) || gs_oid_equal (base, ours))
+    {
+      *ret_tree = gs_oid_equal (base, ours) ? *theirs : *ours;
+      return TRUE;
+    }
+  g_autofree char *objects = change_scratch (change, error);
+  return objects != NULL && make_up_commit (objects, base, NULL, &base_commit, error)
+         && make_up_commit (objects, ours, &base_commit, &our_commit, error)
+         && make_up_commit (objects, theirs, &base_commit, &their_commit, error)
+         && run_merge_tree (change, &our_commit, &their_commit, FALSE, ret_tree, ret_clean, error)
+         && (!*ret_clean || change_collect (change, ret_tree, known, G_N_ELEMENTS (known), error));
+}
+
+gboolean
+change_merge_commits (Change *change, const GsOid *ours, const GsOid *theirs, gboolean unrelated, GsOid *ret_tree,
+                      gboolean *ret_clean, GError **error)
+{
+  GsOid known[2];
+  return commit_tree (change, ours, &known[0], error) && commit_tree (change, theirs, &known[1], error)
+         && run_merge_tree (change, ours, theirs, unrelated, ret_tree, ret_clean, error)
+         && (!*ret_clean || change_collect (change, ret_tree, known, G_N_ELEMENTS (known), error));
+}
+
+/* ------------------------------------------------------------------- what the result needs */
+
+/* A folder of the result, and the same folder in the trees that refs reach. */
+typedef struct
+{
+  GsOid tree;
+  GPtrArray *known; /* GBytes */
+} Folder;
+
+static void
+folder_free (gpointer data)
+{
+  Folder *folder = data;
+  g_ptr_array_unref (folder->known);
+  g_free (folder);
+}
+
+static gboolean
+find_entry (GBytes *tree, const char *name, GsOid *ret_oid)
+{
+  gsize left;
+  const char *at = g_bytes_get_data (tree, &left), *entry;
+  guint32 mode;
+  while (odb_tree_next (&at, &left, &entry, &mode, ret_oid))
+    if (strcmp (entry, name) == 0)
+      return TRUE;
+  return FALSE;
+}
+
+static gboolean
+read_any (Change *change, const char *objects, const GsOid *oid, GsObjectType *ret_type, GBytes **ret_bytes,
+          GError **error)
+{
+  gboolean found;
+  if (draft_has (change->draft, oid))
+    return draft_read (change->draft, oid, ODB_TREE_MAX, ret_type, ret_bytes, error);
+  if (!scratch_read (objects, oid, change->storage->max_change_bytes, &found, ret_type, ret_bytes, error))
+    return FALSE;
+  return found || draft_read (change->draft, oid, change->storage->max_change_bytes, ret_type, ret_bytes, error);
+}
+
+/* The folder of that name in each of the known trees; *@ret_same when one of them is just what the result has. */
+static gboolean
+known_below (Change *change, const char *objects, const Folder *folder, const char *name, const GsOid *oid,
+             gboolean is_tree, GPtrArray *below, gboolean *ret_same, GError **error)
+{
+  *ret_same = FALSE;
+  for (guint i = 0; i < folder->known->len && !*ret_same; i++)
+    {
+      GsOid entry;
+      if (!find_entry (folder->known->pdata[i], name, &entry))
+        continue;
+      *ret_same = gs_oid_equal (&entry, oid);
+      if (*ret_same || !is_tree)
+        continue;
+      GsObjectType type;
+      GBytes *bytes;
+      g_autoptr (GError) why = NULL;
+      if (!read_any (change, objects, &entry, &type, &bytes, &why))
+        {
+          if (gs_error_code (why) == GS_ERROR_NOT_FOUND) /* a submodule's commit */
+            continue;
+          g_propagate_error (error, g_steal_pointer (&why));
+          return FALSE;
+        }
+      if (type == GS_OBJECT_TREE)
+        g_ptr_array_add (below, bytes);
+      else
+        g_bytes_unref (bytes);
+    }
+  return TRUE;
+}
+
+static gboolean
+collect_folder (Change *change, const char *objects, const Folder *folder, GPtrArray *stack, GError **error)
+{
+  GsObjectType type;
+  g_autoptr (GBytes) bytes = NULL;
+  const char *at, *name;
+  gsize left, len;
+  guint32 mode;
+  GsOid oid, added;
+  if (!read_any (change, objects, &folder->tree, &type, &bytes, error))
+    return FALSE;
+  at = g_bytes_get_data (bytes, &len);
+  left = len;
+  if (!draft_add (change->draft, GS_OBJECT_TREE, at, len, &added, error))
+    return FALSE;
+  while (odb_tree_next (&at, &left, &name, &mode, &oid))
+    {
+      GsObjectType kind = odb_mode_type (mode);
+      g_autoptr (GPtrArray) below = g_ptr_array_new_with_free_func ((GDestroyNotify) g_bytes_unref);
+      gboolean same;
+      if (kind == GS_OBJECT_COMMIT || draft_has (change->draft, &oid))
+        continue;
+      if (!known_below (change, objects, folder, name, &oid, kind == GS_OBJECT_TREE, below, &same, error))
+        return FALSE;
+      if (same)
+        continue;
+      if (kind == GS_OBJECT_TREE)
+        {
+          Folder *deeper = g_new0 (Folder, 1);
+          deeper->tree = oid;
+          deeper->known = g_steal_pointer (&below);
+          g_ptr_array_add (stack, deeper);
+          continue;
+        }
+      g_autoptr (GBytes) blob = NULL;
+      if (!read_any (change, objects, &oid, &type, &blob, error)
+          || !draft_add (change->draft, type, g_bytes_get_data (blob, NULL) != NULL ? g_bytes_get_data (blob, NULL) : "",
+                         g_bytes_get_size (blob), &added, error))
+        return FALSE;
+    }
+  return left == 0 || gs_fail (error, GS_ERROR_INTERNAL, "git merge-tree wrote a tree that is not understood");
+}
+
+gboolean
+change_collect (Change *change, const GsOid *tree, const GsOid *known, gsize n_known, GError **error)
+{
+  g_autofree char *objects = change_scratch (change, error);
+  g_autoptr (GPtrArray) stack = g_ptr_array_new_with_free_func (folder_free);
+  Folder *root;
+  if (objects == NULL)
+    return FALSE;
+  for (gsize i = 0; i < n_known; i++)
+    if (gs_oid_equal (tree, &known[i]))
+      return TRUE;
+  if (draft_has (change->draft, tree))
+    return TRUE;
+  root = g_new0 (Folder, 1);
+  root->tree = *tree;
+  root->known = g_ptr_array_new_with_free_func ((GDestroyNotify) g_bytes_unref);
+  g_ptr_array_add (stack, root);
+  for (gsize i = 0; i < n_known; i++)
+    {
+      GsObjectType type;
+      GBytes *bytes;
+      if (!read_any (change, objects, &known[i], &type, &bytes, error))
+        return FALSE;
+      g_ptr_array_add (root->known, bytes);
+    }
+  while (stack->len > 0)
+    {
+      Folder *folder = g_ptr_array_steal_index (stack, stack->len - 1);
+      gboolean ok = gs_call_check (change->call, "gathering what a merge made", error)
+                    && collect_folder (change, objects, folder, stack, error);
+      folder_free (folder);
+      if (!ok)
+        return FALSE;
+    }
+  return TRUE;
+}

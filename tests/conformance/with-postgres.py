@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a command with a PostgreSQL server of its own: with-postgres.py COMMAND… where {postgres} is how to connect.
+
+Without PostgreSQL on the machine it prints TAP for a skipped test.
+"""
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
+import postgres_server  # noqa: E402
+
+
+def main():
+    why = postgres_server.missing()
+    if why is not None:
+        print("1..0 # SKIP " + why)
+        return 0
+    server = postgres_server.Postgres()
+    try:
+        return subprocess.run([part.replace("{postgres}", server.conninfo) for part in sys.argv[1:]]).returncode
+    finally:
+        server.close()
+
+
+sys.exit(main())

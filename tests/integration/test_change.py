@@ -1,0 +1,915 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ChangeService: what the server commits, merges and tags is what stock git makes of the same, id by id; bad input gets
+a clear error; nothing is left behind by what fails or only looks."""
+import base64
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+
+import gitstead_test
+from gitstead_test import MAKE_HISTORY, ServerTestCase, ZERO, clean_environment, make_history
+
+WHO = {"name": "Ann Author", "email": "ann@example.org", "seconds": 1600000000, "zone": "+0200"}
+OTHER = {"name": "Otto Other", "email": "otto@example.org", "seconds": 1600000100, "zone": "-0330"}
+
+
+def raw(data):
+    """Bytes for JSON."""
+    return {"base64": base64.b64encode(data).decode()}
+
+
+def action(kind, path, **rest):
+    found = {"kind": "FILE_" + kind, "path": path if isinstance(path, str) else raw(path)}
+    found.update({name: raw(value) if isinstance(value, bytes) else value for name, value in rest.items()})
+    return found
+
+
+class ChangeTestCase(ServerTestCase):
+    COUNT = 0
+
+    def setUp(self):
+        super().setUp()
+        type(self).COUNT += 1
+        self.path = "change%s%d" % (type(self).__name__.lower(), self.COUNT)
+        self.url = self.server.create(self.path)
+        self.repository = {"path": self.path}
+        self.folder = self.server.replica(self.path)
+        self.work = tempfile.mkdtemp(prefix="gitstead-change-")
+        self.addCleanup(shutil.rmtree, self.work, ignore_errors=True)
+        self.git = gitstead_test.Git(self.server.bearer()["Authorization"].split()[1])
+
+    # ----------------------------------------------------------------------------------- calling
+
+    def call(self, method, **request):
+        return self.server.call("Change/" + method, dict(request, repository=self.repository))
+
+    def refused(self, method, code, *words, **request):
+        """The call fails with @code, its message holds @words, and nothing is left behind."""
+        before = self.server.files()
+        found, text = self.attempt(method, request)
+        self.assertEqual(found, code, "%s: %s" % (method, text))
+        for word in words:
+            self.assertIn(word, text)
+        self.server.assert_settled(before)
+        return text
+
+    def attempt(self, method, request):
+        """The code of the outcome, and the reply or the message."""
+        body = json.dumps(dict(request, repository=self.repository))
+        reply = self.server.http("POST", "/api/v1/Change/" + method, body,
+                                 dict(self.server.bearer(), **{"Content-Type": "application/json"}), timeout=120)
+        found = json.loads(reply.body)
+        return ("OK", found) if reply.status == 200 else (found["code"], found["message"])
+
+    def write(self, branch="main", **rest):
+        return dict({"branch": branch, "committer": WHO}, **rest)
+
+    def commit(self, *actions, branch="main", message="Change", **rest):
+        options = {name: rest.pop(name) for name in ("allow_empty", "orphan") if name in rest}
+        return self.call("CommitFiles", write=self.write(branch, **rest), message=message, actions=list(actions), **options)
+
+    # ------------------------------------------------------------------------------------ stock git
+
+    def env(self, author=WHO, committer=None):
+        committer = committer or author
+        return {"GIT_AUTHOR_NAME": author["name"], "GIT_AUTHOR_EMAIL": author["email"],
+                "GIT_AUTHOR_DATE": "%d %s" % (author["seconds"], author["zone"]),
+                "GIT_COMMITTER_NAME": committer["name"], "GIT_COMMITTER_EMAIL": committer["email"],
+                "GIT_COMMITTER_DATE": "%d %s" % (committer["seconds"], committer["zone"])}
+
+    def clone(self, name="clone"):
+        folder = os.path.join(self.work, name)
+        self.git("clone", "-q", "-c", "core.protectNTFS=false", self.url, folder)
+        return folder
+
+    def push(self, folder, *specs):
+        self.git("push", "-q", self.url, *specs, cwd=folder)
+
+    def tip(self, ref="refs/heads/main"):
+        return self.git("rev-parse", ref, cwd=self.folder)
+
+    def settled(self):
+        """Nothing is left of any write, and stock git finds the repository whole."""
+        self.server.assert_settled()
+        self.git.fsck(self.folder)
+
+
+class Large(ChangeTestCase):
+    options = {"nng": {"max_message": "32MiB"}, "server": {"max_message": "32MiB"}}
+
+    def test_a_large_file_goes_through_a_temporary_file(self):
+        data = random.Random(5).randbytes(11 << 20)
+        reply = self.commit(action("CREATE", "big", content=data), action("CREATE", "small", content=b"x"))
+        found = self.git.run("cat-file", "blob", reply["new_oid"] + ":big", cwd=self.folder).stdout
+        self.assertEqual(found, data)
+        self.settled()
+
+
+class Streams(ChangeTestCase):
+    """Content that comes as bulk bytes beside the request."""
+
+    def stream(self, data, *actions, check=True, **rest):
+        request = dict({"repository": self.repository, "write": self.write(), "message": "m", "actions": list(actions)}, **rest)
+        return self.server.cli("call", "Change/CommitStream", json.dumps(request), check=check, input=data, text=False)
+
+    def test_files_of_any_size(self):
+        big = random.Random(6).randbytes(20 << 20)
+        reply = json.loads(self.stream(b"first" + big + b"last", action("CREATE", "a", stream_bytes=5),
+                                       action("CREATE", "empty"), action("CREATE", "big", stream_bytes=len(big)),
+                                       action("CREATE", "inline", content=b"x"), action("CREATE", "z", stream_bytes=4)).stdout)
+        self.assertEqual(reply["outcome"], "CHANGE_DONE")
+        for name, data in (("a", b"first"), ("empty", b""), ("big", big), ("inline", b"x"), ("z", b"last")):
+            self.assertEqual(self.git.run("cat-file", "blob", "main:" + name, cwd=self.folder).stdout, data)
+        self.settled()
+
+    def test_bytes_that_do_not_fit(self):
+        self.commit(action("CREATE", "there"))
+        before = self.server.files()
+        for data, word, actions in (
+                (b"12", "are asked for", [action("CREATE", "a", stream_bytes=3)]),
+                (b"1234", "more bulk bytes", [action("CREATE", "a", stream_bytes=3)]),
+                (b"", "are asked for", [action("CREATE", "a", stream_bytes=1)]),
+                (b"123", "only one", [action("CREATE", "a", stream_bytes=3, content=b"x")]),
+                (b"1", "at most", [action("CREATE", "a", stream_bytes=(256 << 20) + 1)]),
+                (b"x" * 1000000, "already", [action("CREATE", "there", stream_bytes=1000000)])):
+            result = self.stream(data, *actions, check=False)
+            self.assertEqual(result.returncode, 1, (data[:10], result.stdout))
+            self.assertIn(word, result.stderr.decode())
+            self.server.assert_settled(before)
+        self.refused("CommitFiles", "INVALID_ARGUMENT", "CommitStream", write=self.write(), message="m",
+                     actions=[action("CREATE", "a", stream_bytes=3)])
+        self.settled()
+
+
+class Bound(ChangeTestCase):
+    options = {"storage": {"max_change_bytes": "10KiB"}}
+
+    def test_content_over_the_limit(self):
+        self.refused("CommitFiles", "OUT_OF_RANGE", "10240 bytes", write=self.write(), message="m",
+                     actions=[action("CREATE", "a", content=b"x" * 6000), action("CREATE", "b", content=b"y" * 6000)])
+        self.commit(action("CREATE", "a", content=b"x" * 6000))
+        self.settled()
+
+
+class Files(ChangeTestCase):
+    def test_first_commit_and_every_action_as_git_makes_them(self):
+        first = self.commit(action("CREATE", "README", content=b"hello\n"),
+                            action("CREATE", "dir/run.sh", content=b"#!/bin/sh\n", mode=0o100755),
+                            action("CREATE", "dir/link", content=b"run.sh", mode=0o120000),
+                            action("CREATE", b"caf\xe9/na\xefve", content=b"\0\xff"), message="First")
+        self.assertEqual(first["outcome"], "CHANGE_DONE")
+        self.assertEqual(first["old_oid"], ZERO)
+        work = os.path.join(self.work, "mine")
+        self.git("init", "-q", "-b", "main", work)
+
+        def put(path, data, mode=0o644):
+            full = os.path.join(os.fsencode(work), path)
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            with open(full, "wb") as out:
+                out.write(data)
+            os.chmod(full, mode)
+
+        def commit(message, author=WHO, committer=None):
+            self.git("add", "-A", cwd=work)
+            self.git("commit", "-q", "-m", message, cwd=work, env=self.env(author, committer))
+            return self.git("rev-parse", "HEAD", cwd=work)
+
+        put(b"README", b"hello\n")
+        put(b"dir/run.sh", b"#!/bin/sh\n", 0o755)
+        os.symlink("run.sh", os.path.join(work, "dir/link"))
+        put(b"caf\xe9/na\xefve", b"\0\xff")
+        self.assertEqual(first["new_oid"], commit("First"))
+        self.assertEqual(first["tree"], self.git("rev-parse", "HEAD^{tree}", cwd=work))
+
+        blob = self.git("rev-parse", "HEAD:README", cwd=work)
+        second = self.commit(action("UPDATE", "README", content=b"more\n", expected_oid=blob),
+                             action("MOVE", "tools", from_path="dir"),
+                             action("CHMOD", "tools/run.sh", mode=0o100644),
+                             action("PUT", "tools/run.sh", content=b"new\n"),
+                             action("PUT", "a/b/c/d", content=b"deep"),
+                             action("PUT", "copy", oid=blob),
+                             action("SUBMODULE", "lib", oid="1" * 40),
+                             action("DELETE", b"caf\xe9/na\xefve"),
+                             message="Second\n\nwith a body", author=OTHER, expected_old_oid=first["new_oid"])
+        put(b"README", b"more\n")
+        os.rename(os.path.join(work, "dir"), os.path.join(work, "tools"))
+        put(b"tools/run.sh", b"new\n", 0o644)
+        put(b"a/b/c/d", b"deep")
+        put(b"copy", b"hello\n")
+        os.remove(os.path.join(os.fsencode(work), b"caf\xe9/na\xefve"))
+        self.git("add", "-A", cwd=work)
+        self.git("update-index", "--add", "--cacheinfo", "160000," + "1" * 40 + ",lib", cwd=work)
+        self.git("commit", "-q", "-m", "Second\n\nwith a body", cwd=work, env=self.env(OTHER, WHO))
+        self.assertEqual(second["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+        self.assertEqual(self.tip(), second["new_oid"])
+        # A submodule is moved by the same action.
+        third = self.commit(action("SUBMODULE", "lib", oid="2" * 40), action("DELETE_FOLDER", "a"), message="Bump")
+        self.git("update-index", "--cacheinfo", "160000," + "2" * 40 + ",lib", cwd=work)
+        self.git("rm", "-rq", "--cached", "a", cwd=work)
+        self.git("commit", "-q", "-m", "Bump", cwd=work, env=self.env())
+        self.assertEqual(third["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+        self.settled()
+
+    def test_random_edits_give_the_trees_that_git_gives(self):
+        chance = random.Random(20)
+        names = [b"a", b"a.b", b"a-b", b"a0", b"B", b"b", b"\xff", "ä".encode(), b"-x", b"lib"]
+        files = {}
+        tip = ""
+        index = os.path.join(self.work, "index")
+        self.git("init", "-q", "--bare", os.path.join(self.work, "plain.git"))
+        plain = {"GIT_DIR": os.path.join(self.work, "plain.git"), "GIT_INDEX_FILE": index}
+        for step in range(25):
+            actions = []
+            for _ in range(chance.randrange(1, 12)):
+                if files and chance.random() < 0.3:
+                    path = chance.choice(sorted(files))
+                    actions.append(action("DELETE", path))
+                    del files[path]
+                    continue
+                path = b"/".join(chance.choice(names) for _ in range(chance.randrange(1, 4)))
+                if any(path.startswith(other + b"/") or other.startswith(path + b"/") for other in files):
+                    continue
+                data = b"%d\n" % chance.randrange(5)
+                mode = chance.choice([0o100644, 0o100755])
+                actions.append(action("PUT", path, content=data, mode=mode))
+                files[path] = (mode, data)
+            if not actions:
+                continue
+            reply = self.commit(*actions, allow_empty=True)
+            if os.path.exists(index):
+                os.remove(index)
+            rows = b""
+            for path, (mode, data) in files.items():
+                oid = self.git("hash-object", "-w", "--stdin", env=plain, input=data)
+                rows += b"%o %s\t%s\0" % (mode, oid.encode(), path)
+            self.git("update-index", "-z", "--add", "--index-info", env=plain, input=rows)
+            self.assertEqual(reply["tree"], self.git("write-tree", env=plain), "step %d" % step)
+            tip = reply["new_oid"]
+        self.assertEqual(self.tip(), tip)
+        self.settled()
+
+    def test_a_dry_run_shows_and_writes_nothing_then_the_same_is_done(self):
+        self.commit(action("CREATE", "a", content=b"1"))
+        before = self.server.files()
+        dry = self.commit(action("UPDATE", "a", content=b"2"), dry_run=True)
+        self.assertEqual(dry["outcome"], "CHANGE_DRY_RUN")
+        self.assertNotIn("receipt", dry)
+        self.server.assert_settled(before)
+        done = self.commit(action("UPDATE", "a", content=b"2"), expected_old_oid=dry["old_oid"],
+                           expected_new_oid=dry["new_oid"])
+        self.assertEqual(done["outcome"], "CHANGE_DONE")
+        self.assertEqual(done["new_oid"], dry["new_oid"])
+        self.assertEqual(len(done["receipt"]["transaction_id"]), 32)
+        again = self.commit(action("UPDATE", "a", content=b"2"))
+        self.assertEqual(again["outcome"], "CHANGE_UNCHANGED")
+        self.assertEqual(self.commit(allow_empty=True)["outcome"], "CHANGE_DONE")
+        self.refused("CommitFiles", "FAILED_PRECONDITION", "as expected", message="m",
+                     write=self.write(expected_new_oid="1" * 40), actions=[action("CREATE", "x")])
+        self.settled()
+
+    def test_a_branch_that_starts_elsewhere(self):
+        first = self.commit(action("CREATE", "a", content=b"1"))["new_oid"]
+        second = self.commit(action("UPDATE", "a", content=b"2"))["new_oid"]
+        topic = self.commit(action("CREATE", "b", content=b"x"), branch="topic", start=first)
+        self.assertEqual(self.git("rev-parse", topic["new_oid"] + "^", cwd=self.folder), first)
+        self.refused("CommitFiles", "FAILED_PRECONDITION", "write.force", message="m",
+                     write=self.write("topic", start="main"), actions=[action("CREATE", "c")])
+        moved = self.commit(action("CREATE", "c"), branch="topic", start="main", force=True)
+        self.assertEqual(self.git("rev-parse", moved["new_oid"] + "^", cwd=self.folder), second)
+        trial = self.commit(action("CREATE", "c"), branch="refs/trial/1", start="main")
+        self.assertEqual(self.tip("refs/trial/1"), trial["new_oid"])
+        orphan = self.commit(action("CREATE", "page"), branch="pages", orphan=True)
+        self.assertEqual(self.git("rev-list", "--count", orphan["new_oid"], cwd=self.folder), "1")
+        self.settled()
+
+
+class BadFiles(ChangeTestCase):
+    def setUp(self):
+        super().setUp()
+        self.first = self.commit(action("CREATE", "file", content=b"1"), action("CREATE", "dir/x", content=b"2"),
+                                 action("SUBMODULE", "sub", oid="3" * 40))["new_oid"]
+
+    ACTIONS = [
+        ("ALREADY_EXISTS", "actions[0] 'file'", [action("CREATE", "file")]),
+        ("ALREADY_EXISTS", "actions[1] 'new'", [action("CREATE", "new"), action("CREATE", "new")]),
+        ("NOT_FOUND", "actions[0] 'absent'", [action("UPDATE", "absent")]),
+        ("NOT_FOUND", "actions[0] 'absent'", [action("DELETE", "absent")]),
+        ("NOT_FOUND", "actions[1] 'file'", [action("DELETE", "file"), action("UPDATE", "file")]),
+        ("NOT_FOUND", "actions[0] 'absent'", [action("CHMOD", "absent", mode=0o100755)]),
+        ("NOT_FOUND", "actions[0] 'to'", [action("MOVE", "to", from_path="absent")]),
+        ("ALREADY_EXISTS", "actions[0] 'dir'", [action("MOVE", "dir", from_path="file")]),
+        ("INVALID_ARGUMENT", "actions[0] 'dir/in'", [action("MOVE", "dir/in", from_path="dir")]),
+        ("ALREADY_EXISTS", "is no folder", [action("CREATE", "file/below")]),
+        ("INVALID_ARGUMENT", "folder", [action("PUT", "dir")]),
+        ("ALREADY_EXISTS", "is a folder", [action("SUBMODULE", "dir", oid="1" * 40)]),
+        ("ALREADY_EXISTS", "is a file", [action("SUBMODULE", "file", oid="1" * 40)]),
+        ("INVALID_ARGUMENT", "FILE_DELETE_FOLDER", [action("DELETE", "dir")]),
+        ("INVALID_ARGUMENT", "is no folder", [action("DELETE_FOLDER", "file")]),
+        ("INVALID_ARGUMENT", "submodule", [action("UPDATE", "sub")]),
+        ("INVALID_ARGUMENT", "mode 100600", [action("CREATE", "m", mode=0o100600)]),
+        ("INVALID_ARGUMENT", "mode 0", [action("CHMOD", "file")]),
+        ("INVALID_ARGUMENT", "oid", [action("CREATE", "m", oid="zz")]),
+        ("NOT_FOUND", "actions[0]", [action("CREATE", "m", oid="1" * 40)]),
+        ("INVALID_ARGUMENT", "only one", [action("CREATE", "m", oid="1" * 40, content=b"x")]),
+        ("INVALID_ARGUMENT", "zeros", [action("SUBMODULE", "m", oid=ZERO)]),
+        ("FAILED_PRECONDITION", "as expected", [action("UPDATE", "file", expected_oid="1" * 40)]),
+        ("INVALID_ARGUMENT", "kind", [{"path": "x"}]),
+        ("INVALID_ARGUMENT", "symbolic link", [action("CREATE", "x/.GitModules", mode=0o120000)]),
+    ]
+
+    PATHS = [b"", b"/abs", b"a//b", b"a/", b".", b"..", b"a/../b", b"../up", b"./x", b".git", b".git/config", b"a/.GIT/x",
+             b"git~1", b"GIT~1/x", b".git ", b".git.", b".git. .", b".git:stream", b"a\\.git", b"a\\.git\\x", b"nul\0x",
+             b".g\xe2\x80\x8cit", b"\xef\xbb\xbf.git", b".g\xe2\x80\xaeIT/x", b"x" * 4097, b"/".join([b"d"] * 257)]
+
+    def test_actions_that_collide(self):
+        for code, word, actions in self.ACTIONS:
+            with self.subTest(word=word, actions=actions):
+                self.refused("CommitFiles", code, word, write=self.write(), message="m", actions=actions)
+        self.assertEqual(self.tip(), self.first)
+        self.settled()
+
+    def test_paths_that_escape(self):
+        for path in self.PATHS:
+            with self.subTest(path=path[:40]):
+                self.refused("CommitFiles", "INVALID_ARGUMENT", "actions[0]", write=self.write(), message="m",
+                             actions=[action("CREATE", path)])
+        self.refused("CommitFiles", "INVALID_ARGUMENT", "from_path", write=self.write(), message="m",
+                     actions=[action("MOVE", "x", from_path="../file")])
+        # Not every name with git in it is meant.
+        fine = [b".gitignore", b".github/x", b"git", b"git~2", b".gitx", b"..git", b"a.git", b"...", b"git~1x"]
+        self.commit(*[action("CREATE", path) for path in fine])
+        self.settled()
+
+    def test_who_and_when(self):
+        def who(**change):
+            return dict(WHO, **change)
+        cases = [
+            ("write.committer:", None), ("write.committer.name", who(name="")), ("write.committer.email", who(email="")),
+            ("write.committer.name", who(name="a<b")), ("write.committer.email", who(email="a>b")),
+            ("write.committer.name", who(name="a\nb")), ("write.committer.name", who(name=" a")),
+            ("write.committer.email", who(email=raw(b"a\0b"))),
+            ("write.committer.seconds", who(seconds=-1)), ("write.committer.zone", who(zone="")),
+            ("write.committer.zone", who(zone="UTC")), ("write.committer.zone", who(zone="+2500")),
+            ("write.committer.zone", who(zone="+0160")), ("write.committer.zone", who(zone="0100")),
+            ("write.committer.zone", who(zone="+01000")),
+        ]
+        for field, user in cases:
+            with self.subTest(field=field, user=user):
+                write = {"branch": "main"}
+                if user is not None:
+                    write["committer"] = user
+                self.refused("CommitFiles", "INVALID_ARGUMENT", field, write=write, message="m",
+                             actions=[action("CREATE", "x")])
+        self.refused("CommitFiles", "INVALID_ARGUMENT", "write.author.zone", message="m",
+                     write=self.write(author=who(zone="x")), actions=[])
+        self.settled()
+
+    def test_where_to(self):
+        create = [action("CREATE", "x")]
+        cases = [
+            ("INVALID_ARGUMENT", "write:", None, {}),
+            ("INVALID_ARGUMENT", "message", self.write(), {"message": ""}),
+            ("INVALID_ARGUMENT", "message", self.write(), {"message": raw(b"a\0b")}),
+            ("INVALID_ARGUMENT", "message", self.write(), {"message": "x" * ((512 << 10) + 1)}),
+            ("INVALID_ARGUMENT", "write.branch", self.write(""), {}),
+            ("INVALID_ARGUMENT", "write.branch", self.write("a..b"), {}),
+            ("INVALID_ARGUMENT", "write.branch", self.write("a\nb"), {}),
+            ("INVALID_ARGUMENT", "write.branch", self.write(raw(b"a\0b")), {}),
+            ("INVALID_ARGUMENT", "write.branch", self.write("refs/heads/x.lock"), {}),
+            ("PERMISSION_DENIED", "write.branch", self.write("refs/gitstead/x"), {}),
+            ("NOT_FOUND", "write.start", self.write("absent"), {}),
+            ("NOT_FOUND", "write.start", self.write("new", start="absent"), {}),
+            ("INVALID_ARGUMENT", "write.start", self.write("new", start="--upload-pack=x"), {}),
+            ("INVALID_ARGUMENT", "write.start", self.write("new", start="a..b"), {}),
+            ("INVALID_ARGUMENT", "write.expected_old_oid", self.write(expected_old_oid="xyz"), {}),
+            ("FAILED_PRECONDITION", "is at", self.write(expected_old_oid="1" * 40), {}),
+            ("FAILED_PRECONDITION", "is at", self.write(expected_old_oid=ZERO), {}),
+            ("FAILED_PRECONDITION", "does not exist", self.write("none", expected_old_oid="1" * 40, start="main"), {}),
+            ("FAILED_PRECONDITION", "orphan", self.write(), {"orphan": True}),
+            ("FAILED_PRECONDITION", "refs/heads/main", self.write("main/below", start="main"), {}),
+        ]
+        for code, word, write, more in cases:
+            with self.subTest(word=word, write=write):
+                request = dict({"message": "m", "actions": create}, **more)
+                if write is not None:
+                    request["write"] = write
+                self.refused("CommitFiles", code, word, **request)
+        self.assertEqual(self.tip(), self.first)
+        self.settled()
+
+
+class Races(ChangeTestCase):
+    """Eight clients want the same at once: one gets it, the others are told so, and nothing is left."""
+
+    CLIENTS = 8
+    STEPS = 3
+    LOST = {"FAILED_PRECONDITION", "ABORTED", "ALREADY_EXISTS", "NOT_FOUND"}
+
+    def race(self, method, make):
+        """make(client) is each one's request. Returns what the winner got."""
+        outcomes = [None] * self.CLIENTS
+        barrier = threading.Barrier(self.CLIENTS)
+        requests = [make(client) for client in range(self.CLIENTS)]
+        self.server.bearer()
+
+        def run(client):
+            barrier.wait()
+            outcomes[client] = self.attempt(method, requests[client])
+
+        threads = [threading.Thread(target=run, args=(client,)) for client in range(self.CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        won = [reply for code, reply in outcomes if code == "OK"]
+        self.assertEqual(len(won), 1, "%s: %s" % (method, outcomes))
+        self.assertEqual(won[0]["outcome"], "CHANGE_DONE")
+        self.assertLessEqual({code for code, _ in outcomes} - {"OK"}, self.LOST, outcomes)
+        self.server.assert_settled()
+        return won[0]
+
+    def who(self, client):
+        return dict(WHO, name="Client %d" % client)
+
+    def test_every_call_has_one_winner(self):
+        self.commit(*[action("CREATE", "f%d" % n, content=b"1\n2\n3\n4\n5\n6\n7\n8\n9\n") for n in range(4)])
+        base = self.tip()
+        for client in range(self.CLIENTS):
+            self.commit(action("UPDATE", "f1", content=b"c%d\n2\n3\n4\n5\n6\n7\n8\n9\n" % client),
+                        branch="side%d" % client, start=base)
+        self.commit(action("UPDATE", "f1", content=b"1\n2\n3\n4\n5\n6\n7\n8\nX\n"))
+        main = self.tip()
+        patches = {}
+        for client in range(self.CLIENTS):
+            patches[client] = self.git("format-patch", "--stdout", "-1", "side%d" % client, cwd=self.folder)
+
+        def write(client, tip, **rest):
+            return dict({"branch": "raced", "committer": self.who(client), "expected_old_oid": tip}, **rest)
+
+        def side(client):
+            return "side%d" % client
+
+        calls = {
+            "CommitFiles": lambda tip: lambda client: {
+                "write": write(client, tip), "message": "m", "actions": [action("PUT", "g", content=b"%d" % client)]},
+            "Merge": lambda tip: lambda client: {"write": write(client, tip), "source": side(client), "message": "m"},
+            "CherryPick": lambda tip: lambda client: {"write": write(client, tip), "commits": [side(client)]},
+            "Revert": lambda tip: lambda client: {"write": write(client, tip), "commits": [tip]},
+            "ApplyPatch": lambda tip: lambda client: {"write": write(client, tip), "patch": patches[client]},
+            "Rebase": lambda tip: lambda client: {"write": write(client, tip), "onto": side(client)},
+            "UpdateBranch": lambda tip: lambda client: {"branch": "raced", "revision": side(client), "force": True,
+                                                        "expected_old_oid": tip},
+        }
+        for method, make in calls.items():
+            for step in range(self.STEPS):
+                # The branch stands again where each of the calls can be made.
+                self.call("CreateBranch", branch="raced", revision=main)
+                won = self.race(method, make(main))
+                self.assertEqual(self.tip("refs/heads/raced"), won["new_oid"], method)
+                self.call("DeleteBranch", branch="raced", expected_old_oid=won["new_oid"])
+        for step in range(self.STEPS):
+            won = self.race("CreateBranch", lambda client: {"branch": "new", "revision": side(client)})
+            self.assertEqual(self.tip("refs/heads/new"), won["new_oid"])
+            self.race("DeleteBranch", lambda client: {"branch": "new", "expected_old_oid": won["new_oid"]})
+            won = self.race("CreateTag", lambda client: {"tag": "t", "revision": side(client), "message": "m",
+                                                         "tagger": self.who(client)})
+            self.assertEqual(self.tip("refs/tags/t"), won["new_oid"])
+            self.race("DeleteTag", lambda client: {"tag": "t", "expected_old_oid": won["new_oid"]})
+        self.settled()
+
+    def test_clients_that_try_again_all_get_through(self):
+        """Without an expected value each writes on what is there; who loses tries again; no commit is lost."""
+        self.commit(action("CREATE", "first"))
+
+        def run(client):
+            for step in range(5):
+                while True:
+                    code, _ = self.attempt("CommitFiles", {
+                        "write": {"branch": "main", "committer": self.who(client)}, "message": "m",
+                        "actions": [action("CREATE", "c%d-%d" % (client, step))]})
+                    if code == "OK":
+                        break
+                    if code not in ("FAILED_PRECONDITION", "ABORTED"):
+                        odd.append(code)
+                        return
+
+        odd = []
+        threads = [threading.Thread(target=run, args=(client,)) for client in range(self.CLIENTS)]
+        self.server.bearer()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(odd, [])
+        self.assertEqual(len(self.git("ls-tree", "--name-only", "main", cwd=self.folder).split()), 1 + 5 * self.CLIENTS)
+        self.assertEqual(self.git("rev-list", "--count", "main", cwd=self.folder), str(1 + 5 * self.CLIENTS))
+        self.settled()
+
+
+class Crashes(ChangeTestCase):
+    def test_killed_before_and_after_the_decision(self):
+        self.commit(action("CREATE", "a", content=b"1"))
+        for point, lands in (("push.voted", False), ("commit.objects", True)):
+            before = self.tip()
+            self.server.stop()
+            self.server.start(crash_at=point)
+            text = json.dumps({"repository": self.repository, "write": self.write(), "message": point,
+                               "actions": [action("PUT", point, content=b"x")]})
+            self.server.cli("call", "Change/CommitFiles", "-", input=text, check=False)
+            self.server.process.wait(20)
+            self.server.process = None
+            self.server.start()
+            gitstead_test.eventually(lambda: (self.tip() != before) == lands, 20, "the outcome of the write")
+            self.settled()
+            # What the call is repeated with is the caller's own: it can go on.
+            self.assertEqual(self.commit(action("PUT", "after-" + point, content=b"y"))["outcome"], "CHANGE_DONE")
+        self.settled()
+
+
+class BranchesAndTags(ChangeTestCase):
+    def setUp(self):
+        super().setUp()
+        self.first = self.commit(action("CREATE", "a", content=b"1"))["new_oid"]
+        self.second = self.commit(action("UPDATE", "a", content=b"2"))["new_oid"]
+
+    def test_branches(self):
+        made = self.call("CreateBranch", branch="topic/x", revision=self.first)
+        self.assertEqual((made["outcome"], made["old_oid"], made["new_oid"]), ("CHANGE_DONE", ZERO, self.first))
+        self.refused("CreateBranch", "ALREADY_EXISTS", "topic/x", branch="topic/x", revision="main")
+        self.refused("CreateBranch", "FAILED_PRECONDITION", "topic", branch="topic", revision="main")
+        self.refused("CreateBranch", "NOT_FOUND", "revision", branch="y", revision="absent")
+        self.refused("CreateBranch", "INVALID_ARGUMENT", "branch", branch="refs/tags/y", revision="main")
+        self.refused("UpdateBranch", "FAILED_PRECONDITION", branch="topic/x", revision="main", expected_old_oid="1" * 40)
+        moved = self.call("UpdateBranch", branch="topic/x", revision="main", expected_old_oid=self.first)
+        self.assertEqual(moved["new_oid"], self.second)
+        self.refused("UpdateBranch", "FAILED_PRECONDITION", "lose commits", branch="topic/x", revision=self.first)
+        self.call("UpdateBranch", branch="topic/x", revision=self.first, force=True)
+        self.assertEqual(self.tip("refs/heads/topic/x"), self.first)
+        self.refused("UpdateBranch", "NOT_FOUND", "absent", branch="absent", revision="main")
+        before = self.server.files()
+        self.assertEqual(self.call("DeleteBranch", branch="topic/x", dry_run=True)["outcome"], "CHANGE_DRY_RUN")
+        self.server.assert_settled(before)
+        self.refused("DeleteBranch", "FAILED_PRECONDITION", branch="topic/x", expected_old_oid="1" * 40)
+        gone = self.call("DeleteBranch", branch="topic/x", expected_old_oid=self.first)
+        self.assertEqual(gone["new_oid"], ZERO)
+        self.refused("DeleteBranch", "NOT_FOUND", "topic/x", branch="topic/x")
+        self.settled()
+
+    def test_tags_as_git_makes_them(self):
+        light = self.call("CreateTag", tag="light", revision="main")
+        self.assertEqual(light["new_oid"], self.second)
+        full = self.call("CreateTag", tag="v1.0", revision=self.first, message="Version 1\n\nwith more", tagger=OTHER)
+        clone = self.clone()
+        self.git("tag", "-f", "-a", "-m", "Version 1\n\nwith more", "v1.0", self.first, cwd=clone, env=self.env(WHO, OTHER))
+        self.assertEqual(full["new_oid"], self.git("rev-parse", "v1.0", cwd=clone))
+        # A tag of a tag, and of a tree.
+        nested = self.call("CreateTag", tag="nested", revision="refs/tags/v1.0", message="Outer", tagger=WHO)
+        self.git("tag", "-f", "-a", "-m", "Outer", "nested", "v1.0", cwd=clone, env=self.env())
+        self.assertEqual(nested["new_oid"], self.git("rev-parse", "nested", cwd=clone))
+        tree = self.git("rev-parse", "main^{tree}", cwd=self.folder)
+        self.assertEqual(self.call("CreateTag", tag="tree", revision=tree)["new_oid"], tree)
+        self.refused("CreateTag", "ALREADY_EXISTS", "v1.0", tag="v1.0", revision="main")
+        self.refused("CreateTag", "INVALID_ARGUMENT", "tagger", tag="v2", revision="main", message="m")
+        self.refused("CreateTag", "INVALID_ARGUMENT", "message", tag="v2", revision="main", tagger=WHO)
+        self.refused("CreateTag", "INVALID_ARGUMENT", "tag", tag="v 2", revision="main")
+        self.call("CreateTag", tag="light", revision=self.first, force=True, expected_old_oid=self.second)
+        self.assertEqual(self.tip("refs/tags/light"), self.first)
+        self.call("DeleteTag", tag="light")
+        self.refused("DeleteTag", "NOT_FOUND", "light", tag="light")
+        self.settled()
+
+
+class Merges(ChangeTestCase):
+    """On histories that stock git made: renames, mode changes, binary files, odd names, folders that move."""
+
+    def grow(self, seed, steps=12, files=40):
+        """A repository with branches main, one, two, three that have one root and edit at random."""
+        chance = random.Random(seed)
+        work = os.path.join(self.work, "grow%d" % seed)
+        self.git("init", "-q", "-b", "main", work)
+        root = os.fsencode(work)
+        clock = [1500000000]
+
+        def save(message):
+            clock[0] += 60
+            self.git("add", "-A", cwd=work)
+            who = dict(WHO, seconds=clock[0])
+            self.git("commit", "-q", "--allow-empty", "-m", message, cwd=work, env=self.env(who))
+
+        def path(name):
+            full = os.path.join(root, name)
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            return full
+
+        def text(lines):
+            return b"".join(b"line %d of %d\n" % (n, lines) for n in range(lines))
+
+        names = [b"dir%d/%s%d" % (n % 5, b"f\xe9" if n % 7 == 0 else b"file", n) for n in range(files)]
+        for n, name in enumerate(names):
+            with open(path(name), "wb") as out:
+                out.write(text(20 + n) if n % 9 else chance.randbytes(300))
+        save("Root")
+        root_commit = self.git("rev-parse", "HEAD", cwd=work)
+        for branch in ("one", "two", "three", "main"):
+            self.git("checkout", "-q", *(["-b", branch, root_commit] if branch != "main" else ["main"]), cwd=work)
+            for step in range(steps):
+                present = [os.path.join(where, name) for where, _, found in os.walk(root)
+                           for name in found if b"/.git" not in where]
+                present.sort()
+                one = chance.choice(present)
+                what = chance.random()
+                if what < 0.55:
+                    with open(one, "rb") as file:
+                        lines = file.read().split(b"\n")
+                    at = chance.randrange(len(lines))
+                    lines[at:at + 1] = [b"changed on %s at %d" % (branch.encode(), step)]
+                    with open(one, "wb") as out:
+                        out.write(b"\n".join(lines))
+                elif what < 0.7:
+                    target = path(b"moved%d/%s%d" % (chance.randrange(3), branch.encode(), step))
+                    os.rename(one, target)
+                elif what < 0.8:
+                    os.remove(one)
+                elif what < 0.9:
+                    os.chmod(one, 0o755)
+                else:
+                    with open(path(b"new/%s-%d" % (branch.encode(), step)), "wb") as out:
+                        out.write(text(5 + step))
+                save("%s: step %d\n\nSome words on it." % (branch, step))
+        self.git("checkout", "-q", "--detach", cwd=work)
+        return work
+
+    def stages(self, work):
+        """What the index holds unmerged: (path, stage) -> (mode, id)."""
+        found = {}
+        for row in self.git.run("ls-files", "-u", "-z", cwd=work).stdout.split(b"\0"):
+            if row:
+                (mode, oid, stage), path = row[:row.index(b"\t")].split(), row[row.index(b"\t") + 1:]
+                found[(path, int(stage))] = (int(mode, 8), oid.decode())
+        return found
+
+    def told(self, reply):
+        found = {}
+        for conflict in reply["conflicts"]:
+            path = conflict["path"]
+            path = path.encode() if isinstance(path, str) else base64.b64decode(path["base64"])
+            for number, side in enumerate(("ancestor", "ours", "theirs"), 1):
+                if conflict[side].get("mode"):
+                    found[(path, number)] = (conflict[side]["mode"], conflict[side]["oid"])
+        return found
+
+    def start(self, work, commit):
+        self.git("reset", "-q", "--hard", cwd=work)
+        self.git("clean", "-qfdx", cwd=work)
+        self.git("checkout", "-q", "--detach", commit, cwd=work)
+
+    def compare(self, reply, result, work):
+        """The call's answer is what stock git's command came to."""
+        if reply["outcome"] == "CHANGE_CONFLICT":
+            self.assertNotEqual(result.returncode, 0, result.stdout)
+            self.assertEqual(self.told(reply), self.stages(work))
+            self.assertTrue(reply["messages"])
+            return "conflict"
+        self.assertEqual(result.returncode, 0, "%s\n%s%s" % (reply, result.stdout, result.stderr))
+        self.assertEqual(reply["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+        return "clean"
+
+    def test_merges_as_git_makes_them(self):
+        seen = {"clean": 0, "conflict": 0}
+        for seed in range(4):
+            work = self.grow(seed, steps=4 + 3 * (seed % 3))
+            self.push(work, "+refs/heads/*:refs/heads/*")
+            main = self.git("rev-parse", "main", cwd=work)
+            for source in ("one", "two", "three"):
+                before = self.server.files()
+                dry = self.call("Merge", write=self.write(dry_run=True), source=source, message="Merge " + source)
+                self.server.assert_settled(before)
+                self.start(work, main)
+                result = self.git.run("merge", "-q", "--no-ff", "-m", "Merge " + source, source, cwd=work, env=self.env())
+                kind = self.compare(dry, result, work)
+                seen[kind] += 1
+                if kind == "conflict":
+                    # The same without dry_run: an answer, and nothing is written.
+                    reply = self.call("Merge", write=self.write(), source=source, message="m")
+                    self.assertEqual(reply["outcome"], "CHANGE_CONFLICT")
+                    self.server.assert_settled(before)
+                    continue
+                done = self.call("Merge", source=source, message="Merge " + source,
+                                 write=self.write(expected_old_oid=dry["old_oid"], expected_new_oid=dry["new_oid"]))
+                self.assertEqual((done["outcome"], done["new_oid"]), ("CHANGE_DONE", dry["new_oid"]))
+                main = done["new_oid"]
+                again = self.call("Merge", write=self.write(), source=source, message="m")
+                self.assertEqual(again["outcome"], "CHANGE_UNCHANGED")
+                # Both ways: criss-cross histories have several bases.
+                back = self.call("Merge", write=self.write(source), source="refs/heads/main", message="Back")
+                self.assertEqual(back["outcome"], "CHANGE_DONE")
+                self.start(work, source)
+                self.git("merge", "-q", "--no-ff", "-m", "Back", main, cwd=work, env=self.env())
+                self.assertEqual(back["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+                self.git("branch", "-f", source, "HEAD", cwd=work)
+        self.assertGreater(seen["clean"], 3, seen)
+        self.assertGreater(seen["conflict"], 2, seen)
+        self.settled()
+
+    def test_styles(self):
+        first = self.commit(action("CREATE", "a", content=b"1\n"), action("CREATE", "b", content=b"1\n"))["new_oid"]
+        side = self.commit(action("UPDATE", "b", content=b"2\n"), branch="side", start="main")["new_oid"]
+        forward = self.call("Merge", write={"branch": "main", "dry_run": True}, source="side",
+                            style="MERGE_FAST_FORWARD_ONLY")
+        self.assertEqual(forward["new_oid"], side)
+        work = self.clone()
+        merged = self.call("Merge", write=self.write(dry_run=True), source="side", message="Merge")
+        self.git("merge", "-q", "--no-ff", "-m", "Merge", "origin/side", cwd=work, env=self.env())
+        self.assertEqual(merged["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+        self.commit(action("UPDATE", "a", content=b"3\n"))
+        self.refused("Merge", "FAILED_PRECONDITION", "moved forward", write={"branch": "main"}, source="side",
+                     style="MERGE_FAST_FORWARD_ONLY")
+        squash = self.call("Merge", write=self.write(author=OTHER), source="side", message="All of side", style="MERGE_SQUASH")
+        self.git("fetch", "-q", cwd=work)
+        self.git("reset", "-q", "--hard", squash["old_oid"], cwd=work)
+        self.git("merge", "-q", "--squash", "origin/side", cwd=work)
+        self.git("commit", "-q", "-m", "All of side", cwd=work, env=self.env(OTHER, WHO))
+        self.assertEqual(squash["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+        # The result of a merge that may come, for a test run: written to another ref, the branch stays.
+        main = self.tip()
+        trial = self.call("Merge", write=self.write("refs/trial/7", start="side", force=True), source="main", message="Trial")
+        self.assertEqual(self.tip("refs/trial/7"), trial["new_oid"])
+        self.assertEqual(self.tip(), main)
+        # Histories with nothing in common.
+        self.commit(action("CREATE", "other"), branch="other", orphan=True)
+        self.refused("Merge", "FAILED_PRECONDITION", "nothing in common", write=self.write(), source="other", message="m")
+        both = self.call("Merge", write=self.write(), source="other", message="Both", allow_unrelated=True)
+        self.assertEqual(both["outcome"], "CHANGE_DONE")
+        self.assertEqual(first, self.git("rev-list", "--max-parents=0", "side", cwd=self.folder))
+        self.settled()
+
+    def test_bad_merges(self):
+        self.commit(action("CREATE", "a"))
+        cases = [
+            ("NOT_FOUND", "source", {"write": self.write(), "source": "absent", "message": "m"}),
+            ("INVALID_ARGUMENT", "source", {"write": self.write(), "source": "", "message": "m"}),
+            ("INVALID_ARGUMENT", "source", {"write": self.write(), "source": "main@{1}", "message": "m"}),
+            ("INVALID_ARGUMENT", "write.committer", {"write": {"branch": "main"}, "source": "main", "message": "m"}),
+            ("INVALID_ARGUMENT", "style", {"write": self.write(), "source": "main", "message": "m", "style": 9}),
+            ("NOT_FOUND", "refs/heads/none", {"write": self.write("none"), "source": "main", "message": "m"}),
+            ("INVALID_ARGUMENT", "commits", {"write": self.write()}),
+        ]
+        for code, word, request in cases:
+            with self.subTest(word=word, request=request):
+                self.refused("CherryPick" if word == "commits" else "Merge", code, word, **request)
+        self.settled()
+
+    def test_picks_and_reverts_as_git_makes_them(self):
+        seen = {"clean": 0, "conflict": 0}
+        for seed in (11, 12):
+            work = self.grow(seed, steps=6)
+            self.push(work, "+refs/heads/*:refs/heads/*")
+            for branch in ("one", "two"):
+                for commit in self.git("rev-list", "--reverse", branch, "^main", cwd=work).split()[:5]:
+                    self.start(work, "main")
+                    reply = self.call("CherryPick", write=self.write(dry_run=True), commits=[commit])
+                    result = self.git.run("cherry-pick", "--keep-redundant-commits", commit, cwd=work, env=self.committer())
+                    if reply["outcome"] == "CHANGE_UNCHANGED":
+                        self.assertEqual(self.git("rev-parse", "HEAD^{tree}", cwd=work),
+                                         self.git("rev-parse", "main^{tree}", cwd=work))
+                        continue
+                    seen[self.compare(reply, result, work)] += 1
+                for commit in self.git("rev-list", branch, "^main", cwd=work).split()[:5]:
+                    self.start(work, branch)
+                    reply = self.call("Revert", write=self.write(branch, dry_run=True), commits=[commit])
+                    result = self.git.run("revert", "--no-edit", commit, cwd=work, env=self.env())
+                    if reply["outcome"] == "CHANGE_CONFLICT":
+                        self.assertEqual(reply["conflict_oid"], commit)
+                    seen[self.compare(reply, result, work)] += 1
+            # Several at once are what git makes of them one after another.
+            commits = self.git("rev-list", "--reverse", "three", "^main", cwd=work).split()
+            reply = self.call("CherryPick", write=self.write("picked%d" % seed, start="one"), commits=commits)
+            self.start(work, "one")
+            result = self.git.run("cherry-pick", *commits, cwd=work, env=self.committer())
+            if reply["outcome"] == "CHANGE_DONE" and result.returncode == 0:
+                self.assertEqual(reply["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+                self.assertEqual(len(reply["commits"]), len(commits))
+        self.assertGreater(seen["clean"], 10, seen)
+        self.settled()
+
+    def committer(self, who=WHO):
+        return {name: value for name, value in self.env(who).items() if "COMMITTER" in name}
+
+    def test_merges_are_picked_from_a_side(self):
+        work = self.grow(3, steps=3)
+        self.start(work, "one")
+        self.git("merge", "-q", "--no-ff", "-X", "ours", "-m", "M", "two", cwd=work, env=self.env())
+        merge = self.git("rev-parse", "HEAD", cwd=work)
+        self.git("branch", "-f", "merged", cwd=work)
+        self.push(work, "+refs/heads/*:refs/heads/*")
+        self.refused("Revert", "INVALID_ARGUMENT", "mainline", write=self.write("merged"), commits=[merge])
+        self.refused("Revert", "INVALID_ARGUMENT", "mainline", write=self.write("merged"), commits=[merge], mainline=3)
+        self.refused("Revert", "INVALID_ARGUMENT", "mainline", write=self.write("merged"), commits=["one"], mainline=1)
+        reply = self.call("Revert", write=self.write("merged"), commits=[merge], mainline=1)
+        self.git("revert", "--no-edit", "-m", "1", merge, cwd=work, env=self.env())
+        self.assertEqual(reply["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+        self.start(work, "one")
+        reply = self.call("CherryPick", write=self.write("one", dry_run=True), commits=[merge], mainline=1, message="Else")
+        self.git("cherry-pick", "-m", "1", merge, cwd=work, env=self.committer())
+        self.assertEqual(reply["tree"], self.git("rev-parse", "HEAD^{tree}", cwd=work))
+        self.settled()
+
+    def test_mailed_patches_as_git_am_takes_them(self):
+        work = self.grow(31, steps=6)
+        self.push(work, "+refs/heads/*:refs/heads/*")
+        root = self.git("merge-base", "one", "main", cwd=work)
+        seen = {"clean": 0, "conflict": 0}
+        for source, onto, three_way in (("one", root, False), ("two", root, True), ("one", "main", True),
+                                        ("three", "main", True), ("two", "three", True)):
+            patch = self.git.run("format-patch", "--stdout", "--binary", "--full-index", root + ".." + source, cwd=work).stdout
+            reply = self.call("ApplyPatch", write=self.write("am", start=onto, dry_run=True), patch=raw(patch),
+                              three_way=three_way)
+            self.start(work, onto)
+            result = self.git.run("am", "-q", *(["-3"] if three_way else []), cwd=work, env=self.committer(), input=patch)
+            if result.returncode != 0:
+                self.assertEqual(reply["outcome"], "CHANGE_CONFLICT", result.stderr)
+                self.assertIn("does not apply", reply["messages"][0])
+                self.git("am", "--abort", cwd=work)
+                seen["conflict"] += 1
+            else:
+                self.assertEqual(reply["outcome"], "CHANGE_DRY_RUN", reply)
+                self.assertEqual(reply["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+                seen["clean"] += 1
+        self.assertGreater(seen["clean"], 1, seen)
+        done = self.call("ApplyPatch", write=self.write("am", start=root), patch=raw(
+            self.git.run("format-patch", "--stdout", "--binary", root + "..one", cwd=work).stdout))
+        self.assertEqual(done["tree"], self.git("rev-parse", "one^{tree}", cwd=work))
+        self.settled()
+
+    def test_patches_that_are_none(self):
+        self.commit(action("CREATE", "a", content=b"1\n"))
+        mail = ("From 1111111111111111111111111111111111111111 Mon Sep 17 00:00:00 2001\nFrom: %s\nDate: %s\n"
+                "Subject: [PATCH] %s\n\nWords\n---\n%s-- \n2.39\n")
+        date = "Thu, 7 Apr 2005 15:14:13 -0700"
+        diff = "diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1 +1 @@\n-1\n+2\n"
+        good = mail % ("Al <al@example.org>", date, "Two", diff)
+        cases = [
+            ("patch", ""), ("mail", "nothing at all"), ("who it is from", good.replace("From: Al <al@example.org>\n", "")),
+            ("date", good.replace(date, "yesterday")), ("date", good.replace("Apr", "Foo")),
+            ("date", good.replace("-0700", "-9900")), ("date", good.replace("7 Apr 2005", "31 Feb 2005")),
+            ("subject", good.replace("Subject: [PATCH] Two\n", "")), ("patch", mail % ("A <a@b>", date, "x", "")),
+            ("patch", good.replace("@@ -1 +1 @@", "@@ -1,5 +1,7 @@")),
+        ]
+        for word, patch in cases:
+            with self.subTest(word=word, patch=patch):
+                self.refused("ApplyPatch", "INVALID_ARGUMENT", word, write=self.write(), patch=patch)
+        for path in (".git/config", "../up", "/abs"):
+            code, reply = self.attempt("ApplyPatch", {"write": self.write(), "patch": good.replace("a/a", "a/" + path).replace(
+                "b/a", "b/" + path).replace("--- a/" + path, "--- /dev/null").replace("@@ -1 +1 @@\n-1\n", "@@ -0,0 +1 @@\n")
+                .replace("--- /dev", "new file mode 100644\n--- /dev")})
+            self.assertTrue(code != "OK" or reply["outcome"] == "CHANGE_CONFLICT", (path, reply))
+        misfit = self.call("ApplyPatch", write=self.write(), patch=good.replace("-1\n", "-other\n"))
+        self.assertEqual(misfit["outcome"], "CHANGE_CONFLICT")
+        done = self.call("ApplyPatch", write=self.write(), patch=good)
+        self.assertEqual(self.git("log", "-1", "--format=%an %ae %ad %cn %B", "--date=raw", cwd=self.folder).strip(),
+                         "Al al@example.org 1112912053 -0700 Ann Author Two\n\nWords")
+        self.assertEqual(done["outcome"], "CHANGE_DONE")
+        self.settled()
+
+    def test_rebase_as_git_does_it(self):
+        done = 0
+        for seed in (21, 22):
+            work = self.grow(seed, steps=4, files=60)
+            # A merge in the branch, and a commit that upstream has too.
+            self.start(work, "three")
+            copied = self.git("rev-list", "--reverse", "three", "^main", cwd=work).split()[0]
+            self.git("checkout", "-q", "main", cwd=work)
+            self.git.run("cherry-pick", copied, cwd=work, env=self.committer(OTHER))
+            self.git.run("cherry-pick", "--abort", cwd=work)
+            self.git("checkout", "-q", "three", cwd=work)
+            self.git("commit", "-q", "--allow-empty", "-m", "Empty from the start", cwd=work, env=self.env(OTHER))
+            self.git("checkout", "-q", "--detach", cwd=work)
+            self.push(work, "+refs/heads/*:refs/heads/*")
+            for branch, onto in (("three", "main"), ("two", "one"), ("one", "main")):
+                reply = self.call("Rebase", write=self.write(branch, dry_run=True), onto=onto)
+                self.start(work, branch)
+                result = self.git.run("rebase", "-q", onto, cwd=work, env=self.committer())
+                if reply["outcome"] == "CHANGE_CONFLICT":
+                    self.assertNotEqual(result.returncode, 0)
+                    self.assertEqual(reply["conflict_oid"], self.git("rev-parse", "REBASE_HEAD", cwd=work))
+                    self.assertEqual(self.told(reply), self.stages(work))
+                    self.git("rebase", "--abort", cwd=work)
+                    continue
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertEqual(reply["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+                self.assertEqual(self.call("Rebase", write=self.write(branch, expected_new_oid=reply["new_oid"]),
+                                           onto=onto)["outcome"], "CHANGE_DONE")
+                again = self.call("Rebase", write=self.write(branch), onto=onto)
+                self.assertEqual(again["outcome"], "CHANGE_UNCHANGED")
+                done += 1
+        self.assertGreater(done, 2)
+        self.settled()
+
+
+if __name__ == "__main__":
+    gitstead_test.main()
