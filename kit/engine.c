@@ -150,6 +150,43 @@ conformance_note (const ConformanceTarget *target, const char *slot)
     g_strlcpy (target->note, slot, CONFORMANCE_NOTE_SIZE);
 }
 
+/* Stops and destroys the layers that there are. */
+static void
+layers_end (Conformance *c, gboolean destroy)
+{
+  for (gsize i = 0; i < c->target->n_layers; i++)
+    {
+      const GsPlugin *plugin = c->target->layers[i].plugin;
+      if (c->layers[i] == NULL)
+        continue;
+      if (!destroy && plugin->stop != NULL)
+        plugin->stop (c->layers[i]);
+      if (destroy)
+        {
+          plugin->destroy (c->layers[i]);
+          c->layers[i] = NULL;
+        }
+    }
+}
+
+/* Puts the layers before @inout_instance and starts them. */
+static gboolean
+layers_begin (Conformance *c, GsInstance *inout_instance, GError **error)
+{
+  for (gsize i = c->target->n_layers; i-- > 0;)
+    {
+      const ConformanceLayer *layer = &c->target->layers[i];
+      GsInstance outer = { .size = sizeof outer };
+      c->layers[i] = layer->plugin->create (&c->host, layer->config, error);
+      if (c->layers[i] == NULL
+          || !((const GsLayerOps *) layer->plugin->ops)->wrap (c->layers[i], inout_instance, &outer, error)
+          || (layer->plugin->start != NULL && !layer->plugin->start (c->layers[i], error)))
+        return FALSE;
+      *inout_instance = outer;
+    }
+  return TRUE;
+}
+
 void
 conformance_end (Conformance *c)
 {
@@ -166,6 +203,9 @@ conformance_end (Conformance *c)
       conformance_note (c->target, "stop");
       plugin->stop (c->instance);
     }
+  if (c->started)
+    layers_end (c, FALSE);
+  layers_end (c, TRUE);
   conformance_note (c->target, "destroy");
   plugin->destroy (c->instance);
   conformance_note (c->target, "");
@@ -178,6 +218,7 @@ static gboolean
 instance_begin (Conformance *c, gconstpointer real_ops, GError **error)
 {
   const GsPlugin *plugin = c->target->plugin;
+  GsInstance instance = { .size = sizeof instance, .kind = plugin->kind, .ops = real_ops, .name = "conformance" };
   ConformanceGuard *guard;
   conformance_note (c->target, "create");
   c->instance = plugin->create (&c->host, c->target->config, error);
@@ -186,6 +227,12 @@ instance_begin (Conformance *c, gconstpointer real_ops, GError **error)
     {
       if (error != NULL && *error == NULL)
         gs_fail (error, GS_ERROR_INTERNAL, "[P4] create returned NULL without an error");
+      return FALSE;
+    }
+  instance.self = c->instance;
+  if (!layers_begin (c, &instance, error))
+    {
+      conformance_end (c);
       return FALSE;
     }
   conformance_note (c->target, "start");
@@ -198,7 +245,7 @@ instance_begin (Conformance *c, gconstpointer real_ops, GError **error)
     }
   conformance_note (c->target, "");
   guard = g_new (ConformanceGuard, 1);
-  *guard = (ConformanceGuard){ c, c->instance, real_ops };
+  *guard = (ConformanceGuard){ c, instance.self, instance.ops };
   c->self = guard;
   c->started = TRUE;
   return TRUE;
@@ -338,6 +385,26 @@ conformance_skip (Conformance *c, const char *why)
   c->skipped = g_strdup (why);
 }
 
+void
+conformance_abandon (Conformance *c, const char *why)
+{
+  conformance_skip (c, why);
+  gs_mutex_lock (&c->lock);
+  c->abandoned = TRUE;
+  gs_mutex_unlock (&c->lock);
+}
+
+void
+conformance_interrupted (Conformance *c, const char *slot, const GError *error)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&c->lock);
+  c->reached = TRUE;
+  g_free (c->interrupted);
+  c->interrupted = g_strdup_printf ("after %s had come back %s from a call that was %s", slot,
+                                    gs_error_name (gs_error_code (error)),
+                                    c->target->interrupt % 2 == 1 ? "cancelled" : "out of time");
+}
+
 typedef struct
 {
   Conformance *c;
@@ -387,7 +454,7 @@ own_cases (guint32 kind)
     [GS_KIND_TRANSPORT] = conformance_transport,     [GS_KIND_STORAGE] = conformance_storage,
     [GS_KIND_METADATA] = conformance_metadata,       [GS_KIND_ROUTING] = conformance_routing,
     [GS_KIND_CONSISTENCY] = conformance_consistency, [GS_KIND_CACHE] = conformance_cache,
-    [GS_KIND_ACCESS] = conformance_access,
+    [GS_KIND_ACCESS] = conformance_access,           [GS_KIND_LAYER] = conformance_layer,
   };
   return kind <= GS_KIND_MAX ? cases[kind] : NULL;
 }
@@ -427,18 +494,32 @@ run_case (Conformance *c, guint number, ConformanceReport report, gpointer user)
   ConformanceOutcome outcome = {
     .kind = conformance_tables[kind].kind, .number = number, .promise = one->promise, .title = one->title
   };
+  __atomic_store_n (&c->n_calls, 0, __ATOMIC_RELAXED);
   one->run (c);
-  outcome.result = c->failed ? CONFORMANCE_FAILED : c->skipped != NULL ? CONFORMANCE_SKIPPED : CONFORMANCE_PASSED;
-  if (c->failed && c->promise != NULL)
-    outcome.promise = c->promise;
+  if (__atomic_load_n (&c->n_calls, __ATOMIC_RELAXED) >= MAX (c->target->interrupt, 1))
+    c->reached = TRUE;
+  if (c->failed && c->interrupted != NULL)
+    {
+      char *happened = g_strdup_printf ("%s, %s", c->happened, c->interrupted);
+      g_free (c->happened);
+      c->happened = happened;
+    }
+  outcome.result = c->abandoned         ? CONFORMANCE_SKIPPED
+                   : c->failed          ? CONFORMANCE_FAILED
+                   : c->skipped != NULL ? CONFORMANCE_SKIPPED
+                                        : CONFORMANCE_PASSED;
+  if (c->failed && (c->promise != NULL || c->interrupted != NULL))
+    outcome.promise = c->promise != NULL ? c->promise : "P7";
   outcome.expected = c->expected;
-  outcome.happened = c->failed ? c->happened : c->skipped;
+  outcome.happened = outcome.result == CONFORMANCE_FAILED ? c->happened : c->skipped;
   report (&outcome, user);
   c->failed = FALSE;
   c->promise = NULL;
   g_clear_pointer (&c->expected, g_free);
   g_clear_pointer (&c->happened, g_free);
   g_clear_pointer (&c->skipped, g_free);
+  g_clear_pointer (&c->interrupted, g_free);
+  c->abandoned = FALSE;
 }
 
 /* The guarded table, with the plugin's gaps. Every member is a function's address. */
@@ -456,10 +537,18 @@ guarded_slots (const ConformanceTable *table, gconstpointer real_ops)
 gboolean
 conformance_run (const ConformanceTarget *target, guint only, ConformanceReport report, gpointer user, GError **error)
 {
+  return conformance_run_interrupted (target, only, report, user, NULL, error);
+}
+
+gboolean
+conformance_run_interrupted (const ConformanceTarget *target, guint only, ConformanceReport report, gpointer user,
+                             gboolean *ret_reached, GError **error)
+{
   guint32 kind = target->plugin->kind;
   guint n_cases = conformance_n_cases (kind);
   Conformance c = { .target = target };
   g_autofree guint8 *real_ops = NULL, *slots = NULL;
+  g_autofree gpointer *layers = g_new0 (gpointer, target->n_layers);
   const ConformanceTable *table;
   guint8 dice[8];
   gboolean ok;
@@ -470,6 +559,7 @@ conformance_run (const ConformanceTarget *target, guint only, ConformanceReport 
   memcpy (real_ops, target->plugin->ops, MIN (table->size, target->plugin->abi.ops_size));
   c.ops = slots = guarded_slots (table, real_ops);
   c.real_ops = real_ops;
+  c.layers = layers;
   lend_host (&c);
   target->host->random (target->host, dice, sizeof dice);
   gs_hex (dice, sizeof dice, c.tag);
@@ -485,6 +575,8 @@ conformance_run (const ConformanceTarget *target, guint only, ConformanceReport 
         ok = instance_begin (&c, real_ops, error);
     }
   conformance_end (&c);
+  if (ret_reached != NULL)
+    *ret_reached = c.reached;
   gs_mutex_clear (&c.lock);
   g_string_free (c.logged, TRUE);
   return ok;

@@ -12,6 +12,7 @@
 #include <gitstead/access.h>
 #include <gitstead/cache.h>
 #include <gitstead/consistency.h>
+#include <gitstead/layer.h>
 #include <gitstead/metadata.h>
 #include <gitstead/routing.h>
 #include <gitstead/storage.h>
@@ -43,6 +44,13 @@ typedef struct
 
 typedef void (*ConformanceReport) (const ConformanceOutcome *outcome, gpointer user);
 
+/** Something that stands between the cases and the plugin: gitstead/layer.h. */
+typedef struct
+{
+  const GsPlugin *plugin;
+  const GsConfig *config;
+} ConformanceLayer;
+
 /** What is tested. @host and @config are lent for the whole run; needs are resolved by @host. */
 typedef struct
 {
@@ -51,9 +59,20 @@ typedef struct
   const GsConfig *config;
   /** The slot under way is written here, "" between calls, so that whoever watches can tell after a crash. May be NULL. */
   char *note;
+  /**
+   * Which call of each case, counted from 1, is made with a call that is over before it is made as the case has it: cancelled
+   * for odd numbers, out of time for even ones. What fails so has changed nothing (P7), or the case notices. 0: none; or
+   * every call, one way or the other.
+   */
+  guint interrupt;
+  const ConformanceLayer *layers; /* the outermost first */
+  gsize n_layers;
+  gboolean repeat_busy; /* a call that comes back BUSY is made again: for layers that make calls fail so */
 } ConformanceTarget;
 
 #define CONFORMANCE_NOTE_SIZE 64
+#define CONFORMANCE_CANCEL_ALL G_MAXUINT
+#define CONFORMANCE_DELAY_ALL (G_MAXUINT - 1)
 
 /**
  * Runs every case (or case number @only, when not 0) and reports each. FALSE with @error when there is no
@@ -61,6 +80,9 @@ typedef struct
  */
 gboolean conformance_run (const ConformanceTarget *target, guint only, ConformanceReport report, gpointer user,
                           GError **error);
+/** The same, and says in @ret_reached whether the cases made so many calls that one was interrupted. May be NULL. */
+gboolean conformance_run_interrupted (const ConformanceTarget *target, guint only, ConformanceReport report, gpointer user,
+                                      gboolean *ret_reached, GError **error);
 /** How many cases a kind has: its own, then those that every plugin has to pass. */
 guint conformance_n_cases (guint32 kind);
 typedef struct ConformanceCase ConformanceCase;
@@ -97,6 +119,11 @@ typedef struct
   char *expected;
   char *happened;
   char *skipped;
+  guint n_calls;   /* atomic: those that could be interrupted, in this case */
+  gboolean reached; /* one was interrupted, in any case of this run */
+  gboolean abandoned; /* what the case finds is of no account */
+  char *interrupted; /* which call came back, and with what, in this case */
+  gpointer *layers; /* the selves of target->layers */
   GString *logged; /* all that the plugin logged, a line each */
 } Conformance;
 
@@ -138,6 +165,10 @@ void conformance_note (const ConformanceTarget *target, const char *slot);
 gboolean conformance_code (Conformance *c, gboolean ok, const GError *error, int code, const char *what);
 gboolean conformance_has_failed (Conformance *c);
 void conformance_skip (Conformance *c, const char *why);
+/** As skip, whatever the case has found or still finds. */
+void conformance_abandon (Conformance *c, const char *why);
+/** Notes that a call that was over came back from @slot with @error. */
+void conformance_interrupted (Conformance *c, const char *slot, const GError *error);
 
 /** Runs @body (c, index, user) in @n threads at once and joins them; skips when the plugin takes one call at a time. */
 typedef void (*ConformanceBody) (Conformance *c, guint index, gpointer user);
@@ -182,6 +213,7 @@ extern const ConformanceCase conformance_cache[];
 extern const ConformanceCase conformance_access[];
 extern const ConformanceCase conformance_storage[];
 extern const ConformanceCase conformance_transport[];
+extern const ConformanceCase conformance_layer[];
 extern const ConformanceCase conformance_life[]; /* of every kind */
 
 G_END_DECLS

@@ -5,6 +5,9 @@
 /* How long after a call's deadline a slot may still be on its way out. */
 #define GRACE_US (2 * G_USEC_PER_SEC)
 
+/* More than dice would have it. */
+#define TRIES_MAX 100
+
 /* Kinds that number this promise themselves. */
 static const char *
 untouched_promise (const ConformanceGuard *guard)
@@ -62,6 +65,59 @@ guard_untouched (const ConformanceGuard *guard, const char *slot, const char *na
   if (after != NULL && memcmp (before, after, n) != 0)
     conformance_break (guard->c, untouched_promise (guard), "out parameters untouched by a slot that fails",
                        "%s failed and changed %s", slot, name);
+}
+
+static int
+no_cancel_fd (GsCall *call)
+{
+  return -1;
+}
+
+void
+guard_called_back (const GuardVisit *watch)
+{
+  if (!pthread_equal (watch->caller, pthread_self ()))
+    conformance_break (watch->guard->c, "P8", "callbacks in the thread of the slot's caller",
+                       "%s called back from another thread", watch->slot);
+}
+
+gboolean
+guard_interrupts (const ConformanceGuard *guard, const GsCall *call, GsCall *ret_over)
+{
+  Conformance *c = guard->c;
+  guint wanted = c->target->interrupt, n;
+  if (wanted == 0 || conformance_has_failed (c)) /* what is broken stays so: no need to wait for more of it */
+    return FALSE;
+  n = __atomic_add_fetch (&c->n_calls, 1, __ATOMIC_RELAXED);
+  if (n != wanted && wanted < CONFORMANCE_DELAY_ALL)
+    return FALSE;
+  *ret_over = *call;
+  ret_over->cancel_fd = no_cancel_fd;
+  if (wanted % 2 == 1)
+    __atomic_store_n (&ret_over->cancelled, 1, __ATOMIC_RELEASE);
+  else
+    ret_over->deadline_us = g_get_monotonic_time () - 1;
+  return TRUE;
+}
+
+gboolean
+guard_again (const ConformanceGuard *guard, const char *slot, const GError *error, guint n_visited)
+{
+  conformance_interrupted (guard->c, slot, error);
+  if (n_visited == 0)
+    return TRUE;
+  conformance_abandon (guard->c, "a call that is over gave its caller something before it failed");
+  return FALSE;
+}
+
+/* BUSY promises that nothing was done, and that the same call may be made again. */
+gboolean
+guard_repeats (const ConformanceGuard *guard, guint *n_tries, GError **error)
+{
+  if (!guard->c->target->repeat_busy || !g_error_matches (*error, GS_ERROR, GS_ERROR_BUSY) || ++*n_tries > TRIES_MAX)
+    return FALSE;
+  g_clear_error (error);
+  return TRUE;
 }
 
 void

@@ -10,6 +10,7 @@
 
 #include "engine.h"
 
+#include <gitstead/layer.h>
 #include <gitstead/transport.h>
 
 typedef struct
@@ -35,6 +36,29 @@ void guard_leave (const ConformanceGuard *guard, const char *slot, const GsCall 
 void guard_error (const ConformanceGuard *guard, const char *slot, gboolean ok, const GError *error);
 void guard_untouched (const ConformanceGuard *guard, const char *slot, const char *name, const void *before,
                       const void *after, gsize n);
+
+/** A callback of the case, behind one that counts. */
+typedef void (*GuardFunction) (void);
+typedef struct
+{
+  GuardFunction visit;
+  gpointer user;
+  guint n;
+  const ConformanceGuard *guard;
+  const char *slot;
+  pthread_t caller;
+} GuardVisit;
+
+/** In the caller's thread? */
+void guard_called_back (const GuardVisit *watch);
+
+/** Is this the call that the run interrupts? Then @ret_over is what the plugin gets first: @call, but over. */
+gboolean guard_interrupts (const ConformanceGuard *guard, const GsCall *call, GsCall *ret_over);
+/** It failed so; may it be made again? Not when the caller has seen @n_visited items. */
+gboolean guard_again (const ConformanceGuard *guard, const char *slot, const GError *error, guint n_visited);
+/** Should a call that failed with @error be repeated? Then clears it. */
+gboolean guard_repeats (const ConformanceGuard *guard, guint *n_tries, GError **error);
+
 /** Bytes that a caller need not have set. */
 void guard_copy (void *to, const void *from, gsize n);
 

@@ -20,16 +20,59 @@ def parse(parameter):
     return match.group(1).strip(), match.group(2)
 
 
+def visits(text):
+    """Name and item of each callback that is given one item after the other."""
+    return re.findall(r'typedef gboolean \(\*(Gs\w+Visit)\) \((const \w+ \*)\w+, gpointer user\);', text)
+
+
+def visitor(name, item):
+    return f'''static gboolean
+guard_{name} ({item}item, gpointer data)
+{{
+  GuardVisit *watch = data;
+  watch->n++;
+  guard_called_back (watch);
+  return (({name}) watch->visit) (item, watch->user);
+}}
+'''
+
+
+def interrupted(kind, slot, parameters, outs, arguments):
+    """The call as one that is over, before the real one; nothing where it could not be made again."""
+    names = [name for _, name in parameters]
+    types = [kind_of for kind_of, _ in parameters]
+    if 'GsCall *' not in types or 'GsStream *' in types or 'txn' in names:
+        return []
+    when = ' && query->stream == NULL' if 'const GsQuery *' in types else ''
+    given = ', '.join('&over' if one == 'call' else one for one in arguments)
+    lines = ['  GsCall over;']
+    lines += [f'  if (guard_interrupts (guard, call, &over){when})', '    {', f'      guard_enter (guard, "{slot}");',
+              f'      result = ops->{slot} ({given});', f'      guard_leave (guard, "{slot}", &over);',
+              f'      guard_error (guard, "{slot}", result, mine);', '      if (!result)', '        {']
+    lines += [f'          guard_untouched (guard, "{slot}", "{name}", {name}_before, {name}, sizeof *{name});' for _, name in outs]
+    lines += ['        }', f'      if (result || !guard_again (guard, "{slot}", mine, {"watch.n" if "&watch" in arguments else "0"}))', '        {',
+              '          if (mine != NULL)', '            g_propagate_error (error, mine);', '          return result;', '        }',
+              '      g_clear_error (&mine);', '    }']
+    return lines
+
+
 def wrapper(kind, table, result, slot, parameters):
     names = [name for _, name in parameters]
     declared = ', '.join(f'{kind_of}{"" if kind_of.endswith("*") else " "}{name}' for kind_of, name in parameters)
     call = next((name for kind_of, name in parameters if kind_of == 'GsCall *'), 'NULL')
     outs = [(kind_of, name) for kind_of, name in parameters if name.startswith('ret_')]
     fails = names[-1] == 'error'
-    arguments = ', '.join(['guard->self'] + ['&mine' if name == 'error' else name for name in names[1:]])
+    listed = ['guard->self'] + ['&mine' if name == 'error' else name for name in names[1:]]
+    visit = next((kind_of for kind_of, _ in parameters if kind_of.endswith('Visit')), None)
+    if visit:
+        swapped = {'visit': f'guard_{visit}', 'user': '&watch'}
+        listed = [swapped.get(one, one) for one in listed]
+    arguments = ', '.join(listed)
     lines = [f'static {result}', f'{kind}_{slot} ({declared})', '{',
              '  const ConformanceGuard *guard = self;',
              f'  const {table} *ops = guard->ops;']
+    if visit:
+        lines.append(f'  GuardVisit watch = {{ (GuardFunction) visit, user, 0, guard, "{slot}", pthread_self () }};')
     if result == 'void':
         lines += [f'  guard_enter (guard, "{slot}");', f'  ops->{slot} ({arguments});',
                   f'  guard_leave (guard, "{slot}", {call});']
@@ -39,9 +82,16 @@ def wrapper(kind, table, result, slot, parameters):
             for _, name in outs:
                 lines.append(f'  guint8 {name}_before[sizeof *{name}];')
         lines.append(f'  {result} result;')
+        tries = fails and result == 'gboolean'
+        if tries:
+            more = interrupted(kind, slot, parameters, outs, listed)
+            lines += [line for line in more if line.endswith(';') and line.startswith('  G')]
+            lines.append('  guint n_tries = 0;')
         if fails:
             for _, name in outs:
                 lines.append(f'  guard_copy ({name}_before, {name}, sizeof *{name});')
+        if tries:
+            lines += [line for line in more if not (line.endswith(';') and line.startswith('  G'))] + ['  do', '    {']
         lines += [f'  guard_enter (guard, "{slot}");', f'  result = ops->{slot} ({arguments});',
                   f'  guard_leave (guard, "{slot}", {call});']
         if fails:
@@ -50,6 +100,8 @@ def wrapper(kind, table, result, slot, parameters):
             for _, name in outs:
                 lines.append(f'  if (!({good}))\n    guard_untouched (guard, "{slot}", "{name}", {name}_before, '
                              f'{name}, sizeof *{name});')
+            if tries:
+                lines += ['    }', '  while (guard_repeats (guard, &n_tries, &mine));']
             lines += ['  if (mine != NULL)', '    g_propagate_error (error, mine);']
         lines.append('  return result;')
     return '\n'.join(lines + ['}', ''])
@@ -65,6 +117,7 @@ def main(output, headers):
         found = TABLE.search(text)
         if not found:
             sys.exit(f'{header}: no table of slots')
+        out += [visitor(*one) for one in visits(text)]
         slots = []
         for result, slot, parameters in SLOT.findall(found.group(1)):
             slots.append(slot)

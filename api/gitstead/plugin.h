@@ -27,10 +27,12 @@
  *   [P2] Instances know nothing of each other. create takes memory only; an instance that was never
  *        started, or whose start failed, can be destroyed.
  *   [P3] When an instance is destroyed nothing of it is left: no memory, descriptor or thread.
- *   [P4] What fails sets an error of the domain GS_ERROR and leaves out parameters as they were; what
- *        succeeds sets none.
+ *   [P4] What fails sets an error of the domain GS_ERROR and leaves out parameters as they were; what succeeds sets none.
  *   [P5] Every slot returns, at the latest soon after the call's deadline.
  *   [P6] No slot ends the process, whatever it is given that its header allows.
+ *   [P7] A call that is cancelled or out of time when a slot gets it is either carried out all the same, or fails
+ *        with nothing changed: made again, it does what it would have done. Not where the slot says otherwise.
+ *   [P8] A callback that a slot is given runs in the thread of the slot's caller, before the slot returns.
  */
 #ifndef GITSTEAD_PLUGIN_H
 #define GITSTEAD_PLUGIN_H
@@ -65,8 +67,8 @@ typedef struct
 #define GS_KIND_CONSISTENCY 5u
 #define GS_KIND_CACHE 6u
 #define GS_KIND_ACCESS 7u
-#define GS_KIND_MAX 7u
-
+#define GS_KIND_LAYER 8u /* stands before one of another kind: layer.h */
+#define GS_KIND_MAX 8u
 /** How much at once an instance's slots tolerate; the host sees to it. */
 #define GS_THREADS_SERIAL 0u   /* one call at a time */
 #define GS_THREADS_PER_REPO 1u /* one call at a time per repository */

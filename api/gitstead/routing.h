@@ -9,6 +9,7 @@
  *   [R2] place is a function of its arguments alone; with one node gone, repositories not on it stay.
  *   [R3] pick_reader returns a candidate that is healthy, whenever there is one.
  *   [R4] Neither returns a node that is draining while another would do.
+ *   [R5] place_named keeps what place promises, and answers as place does where no name matters.
  */
 #ifndef GITSTEAD_ROUTING_H
 #define GITSTEAD_ROUTING_H
@@ -38,6 +39,9 @@ typedef struct
   /** @candidates are the current replicas. @dice is a random number. UNAVAILABLE when none is healthy. */
   gboolean (*pick_reader) (gpointer self, GBytes *key, const GsNodeView *const *candidates,
                            gsize n_candidates, guint64 dice, gsize *ret_index, GError **error);
+  /** Optional, called instead of place: by policies that go by names. @path is what clients call the repository. */
+  gboolean (*place_named) (gpointer self, GBytes *key, const char *path, const GsNodeView *const *nodes,
+                           gsize n_nodes, gsize n_copies, gsize *ret_nodes, gsize *ret_n, GError **error);
 } GsRoutingOps;
 
 G_END_DECLS

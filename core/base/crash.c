@@ -5,6 +5,7 @@
 #include <gitstead/thread.h>
 
 #include <execinfo.h>
+#include <link.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -15,7 +16,11 @@
 
 static char title[64] = "gitstead";
 static const GsiLog *log_of_process;
-static char notes[NOTES_MAX][NOTE_BYTES];
+static struct
+{
+  char line[NOTE_BYTES];
+  gsize from, to; /* where the file is mapped; 0: not known */
+} notes[NOTES_MAX];
 static guint n_notes; /* atomic; lines below it are whole */
 static GsMutex notes_lock = GS_MUTEX_INIT;
 
@@ -64,6 +69,23 @@ signal_name (int number)
     }
 }
 
+/* The innermost plugin on the stack: what it called, in a library or with abort, is its doing. */
+static void
+say_whose (void *const *frames, int n_frames)
+{
+  guint n = __atomic_load_n (&n_notes, __ATOMIC_ACQUIRE);
+  for (int frame = 0; frame < n_frames; frame++)
+    for (guint i = 0; i < n; i++)
+      if ((gsize) frames[frame] >= notes[i].from && (gsize) frames[frame] < notes[i].to)
+        {
+          say ("*** In plugin ");
+          say (notes[i].line);
+          say ("\n");
+          return;
+        }
+  say ("*** In no plugin\n");
+}
+
 static void
 report (int number, siginfo_t *info, void *context)
 {
@@ -92,13 +114,21 @@ report (int number, siginfo_t *info, void *context)
   say (thread);
   say (", process ");
   say_number ((guint64) getpid (), 10);
-  say ("\n*** Backtrace:\n");
+  say ("\n");
   n_frames = backtrace (frames, FRAMES_MAX);
+  say_whose (frames, n_frames);
+  if (gsi_log_call ()[0] != '\0')
+    {
+      say ("*** Working on call ");
+      say (gsi_log_call ());
+      say ("\n");
+    }
+  say ("*** Backtrace:\n");
   backtrace_symbols_fd (frames, n_frames, STDERR_FILENO);
   say ("*** Loaded plugins:\n");
   for (guint i = 0, n = __atomic_load_n (&n_notes, __ATOMIC_ACQUIRE); i < n; i++)
     {
-      say (notes[i]);
+      say (notes[i].line);
       say ("\n");
     }
   if (log_of_process != NULL)
@@ -139,18 +169,49 @@ gsi_crash_forget_log (void)
   log_of_process = NULL;
 }
 
-void
-gsi_crash_note (const char *line)
+typedef struct
 {
+  gsize code, from, to;
+} Mapping;
+
+/* Stops at the file that @data's code is in. */
+static int
+look_at_file (struct dl_phdr_info *info, size_t size, void *data)
+{
+  Mapping *found = data;
+  gsize from = G_MAXSIZE, to = 0;
+
+  for (guint i = 0; i < info->dlpi_phnum; i++)
+    if (info->dlpi_phdr[i].p_type == PT_LOAD)
+      {
+        gsize at = (gsize) info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+        from = MIN (from, at);
+        to = MAX (to, at + info->dlpi_phdr[i].p_memsz);
+      }
+  if (found->code < from || found->code >= to)
+    return 0;
+  found->from = from;
+  found->to = to;
+  return 1;
+}
+
+void
+gsi_crash_note (const char *line, const void *code)
+{
+  Mapping mapping = { .code = (gsize) code };
   guint n;
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&notes_lock);
 
+  if (code != NULL)
+    dl_iterate_phdr (look_at_file, &mapping);
   n = __atomic_load_n (&n_notes, __ATOMIC_RELAXED);
   for (guint i = 0; i < n; i++)
-    if (strncmp (notes[i], line, NOTE_BYTES - 1) == 0)
+    if (strncmp (notes[i].line, line, NOTE_BYTES - 1) == 0)
       return;
   if (n == NOTES_MAX)
     return;
-  g_strlcpy (notes[n], line, NOTE_BYTES);
+  g_strlcpy (notes[n].line, line, NOTE_BYTES);
+  notes[n].from = mapping.from;
+  notes[n].to = mapping.to;
   __atomic_store_n (&n_notes, n + 1, __ATOMIC_RELEASE);
 }

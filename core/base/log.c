@@ -253,6 +253,12 @@ gsi_log_reopen (GsiLog *log, GError **error)
 
 /* ------------------------------------------------------------------------------------------ writing */
 
+const char *
+gsi_log_call (void)
+{
+  return call_hex;
+}
+
 void
 gsi_log_set_call (const GsTxId *id)
 {

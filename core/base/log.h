@@ -80,6 +80,9 @@ void gsi_log_take_glib (GsiLog *log);
 
 /* ---- for crash reports ---- */
 
+/** The call that this thread works on, in hex; "" when none. Async-signal-safe. */
+const char *gsi_log_call (void);
+
 /** Writes the last records to @fd, the oldest first. Async-signal-safe. */
 void gsi_log_write_last (const GsiLog *log, int fd);
 

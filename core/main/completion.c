@@ -101,7 +101,7 @@ completion_run (int n_args, char **args)
                    "      'plugin show'|'plugin check')\n"
                    "        COMPREPLY=($(compgen -W \"$(gitstead plugin list --quiet 2>/dev/null)\" -- \"$word\")) ;;\n"
                    "      'plugin new')\n"
-                   "        [ $place = 2 ] && COMPREPLY=($(compgen -W 'transport storage metadata routing consistency cache access' -- \"$word\")) ;;\n"
+                   "        [ $place = 2 ] && COMPREPLY=($(compgen -W 'transport storage metadata routing consistency cache access layer' -- \"$word\")) ;;\n"
                    "      'help '*)\n"
                    "        [ $place = 1 ] && COMPREPLY=($(compgen -W \"$commands\" -- \"$word\")) ;;\n"
                    "      'completion '*)\n"

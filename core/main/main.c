@@ -52,6 +52,14 @@ const GsiCommand gsi_commands[] = {
     .run = gsi_command_check,
     .words = "--config --print --help" },
 #endif
+#ifdef GSI_WITH_SERVER
+  { .name = "metadata",
+    .summary = "Look at the metadata store's schema, and bring it up to date",
+    .verbs = gsi_metadata_verbs,
+    .about = "Works on the metadata store that a configuration file names, whether a server runs or not. A server refuses "
+             "to start on a schema that is missing, behind or newer, except that SQLite (by default) and PostgreSQL (with "
+             "auto_migrate) bring theirs up to date by themselves." },
+#endif
   { .name = "repo",
     .summary = "Create, list, show, rename and delete repositories",
     .verbs = gsi_repo_verbs,

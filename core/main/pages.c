@@ -16,6 +16,28 @@ server_phase (GsiServer *server)
   return NULL;
 }
 
+/* A router is ready as long as some node of each virtual storage is there: one that is away is no reason to send clients
+ * elsewhere. Who is there is known already: nobody is asked. */
+static void
+look_at_nodes (const GsiRouterConfig *config, GPtrArray *problems)
+{
+  for (gsize i = 0; i < config->n_virtual_storages; i++)
+    {
+      const GsiStorageGroup *group = config->virtual_storages[i];
+      g_autoptr (GError) why = NULL;
+      gboolean there = FALSE;
+      for (gsize k = 0; k < group->n_storages && !there; k++)
+        {
+          const GsiStorage *storage = group->storages[k];
+          g_clear_error (&why);
+          there = storage->ops->probe == NULL || storage->ops->probe (storage->self, &why);
+        }
+      if (!there)
+        g_ptr_array_add (problems, g_strdup_printf ("every node of virtual storage '%s': %s", group->name,
+                                                    why != NULL ? why->message : "away"));
+    }
+}
+
 /* @ret_checks (may be NULL): every check with its age, a sentence each, *full*. */
 static GPtrArray *
 look (GsiServer *server, GPtrArray **ret_checks)
@@ -37,6 +59,13 @@ look (GsiServer *server, GPtrArray **ret_checks)
       g_ptr_array_add (checks, g_strdup_printf ("%s '%s': %s (%.1f s ago)", one->what, one->name,
                                                 one->problem != NULL ? one->problem : "ok",
                                                 (double) one->age_us / G_USEC_PER_SEC));
+    }
+  if (phase == NULL)
+    {
+      guint n_before = problems->len;
+      look_at_nodes (gsi_router_config (generation->router), problems);
+      for (guint i = n_before; i < problems->len; i++)
+        g_ptr_array_add (checks, g_strdup (problems->pdata[i]));
     }
   gsi_wiring_unref (wiring);
   if (ret_checks != NULL)

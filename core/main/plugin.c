@@ -258,7 +258,7 @@ const GsiVerb gsi_plugin_verbs[] = {
     .summary = "Hold a plugin against the contract of its kind",
     .about = "Runs the numbered conformance cases of the plugin's kind, ours or a third party's, and says of each promise "
              "whether it is kept: what was expected, and what happened. The promises stand in the headers (gitstead/KIND.h; P1 "
-             "to P6, which every plugin makes, in gitstead/plugin.h). Each case runs in a process of its own: a plugin that "
+             "to P8, which every plugin makes, in gitstead/plugin.h). Each case runs in a process of its own: a plugin that "
              "crashes, hangs or leaks is reported with the slot it was in. Paths that the plugin must have are made below a "
              "temporary folder unless --option gives them. With --quiet only broken promises are printed.",
     .examples = "  gitstead plugin check ./build/routing-mine.so\n"
@@ -275,7 +275,7 @@ const GsiVerb gsi_plugin_verbs[] = {
     .summary = "Write a new plugin to begin with",
     .about = "Writes a small, whole plugin into a new folder (by default NAME): its source, a meson.build, a test and a README. It "
              "builds against the installed headers alone, and keeps every promise of its kind. KIND is transport, storage, "
-             "metadata, routing, consistency, cache or access.",
+             "metadata, routing, consistency, cache, access or layer.",
     .examples = "  gitstead plugin new routing mine\n"
                 "  cd mine && meson setup build && meson test -C build",
     .min_args = 2,

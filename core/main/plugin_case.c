@@ -231,12 +231,12 @@ take_outcome (const ConformanceOutcome *outcome, gpointer user)
 /* One instance, one case, and everything put away again. */
 static gboolean
 run_once (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, const char *folder,
-          json_t *report, GError **error)
+          guint interrupt, json_t *report, GError **error)
 {
   g_autoptr (FakeHost) host = fake_host_new (plugin->plugin.name);
   g_autoptr (GsiOptions) options = NULL;
   g_autoptr (GPtrArray) needs = g_ptr_array_new_with_free_func ((GDestroyNotify) needed_free);
-  ConformanceTarget target = { .plugin = &plugin->plugin, .host = &host->host, .note = note };
+  ConformanceTarget target = { .plugin = &plugin->plugin, .host = &host->host, .note = note, .interrupt = interrupt };
   g_mkdir_with_parents (folder, 0700);
   options = read_options (&plugin->plugin, run->options, folder, error);
   if (options == NULL)
@@ -265,22 +265,32 @@ has_passed (const json_t *report)
   return result != NULL && strcmp (result, "passed") == 0;
 }
 
-/* Runs a case that passed again: what each further run leaves behind is lost for good. */
+/* Runs a case that passed again. FALSE, with what was found in @report, when it does not pass now. */
+static gboolean
+run_again (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, guint interrupt, json_t *report)
+{
+  static guint n_runs;
+  g_autofree char *name = g_strdup_printf ("run-%u", ++n_runs), *folder = g_build_filename (run->folder, name, NULL);
+  json_t *again = json_object ();
+  gboolean passed = run_once (run, loader, plugin, note, folder, interrupt, again, NULL) && has_passed (again);
+  /* Interrupted, a case may find that it says nothing: that does not count against what it said before. */
+  const char *result = json_string_value (json_object_get (again, "result"));
+  if (!passed && result != NULL && (interrupt == 0 || strcmp (result, "failed") == 0))
+    json_object_update (report, again);
+  json_decref (again);
+  return passed;
+}
+
+/* What each further run leaves behind is lost for good. */
 static void
-look_for_leaks (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, json_t *report)
+look_for_leaks (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, guint interrupt, json_t *report)
 {
   ConformanceUsage usages[RUNS_MAX];
   g_autofree char *grown = NULL;
   usages[0] = conformance_usage ();
   for (guint i = 1; i < RUNS_MAX; i++)
     {
-      g_autofree char *name = g_strdup_printf ("run-%u", i), *folder = g_build_filename (run->folder, name, NULL);
-      json_t *again = json_object ();
-      gboolean passed = run_once (run, loader, plugin, note, folder, again, NULL) && has_passed (again);
-      if (!passed && json_object_size (again) > 0)
-        json_object_update (report, again);
-      json_decref (again);
-      if (!passed)
+      if (!run_again (run, loader, plugin, note, interrupt, report))
         return;
       usages[i] = conformance_usage ();
       g_free (grown);
@@ -291,7 +301,23 @@ look_for_leaks (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugi
   json_object_set_new (report, "result", json_string ("failed"));
   json_object_set_new (report, "promise", json_string ("P3"));
   json_object_set_new (report, "expected", json_string ("nothing left when the instance is destroyed"));
-  json_object_set_new (report, "happened", json_sprintf ("each run of this case left %s behind", grown));
+  json_object_set_new (report, "happened", json_sprintf ("each run of this case left %s behind%s", grown,
+                                                         interrupt != 0 ? ", its calls cancelled at first" : ""));
+}
+
+/* Calls that are over before they begin: see ConformanceTarget.interrupt. */
+static void
+look_at_interruptions (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, json_t *report)
+{
+  if (run_again (run, loader, plugin, note, CONFORMANCE_DELAY_ALL, report)
+      && run_again (run, loader, plugin, note, CONFORMANCE_CANCEL_ALL, report))
+    look_for_leaks (run, loader, plugin, note, CONFORMANCE_CANCEL_ALL, report);
+}
+
+static gboolean
+has_calls (guint32 kind)
+{
+  return kind == GS_KIND_STORAGE || kind == GS_KIND_METADATA || kind == GS_KIND_CACHE || kind == GS_KIND_ACCESS;
 }
 
 static json_t *
@@ -343,9 +369,11 @@ gsi_case_run (const GsiCaseRun *run)
       finish (report);
     }
   began_us = g_get_monotonic_time ();
-  if (!run_once (run, loader, plugin, note, folder, report, &error) && !json_object_get (report, "result"))
+  if (!run_once (run, loader, plugin, note, folder, 0, report, &error) && !json_object_get (report, "result"))
     json_object_set_new (report, "cannot", json_string (error != NULL ? error->message : "no reason was given"));
   else if (has_passed (report) && g_get_monotonic_time () - began_us < run->patience_us)
-    look_for_leaks (run, loader, plugin, note, report);
+    look_for_leaks (run, loader, plugin, note, 0, report);
+  if (has_passed (report) && has_calls (plugin->plugin.kind) && g_get_monotonic_time () - began_us < run->patience_us)
+    look_at_interruptions (run, loader, plugin, note, report);
   finish (report);
 }

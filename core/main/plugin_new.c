@@ -61,7 +61,7 @@ no_such_kind (const char *word)
   if (near != NULL)
     return gsi_cli_usage ("plugin new", "there is no kind '%s'; did you mean '%s'?", word, near);
   return gsi_cli_usage ("plugin new",
-                        "there is no kind '%s': they are transport, storage, metadata, routing, consistency, cache and access",
+                        "there is no kind '%s': they are transport, storage, metadata, routing, consistency, cache, access and layer",
                         word);
 }
 

@@ -171,11 +171,7 @@ add_probe (GsiGeneration *generation, GsiGeneration *before, GsiProbe *probe)
       gsi_probe_unref (probe);
       return;
     }
-  /* A storage of another process may be away for long, and is asked when there is time. */
-  if (probe->storage != NULL && probe->storage->probe != NULL)
-    probe->answered_us = gsi_clock_now_us ();
-  else
-    probe_ask (probe);
+  probe_ask (probe);
   g_ptr_array_add (generation->probes, probe);
 }
 
@@ -192,6 +188,8 @@ gsi_probes_make (GsiGeneration *generation, GsiGeneration *before)
   add_probe (generation, before, probe);
   for (gsize i = 0; i < config->n_storages; i++)
     {
+      if (config->storages[i]->ops->probe != NULL)
+        continue; /* of another process: see pages.c */
       probe = probe_new (storage, config->storages[i]->name, config->storages[i]->self);
       probe->storage = config->storages[i]->ops;
       add_probe (generation, before, probe);

@@ -252,6 +252,28 @@ log_ready (GsiServer *server)
            GS_TEXT ("config", server->config_path));
 }
 
+/* A store that cannot be reached now says so to each call, and looks at its schema when it can. */
+static gboolean
+check_schema (GsiServer *server, GError **error)
+{
+  GsiInstance *metadata = gsi_registry_get (server->now->registry, GS_KIND_METADATA, NULL);
+  const GsMetadataOps *ops = GSI_OPS (metadata, GsMetadataOps);
+  g_autoptr (GError) why = NULL;
+  guint pending = 0;
+  if (!ops->migrate (GSI_SELF (metadata), NULL, TRUE, &pending, &why))
+    {
+      if (gs_error_code (why) == GS_ERROR_UNAVAILABLE)
+        return TRUE;
+      g_propagate_error (error, g_steal_pointer (&why));
+      return FALSE;
+    }
+  if (pending > 0)
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                    "the schema of the metadata store is %u steps behind; run 'gitstead metadata migrate --config %s'",
+                    pending, server->config_path);
+  return TRUE;
+}
+
 gboolean
 gsi_server_start (GsiServer *server, GError **error)
 {
@@ -259,7 +281,7 @@ gsi_server_start (GsiServer *server, GError **error)
     return FALSE;
   if (!gsi_registry_start (server->now->registry, GSI_KINDS_INNER, error))
     return FALSE;
-  if (!make_router (server, error) || !gsi_server_make_node (server, error)
+  if (!check_schema (server, error) || !make_router (server, error) || !gsi_server_make_node (server, error)
       || !gsi_router_recover (server->now->router, error))
     {
       gsi_registry_stop (server->now->registry, GSI_KINDS_INNER);

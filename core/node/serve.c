@@ -113,7 +113,8 @@ find_storage (GsiServe *serve, const char *name, GError **error)
       g_string_append_printf (known, "%s'%s'", i > 0 ? ", " : "", storage->name);
     }
   gs_fail (error, GS_ERROR_NOT_FOUND,
-           "this node exports no storage '%.100s' (it exports: %s); set `remote` of the router's storage to one of them",
+           "this node exports no storage '%.100s' (it exports: %s); a storage has the same name on its node and on every "
+           "router",
            name, known->len > 0 ? known->str : "none");
   return NULL;
 }

@@ -29,7 +29,8 @@ typedef struct
   gboolean gone;  /* nothing can be sent any more; the thread's */
   gint failed;    /* atomic: the same, for others */
   GsMutex lock;
-  GBytes *vote; /* to be sent */
+  GBytes *vote;    /* to be sent */
+  gboolean ending; /* nothing more comes */
 } Push;
 
 static int
@@ -77,21 +78,26 @@ send_frame (Push *push, guint8 type, const guint8 *bytes, gsize len)
     __atomic_store_n (&push->failed, 1, __ATOMIC_RELEASE);
 }
 
-static void
+/* FALSE: and there is nothing more to come. */
+static gboolean
 send_vote (Push *push)
 {
   g_autoptr (GBytes) vote = NULL;
   eventfd_t count;
   gsize len;
   const guint8 *data;
+  gboolean ending;
   eventfd_read (push->wake, &count);
   gs_mutex_lock (&push->lock);
   vote = g_steal_pointer (&push->vote);
+  ending = push->ending;
   gs_mutex_unlock (&push->lock);
-  if (vote == NULL)
-    return;
-  data = g_bytes_get_data (vote, &len);
-  send_frame (push, FRAME_VOTE, data, len);
+  if (vote != NULL)
+    {
+      data = g_bytes_get_data (vote, &len);
+      send_frame (push, FRAME_VOTE, data, len);
+    }
+  return !ending;
 }
 
 static void *
@@ -99,25 +105,27 @@ push_run (void *data)
 {
   Push *push = data;
   g_autofree guint8 *chunk = g_malloc (CHUNK);
-  for (;;)
+  int answers = push->answers[0];
+  gboolean more = TRUE;
+  /* A storage may end its answers before it votes, or vote before it has any. */
+  while (more || answers >= 0)
     {
-      struct pollfd fds[2]
-          = { { .fd = push->answers[0], .events = POLLIN }, { .fd = push->wake, .events = POLLIN } };
+      struct pollfd fds[2] = { { .fd = answers, .events = POLLIN }, { .fd = more ? push->wake : -1, .events = POLLIN } };
       ssize_t n;
       if (poll (fds, 2, -1) < 0)
         continue;
       if (fds[1].revents != 0)
-        send_vote (push);
+        more = send_vote (push);
       if (fds[0].revents == 0)
         continue;
-      n = read (push->answers[0], chunk, CHUNK);
+      n = read (answers, chunk, CHUNK);
       if (n < 0 && (errno == EINTR || errno == EAGAIN))
         continue;
       if (n <= 0)
-        break;
-      send_frame (push, FRAME_GIT, chunk, (gsize) n);
+        answers = -1;
+      else
+        send_frame (push, FRAME_GIT, chunk, (gsize) n);
     }
-  send_vote (push);
   return NULL;
 }
 
@@ -158,6 +166,10 @@ push_end (Push *push)
 {
   if (push->answers[1] >= 0)
     close (push->answers[1]);
+  gs_mutex_lock (&push->lock);
+  push->ending = TRUE;
+  gs_mutex_unlock (&push->lock);
+  eventfd_write (push->wake, 1);
   gs_thread_join (push->thread);
   close (push->answers[0]);
   close (push->wake);

@@ -20,6 +20,7 @@ gsi_instance_new (GsiRegistry *registry, guint32 kind, const char *name, const G
   instance->pub.size = sizeof (GsInstance);
   instance->pub.kind = kind;
   instance->pub.name = instance->name;
+  instance->outer = instance->pub;
   instance->turns = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, NULL);
   gs_mutex_init (&instance->lock);
   gs_cond_init (&instance->turn);
@@ -33,6 +34,7 @@ gsi_instance_unref (GsiInstance *instance)
 {
   if (instance == NULL || --instance->refs > 0)
     return;
+  gsi_layers_free (instance);
   gsi_host_free (instance->host);
   gsi_options_free (instance->options);
   gsi_options_free (instance->wanted);
@@ -49,7 +51,7 @@ gsi_instance_unref (GsiInstance *instance)
 const GsInstance *
 gsi_instance (const GsiInstance *instance)
 {
-  return &instance->pub;
+  return &instance->outer;
 }
 
 const GsiPlugin *

@@ -8,6 +8,7 @@
 #include <gitstead/access.h>
 #include <gitstead/cache.h>
 #include <gitstead/consistency.h>
+#include <gitstead/layer.h>
 #include <gitstead/metadata.h>
 #include <gitstead/routing.h>
 #include <gitstead/storage.h>
@@ -67,6 +68,7 @@ static const GsiSlot metadata_slots[] = {
 static const GsiSlot routing_slots[] = {
   REQUIRED (GsRoutingOps, place),
   REQUIRED (GsRoutingOps, pick_reader),
+  OPTIONAL (GsRoutingOps, place_named),
   END,
 };
 
@@ -90,6 +92,11 @@ static const GsiSlot access_slots[] = {
   END,
 };
 
+static const GsiSlot layer_slots[] = {
+  REQUIRED (GsLayerOps, wrap),
+  END,
+};
+
 static const struct
 {
   const char *name;
@@ -103,6 +110,7 @@ static const struct
   [GS_KIND_CONSISTENCY] = { "consistency", consistency_slots, sizeof (GsConsistencyOps) },
   [GS_KIND_CACHE] = { "cache", cache_slots, sizeof (GsCacheOps) },
   [GS_KIND_ACCESS] = { "access", access_slots, sizeof (GsAccessOps) },
+  [GS_KIND_LAYER] = { "layer", layer_slots, sizeof (GsLayerOps) },
 };
 
 const char *
@@ -120,6 +128,13 @@ gsi_kind_from_name (const char *name, gssize len)
     if (strlen (kinds[kind].name) == n && memcmp (kinds[kind].name, name, n) == 0)
       return kind;
   return 0;
+}
+
+gboolean
+gsi_kind_has_layers (guint32 kind)
+{
+  return kind == GS_KIND_STORAGE || kind == GS_KIND_METADATA || kind == GS_KIND_CACHE || kind == GS_KIND_ACCESS
+         || kind == GS_KIND_TRANSPORT;
 }
 
 const char *

@@ -18,8 +18,11 @@
 const char *const *
 gsi_plugin_keys (guint32 kind)
 {
-  static const char *const common[] = { "plugin", "name", NULL };
-  static const char *const storage[] = { "plugin", "name", "zone", "weight", NULL };
+  static const char *const pure[] = { "plugin", "name", NULL };
+  static const char *const common[] = { "plugin", "name", "layers", NULL };
+  static const char *const storage[] = { "plugin", "name", "layers", "zone", "weight", NULL };
+  if (!gsi_kind_has_layers (kind))
+    return pure;
   return kind == GS_KIND_STORAGE ? storage : common;
 }
 

@@ -76,9 +76,10 @@ gsi_loader_folders (const GsiLoader *loader)
 
 /* ------------------------------------------------------------------------------------------ opening */
 
-/* Opens and checks. The library is never closed: quarks and GLib's own tables may point into it. */
+/* Opens and checks. The library is never closed: quarks and GLib's own tables may point into it. @ret_code is an address in
+ * it. */
 static GsiPlugin *
-open_plugin (const char *path, GError **error)
+open_plugin (const char *path, const void **ret_code, GError **error)
 {
   void *library = dlopen (path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   const GsPlugin *found;
@@ -101,6 +102,7 @@ open_plugin (const char *path, GError **error)
       return NULL;
     }
   memcpy (&query, &symbol, sizeof query);
+  *ret_code = symbol;
   found = query ();
   if (found == NULL)
     {
@@ -112,12 +114,12 @@ open_plugin (const char *path, GError **error)
 
 /* A crash report should name it. */
 static void
-note (const GsiPlugin *plugin)
+note (const GsiPlugin *plugin, const void *code)
 {
   g_autofree char *line
       = g_strdup_printf ("%s-%s %s (ABI %u.%u) %s", gsi_kind_name (plugin->plugin.kind), plugin->plugin.name,
                          plugin->plugin.version, plugin->abi.abi_major, plugin->abi.abi_minor, plugin->path);
-  gsi_crash_note (line);
+  gsi_crash_note (line, code);
 }
 
 const GsiPlugin *
@@ -125,6 +127,7 @@ gsi_loader_load_file (GsiLoader *loader, const char *path, GError **error)
 {
   g_autofree char *full = g_canonicalize_filename (path, NULL);
   g_autoptr (GsMutexLocker) hold = NULL;
+  const void *code = NULL;
   GsiPlugin *plugin;
 
   if (!g_file_test (full, G_FILE_TEST_EXISTS))
@@ -136,13 +139,13 @@ gsi_loader_load_file (GsiLoader *loader, const char *path, GError **error)
   plugin = g_hash_table_lookup (loader->by_path, full);
   if (plugin == NULL)
     {
-      plugin = open_plugin (full, error);
+      plugin = open_plugin (full, &code, error);
       if (plugin == NULL)
         {
           g_prefix_error (error, "Loading the plugin %s: ", full);
           return NULL;
         }
-      note (plugin);
+      note (plugin, code);
       g_hash_table_insert (loader->by_path, g_steal_pointer (&full), plugin);
     }
   return plugin;

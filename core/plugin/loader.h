@@ -63,6 +63,8 @@ char **gsi_loader_names (GsiLoader *loader, guint32 kind);
 const char *gsi_kind_name (guint32 kind);
 /** 0 when there is no such kind. */
 guint32 gsi_kind_from_name (const char *name, gssize len);
+/** Those with effects, which something can stand before; a layer itself is none. */
+gboolean gsi_kind_has_layers (guint32 kind);
 /** "serial", "per-repository", "parallel". */
 const char *gsi_threads_name (guint32 threads);
 

@@ -8,11 +8,15 @@
 #include "plugin/registry.h"
 #include <gitstead/thread.h>
 
+typedef struct GsiLayer GsiLayer;
+
 struct GsiInstance
 {
   guint refs;        /* registries that hold it; of the main thread */
   GsiLoader *loader; /* a reference: plugin lives in it */
-  GsInstance pub;
+  GsInstance pub;    /* the plugin's own */
+  GsInstance outer;  /* what others call: that, or the outermost layer's */
+  GPtrArray *layers; /* GsiLayer, the outermost first */
   char *name, *label;      /* "default", "storage default" */
   const GsiPlugin *plugin; /* NULL when it could not be loaded: there is a problem about it already */
   GsiOptions *options;
@@ -63,6 +67,24 @@ void gsi_instance_unref (GsiInstance *instance);
 void gsi_settings_read (GsiRegistry *registry, const GsiRegistry *before, GsiProblems *problems);
 /** Fills in every instance's needs and registry->order. */
 void gsi_order_resolve (GsiRegistry *registry, GsiProblems *problems);
+
+/* ---- layers.c: what stands before an instance ---- */
+
+/** Reads `layers`; the instance's plugin has been loaded. */
+void gsi_layers_read (GsiRegistry *registry, GsiInstance *instance, GsiProblems *problems);
+/** Creates the layers of a created instance and puts them before it, in outer. On failure destroy is still to be called. */
+gboolean gsi_layers_create (GsiInstance *instance, const GsiHostSetup *setup, GError **error);
+/** Before the instance is started. On failure those that were started are stopped. */
+gboolean gsi_layers_start (GsiInstance *instance, GError **error);
+void gsi_layers_drain (GsiInstance *instance);
+/** After the instance has stopped. */
+void gsi_layers_stop (GsiInstance *instance);
+/** Before the instance is destroyed. */
+void gsi_layers_destroy (GsiInstance *instance);
+void gsi_layers_free (GsiInstance *instance);
+/** Do both have the same layers with the same options, as they are printed (the secrets of a layer masked)? */
+gboolean gsi_layers_equal (const GsiInstance *one, const GsiInstance *other);
+void gsi_layers_print (const GsiInstance *instance, guint indent, GString *out);
 
 /** "found: a, b" or "none was found in DIR, DIR". *full*. */
 char *gsi_settings_found (GsiRegistry *registry, guint32 kind);

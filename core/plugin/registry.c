@@ -81,9 +81,10 @@ destroy_instances (GsiRegistry *registry)
         continue;
       /* One that was never started may have been given work too. */
       gsi_host_quiesce (instance->host);
+      gsi_layers_destroy (instance);
       instance->plugin->plugin.destroy (instance->pub.self);
       instance->created = FALSE;
-      instance->pub.self = NULL;
+      instance->pub.self = instance->outer.self = NULL;
     }
 }
 
@@ -179,7 +180,7 @@ find_need (gpointer user, const char *role, GsInstance *ret_instance)
   for (gsize i = 0; i < instance->n_needs; i++)
     if (strcmp (needs[i].role, role) == 0 && instance->needs[i] != NULL && instance->needs[i]->running)
       {
-        *ret_instance = instance->needs[i]->pub;
+        *ret_instance = instance->needs[i]->outer;
         return TRUE;
       }
   return FALSE;
@@ -222,6 +223,11 @@ gsi_registry_create (GsiRegistry *registry, const GsiHostSetup *setup, GError **
           return FALSE;
         }
       instance->created = TRUE;
+      if (!gsi_layers_create (instance, setup, error))
+        {
+          destroy_instances (registry);
+          return FALSE;
+        }
       gsi_log (setup->log, GS_LOG_DEBUG, "plugin.created", GS_TEXT ("for", instance->label),
                GS_TEXT ("plugin", plugin->name), GS_TEXT ("version", plugin->version),
                GS_TEXT ("path", instance->plugin->path));
@@ -251,10 +257,16 @@ start_one (GsiInstance *instance, GError **error)
                       instance->needs[i]->label);
   if (plugin->kind == GS_KIND_TRANSPORT && !gsi_host_takes_calls (instance->host))
     return gs_fail (error, GS_ERROR_INTERNAL, "Starting %s: nobody is there to take its calls", instance->label);
+  if (!gsi_layers_start (instance, error))
+    {
+      instance->stopped = TRUE;
+      return FALSE;
+    }
   if (plugin->start != NULL && !plugin->start (instance->pub.self, &failed))
     {
       tell (instance, "Starting", "start", failed, error);
       gsi_host_quiesce (instance->host);
+      gsi_layers_stop (instance);
       instance->stopped = TRUE;
       return FALSE;
     }
@@ -274,6 +286,7 @@ stop_one (GsiInstance *instance)
   if (plugin->stop != NULL)
     plugin->stop (instance->pub.self);
   gsi_host_quiesce (instance->host);
+  gsi_layers_stop (instance);
   instance->running = FALSE;
   instance->stopped = TRUE;
   gsi_log (log_of (instance), GS_LOG_INFO, "plugin.stopped", GS_TEXT ("for", instance->label),
@@ -301,6 +314,7 @@ gsi_instance_release (GsiInstance *instance)
       if (instance->created)
         {
           gsi_host_quiesce (instance->host);
+          gsi_layers_destroy (instance);
           instance->plugin->plugin.destroy (instance->pub.self);
         }
     }
@@ -353,7 +367,10 @@ gsi_registry_drain (GsiRegistry *registry, guint32 kinds)
   for (guint i = registry->started->len; i-- > 0;)
     {
       GsiInstance *instance = g_ptr_array_index (registry->started, i);
-      if ((kinds & GSI_KIND_BIT (instance->pub.kind)) != 0 && instance->plugin->plugin.drain != NULL)
+      if ((kinds & GSI_KIND_BIT (instance->pub.kind)) == 0)
+        continue;
+      gsi_layers_drain (instance);
+      if (instance->plugin->plugin.drain != NULL)
         instance->plugin->plugin.drain (instance->pub.self);
     }
 }
@@ -381,6 +398,7 @@ print_instance (const GsiRegistry *registry, const GsiInstance *instance, const 
   if (core_options != NULL)
     gsi_options_print (core_options, indent, out);
   gsi_options_print (instance->options, indent, out);
+  gsi_layers_print (instance, indent, out);
 }
 
 static void
@@ -412,8 +430,9 @@ gsi_registry_print (const GsiRegistry *registry)
   for (const GsiVirtualStorage *const *at = gsi_registry_virtual_storages (registry); *at != NULL; at++)
     {
       g_autofree char *storages = g_strjoinv (", ", (char **) (*at)->storages);
-      g_string_append_printf (out, "  - name: %s\n    storages: [%s]\n    min_copies: %" G_GSIZE_FORMAT "\n",
-                              (*at)->name, storages, (*at)->min_copies);
+      g_string_append_printf (out, "  - name: %s\n    storages: [%s]\n    copies: %" G_GSIZE_FORMAT
+                              "\n    min_copies: %" G_GSIZE_FORMAT "\n",
+                              (*at)->name, storages, (*at)->copies, (*at)->min_copies);
       print_instance (registry, (*at)->routing, "    routing:\n      ", 6, out);
       print_instance (registry, (*at)->consistency, "    consistency:\n      ", 6, out);
     }

@@ -108,9 +108,10 @@ fate_of (GHashTable *carried, const GsiInstance *was, const GsiInstance *now, GP
 {
   gboolean same_plugin = strcmp (was->plugin->path, now->plugin->path) == 0;
   gboolean needs = same_needs (carried, was, now);
-  gboolean reloadable = same_plugin && all_reloadable (diff);
+  gboolean layers = gsi_layers_equal (was, now);
+  gboolean reloadable = same_plugin && layers && all_reloadable (diff);
 
-  if (same_plugin && needs && diff->len == 0)
+  if (same_plugin && needs && layers && diff->len == 0)
     return FATE_KEEP;
   if (same_plugin && needs && reloadable && was->plugin->plugin.adjust != NULL)
     return FATE_ADJUST;
@@ -133,6 +134,8 @@ why_changed (GHashTable *carried, const GsiInstance *was, const GsiInstance *now
     return g_strdup_printf ("plugin: %s -> %s", was->plugin->plugin.name, now->plugin->plugin.name);
   if (diff->len > 0)
     return join_diff (diff);
+  if (!gsi_layers_equal (was, now))
+    return g_strdup ("its layers change");
   for (gsize i = 0; i < now->n_needs; i++)
     if (i >= was->n_needs || was->needs[i] != stands_for (carried, now->needs[i]))
       return g_strdup_printf ("its %s changes", now->plugin->plugin.needs[i].role);
@@ -148,7 +151,8 @@ find_left_behind (GPtrArray *retired, GHashTable *carried, const GsiInstance *no
       GsiInstance *was = gsi_registry_get (retired->pdata[i], now->pub.kind, now->name);
       g_autoptr (GPtrArray) diff = NULL;
       if (was == NULL || !was->running || now->pub.kind == GS_KIND_TRANSPORT
-          || strcmp (was->plugin->path, now->plugin->path) != 0 || !same_needs (carried, was, now))
+          || strcmp (was->plugin->path, now->plugin->path) != 0 || !same_needs (carried, was, now)
+          || !gsi_layers_equal (was, now))
         continue;
       diff = gsi_options_diff (was->options, now->options);
       if (diff->len == 0)
@@ -412,6 +416,7 @@ gsi_registry_gone (const GsiRegistry *before, const GsiRegistry *after, guint32 
 void
 gsi_instance_drain (GsiInstance *instance)
 {
+  gsi_layers_drain (instance);
   if (instance->plugin->plugin.drain != NULL)
     instance->plugin->plugin.drain (instance->pub.self);
 }

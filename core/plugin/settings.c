@@ -133,6 +133,7 @@ load_plugin (GsiRegistry *registry, GsiInstance *instance, const char *plugin_na
   g_autoptr (GPtrArray) others = g_ptr_array_new ();
   const GsiNode nothing = empty_mapping (registry);
 
+  gsi_layers_read (registry, instance, problems);
   instance->plugin = gsi_loader_load (registry->loader, instance->pub.kind, plugin_name, &error);
   if (instance->plugin == NULL)
     {

@@ -14,8 +14,9 @@
 
 /* The storages that get a replica, chosen by the routing plugin. *full*, NULL-terminated. */
 static GPtrArray *
-place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, GError **error)
+place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *path, GError **error)
 {
+  const GsRoutingOps *routing = group->routing;
   guint64 key_bytes = GUINT64_TO_BE (id);
   g_autoptr (GBytes) key = g_bytes_new (&key_bytes, sizeof key_bytes);
   g_autofree GsNodeView *views = g_new0 (GsNodeView, group->n_storages);
@@ -29,8 +30,11 @@ place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, GError **err
       views[i] = gsi_router_view (group->storages[i]);
       pointers[i] = &views[i];
     }
-  if (!group->routing->place (group->routing_self, key, pointers, group->n_storages, group->n_copies, chosen,
-                              &n_chosen, error))
+  if (!(routing->place_named != NULL
+            ? routing->place_named (group->routing_self, key, path, pointers, group->n_storages, group->n_copies, chosen,
+                                    &n_chosen, error)
+            : routing->place (group->routing_self, key, pointers, group->n_storages, group->n_copies, chosen, &n_chosen,
+                              error)))
     return NULL;
   if (n_chosen < group->min_copies)
     {
@@ -159,7 +163,7 @@ gsi_router_repository_create (gpointer user, GsiCall *call, GError **error)
 
   if (!config->metadata->repo_reserve (config->metadata_self, &call->base, group->name, call->path, &id, error))
     return FALSE;
-  storages = place (router, group, id, error);
+  storages = place (router, group, id, call->path, error);
   if (storages == NULL)
     return FALSE;
   replica_path = gsi_router_replica_path (id);

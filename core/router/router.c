@@ -12,6 +12,11 @@
 
 /* Writes that may go on behind their answers at once; beyond, the answer waits. */
 #define BACKGROUND_MAX 512
+/* Every write to a repository with a replica missing asks for its repair: once in so long is enough. */
+#define ASK_AGAIN_US (10 * G_USEC_PER_SEC)
+#define ASKED_MAX 10000
+/* A replica may catch up by itself, from its journal. */
+#define REPAIR_AFTER_US (3 * G_USEC_PER_SEC)
 
 struct GsiRouter
 {
@@ -24,6 +29,7 @@ struct GsiRouter
   guint n_background; /* writes that go on behind their answer */
   gboolean stopping;
   GsCond idle;
+  GHashTable *asked; /* "id storage" -> gint64: when a repair was last asked for */
   int stop_fd;    /* eventfd: the same, for those who poll */
 };
 
@@ -43,6 +49,7 @@ gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
   router->settler = before != NULL ? gsi_settler_ref (before->settler) : gsi_settler_new (config->host);
   gs_mutex_init (&router->lock);
   gs_cond_init (&router->idle);
+  router->asked = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   router->stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   return router;
 }
@@ -62,6 +69,42 @@ gsi_router_stop (GsiRouter *router)
     gs_cond_wait (&router->idle, &router->lock);
   gs_mutex_unlock (&router->lock);
   gsi_settler_stop (router->settler);
+}
+
+/* Was it long ago that a repair of it was asked for? Then it counts as asked for now. */
+static gboolean
+should_ask (GsiRouter *router, char *key)
+{
+  gint64 now_us = g_get_monotonic_time ();
+  const gint64 *before;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
+  before = g_hash_table_lookup (router->asked, key);
+  if (before != NULL && now_us - *before < ASK_AGAIN_US)
+    {
+      g_free (key);
+      return FALSE;
+    }
+  if (g_hash_table_size (router->asked) >= ASKED_MAX)
+    g_hash_table_remove_all (router->asked);
+  g_hash_table_replace (router->asked, key, g_memdup2 (&now_us, sizeof now_us));
+  return TRUE;
+}
+
+void
+gsi_router_ask_repair (GsiRouter *router, GsCall *call, guint64 id, const char *storage, const char *reason)
+{
+  const GsiRouterConfig *config = &router->config;
+  GsJobRow job = { .size = sizeof job, .kind = "repair", .repository_id = id, .target = storage, .source = "",
+                   .reason = reason, .lane = "", .due_wall_us = REPAIR_AFTER_US };
+  g_autoptr (GError) why = NULL;
+  guint64 job_id;
+  if (config->metadata->job_add == NULL || !should_ask (router, g_strdup_printf ("%" G_GUINT64_FORMAT " %s", id, storage)))
+    return;
+  if (!config->metadata->job_add (config->metadata_self, call, &job, &job_id, &why))
+    config->host->log (config->host, GS_LOG_WARNING, "repair.ask.failed",
+                       (GsField[]) { GS_NUMBER ("repository", id), GS_TEXT ("storage", storage),
+                                     GS_TEXT ("error", why->message) },
+                       3);
 }
 
 gboolean
@@ -94,6 +137,7 @@ gsi_router_free (GsiRouter *router)
   gsi_settler_unref (router->settler);
   if (router->stop_fd >= 0)
     close (router->stop_fd);
+  g_hash_table_destroy (router->asked);
   gs_cond_clear (&router->idle);
   gs_mutex_clear (&router->lock);
   g_free (router);

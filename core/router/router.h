@@ -119,6 +119,9 @@ GsiReplica gsi_router_replica (GsiRouter *router, const GsiStorage *storage, con
 /** The path of a repository's replicas below their storages' roots: "@r/ab/cd/ID.git". *full*. */
 char *gsi_router_replica_path (guint64 id);
 
+/** Queues a repair job for a replica that lacks a write, unless that was done moments ago. @reason is constant. */
+void gsi_router_ask_repair (GsiRouter *router, GsCall *call, guint64 id, const char *storage, const char *reason);
+
 /** A write goes on behind its answer. FALSE when there are too many of them, or the end has come. */
 gboolean gsi_router_background_begin (GsiRouter *router);
 void gsi_router_background_end (GsiRouter *router);

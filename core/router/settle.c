@@ -7,6 +7,24 @@
 #define SETTLE_DELAY_US (1 * G_USEC_PER_SEC)
 #define SETTLE_DOUBLINGS 6 /* a round looks at every replica's journal: what fails again is tried ever less often */
 
+#define DOUBTS_MAX 10000   /* beyond, a replica that is current after all waits for the next verification */
+
+/* A replica that is recorded as behind, and may have caught up by itself. */
+typedef struct
+{
+  char *storage; /* its name: a reload may take the storage away */
+  guint64 repository_id, generation;
+  char *replica_path;
+} Doubt;
+
+static void
+doubt_free (gpointer data)
+{
+  g_free (((Doubt *) data)->replica_path);
+  g_free (((Doubt *) data)->storage);
+  g_free (data);
+}
+
 struct GsiSettler
 {
   gint refs; /* atomic */
@@ -17,10 +35,11 @@ struct GsiSettler
   GsiRouter *router;   /* of the next round; its wiring, if any, is held as long as it is this one */
   GsiWiring *wiring;
   GHashTable *wanted;  /* names of storages: rounds asked for */
+  GQueue doubts;       /* of Doubt */
   gboolean armed;   /* a timer is set, or a round is under way */
   gboolean working; /* a round is under way */
   gboolean stopping;
-  guint n_failed;   /* rounds in a row that left something open */
+  guint n_failed; /* rounds in a row that left something open */
 };
 
 static guint
@@ -90,6 +109,7 @@ gsi_settler_unref (GsiSettler *settler)
   gsi_wiring_unref (settler->wiring);
   g_hash_table_destroy (settler->claimed);
   g_hash_table_destroy (settler->wanted);
+  g_queue_clear_full (&settler->doubts, doubt_free);
   gs_cond_clear (&settler->idle);
   gs_mutex_clear (&settler->lock);
   g_free (settler);
@@ -162,13 +182,56 @@ collect_pending (const GsPending *pending, gpointer user)
   return TRUE;
 }
 
+/* What became of it, and what that means for one storage. */
+typedef struct
+{
+  GsTxState state;
+  GsDecision decision;
+  const char *storage;
+  gboolean voted;     /* the decision names it */
+  gboolean recorded;  /* as a replica of the repository … */
+  guint64 generation; /* … that is so far */
+} Fate;
+
 static gboolean
 take_decision (const GsChange *change, gpointer user)
 {
-  GsDecision *decision = user;
-  decision->generation = change->generation;
-  decision->refs_digest = change->refs_digest;
+  Fate *fate = user;
+  fate->decision.generation = change->generation;
+  fate->decision.refs_digest = change->refs_digest;
+  fate->voted = change->voters == NULL || g_strv_contains (change->voters, fate->storage);
   return FALSE;
+}
+
+/* An abort mark, unless it is decided: then by whom, and how far the storage's replica is. */
+static gboolean
+find_fate (const GsiRouterConfig *config, GsCall *call, const Open *open, Fate *fate, GError **error)
+{
+  g_autoptr (GsiRow) row = NULL;
+  g_autoptr (GError) why = NULL;
+  if (!config->metadata->tx_abort (config->metadata_self, call, open->repository_id, &open->txid, &fate->state, &why)
+      || (fate->state == GS_TX_DECIDED
+          && (!config->metadata->tx_find (config->metadata_self, call, open->repository_id, &open->txid, &fate->state,
+                                          take_decision, fate, &why)
+              || !config->metadata->repo_get (config->metadata_self, call, open->repository_id, gsi_row_visit, &row,
+                                              &why))))
+    {
+      if (gs_error_code (why) == GS_ERROR_NOT_FOUND)
+        {
+          fate->state = GS_TX_ABORTED; /* the repository is no longer recorded */
+          return TRUE;
+        }
+      g_propagate_prefixed_error (error, g_steal_pointer (&why),
+                                  "cannot settle a staged write of '%s': ", open->replica_path);
+      return FALSE;
+    }
+  for (gsize i = 0; row != NULL && i < row->n_replicas; i++)
+    if (strcmp (row->replicas[i].storage, fate->storage) == 0)
+      {
+        fate->recorded = TRUE;
+        fate->generation = row->replicas[i].generation;
+      }
+  return TRUE;
 }
 
 /*
@@ -176,54 +239,59 @@ take_decision (const GsChange *change, gpointer user)
  * what lacks a decided write, and a later round tries again; the others are served meanwhile.
  */
 static void
-put_off (GsiRouter *router, const GsiStorage *storage, GsCall *call, const Open *open, const GsDecision *decision,
+put_off (GsiRouter *router, const GsiStorage *storage, GsCall *call, const Open *open, const Fate *fate,
          const GError *why)
 {
   const GsiRouterConfig *config = gsi_router_config (router);
-  if (decision != NULL)
+  if (fate->state == GS_TX_DECIDED && fate->recorded && fate->generation >= fate->decision.generation)
     config->metadata->replica_set (config->metadata_self, call, open->repository_id, storage->name,
-                                   decision->generation - 1, TRUE, NULL);
+                                   fate->decision.generation - 1, TRUE, NULL);
   config->host->log (config->host, GS_LOG_ERROR, "write.settle.failed",
-                     (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("replica", open->replica_path),
-                                   GS_TEXT ("error", why->message) },
+                     (GsField[]){ GS_TEXT ("storage", storage->name), GS_TEXT ("replica", open->replica_path),
+                                  GS_TEXT ("error", why->message) },
                      3);
   gsi_router_settle_later (router, storage);
 }
 
+/* Applies it, or drops it: what was not decided, and what was decided without this storage. */
+static gboolean
+bring_to_end (const GsiStorage *storage, GsCall *call, const Open *open, const Fate *fate, gboolean *ret_applied,
+              GError **error)
+{
+  const GsRepo repo = { sizeof repo, open->repository_id, open->replica_path };
+  *ret_applied = fate->state == GS_TX_DECIDED && fate->voted;
+  if (fate->state == GS_TX_DECIDED && !fate->recorded)
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                    "the write was decided, and '%s' is not recorded as a replica of repository %" G_GUINT64_FORMAT
+                    "; was the storage called otherwise?",
+                    storage->name, open->repository_id);
+  return storage->ops->resolve (storage->self, call, &repo, &open->txid, *ret_applied ? &fate->decision : NULL, error);
+}
+
+/*
+ * A storage that staged and was left behind does not apply what was decided without its vote: its replica would look as
+ * if it had that write and those before it. For the same reason the record only follows a replica that has all before.
+ */
 static gboolean
 settle_one (GsiRouter *router, const GsiStorage *storage, GsCall *call, const Open *open, GError **error)
 {
   const GsiRouterConfig *config = gsi_router_config (router);
-  GsDecision decision = { sizeof decision, open->txid, 0, { { 0 } } };
-  GsRepo repo = { sizeof repo, open->repository_id, open->replica_path };
-  GsTxState state = GS_TX_UNKNOWN;
+  Fate fate = { .decision = { .size = sizeof fate.decision, .txid = open->txid }, .storage = storage->name };
   g_autoptr (GError) why = NULL;
+  gboolean applied;
   char hex[2 * GS_TXID_SIZE + 1];
 
-  if (!config->metadata->tx_abort (config->metadata_self, call, open->repository_id, &open->txid, &state, &why))
-    {
-      if (gs_error_code (why) != GS_ERROR_NOT_FOUND)
-        {
-          g_propagate_prefixed_error (error, g_steal_pointer (&why), "cannot settle a staged write of '%s': ",
-                                      open->replica_path);
-          return FALSE;
-        }
-      state = GS_TX_ABORTED; /* the repository is no longer recorded */
-    }
-  if (state == GS_TX_DECIDED
-      && !config->metadata->tx_find (config->metadata_self, call, open->repository_id, &open->txid, &state,
-                                     take_decision, &decision, error))
+  if (!find_fate (config, call, open, &fate, error))
     return FALSE;
-  if (!storage->ops->resolve (storage->self, call, &repo, &open->txid, state == GS_TX_DECIDED ? &decision : NULL,
-                              &why))
+  if (!bring_to_end (storage, call, open, &fate, &applied, &why))
     {
-      put_off (router, storage, call, open, state == GS_TX_DECIDED ? &decision : NULL, why);
+      put_off (router, storage, call, open, &fate, why);
       return TRUE;
     }
   /* NOT_FOUND: the repository was deleted after the decision; there is nothing to record any more. */
-  if (state == GS_TX_DECIDED
+  if (applied && fate.generation + 1 >= fate.decision.generation
       && !config->metadata->replica_set (config->metadata_self, call, open->repository_id, storage->name,
-                                         decision.generation, FALSE, &why)
+                                         fate.decision.generation, FALSE, &why)
       && gs_error_code (why) != GS_ERROR_NOT_FOUND)
     {
       g_propagate_error (error, g_steal_pointer (&why));
@@ -231,9 +299,8 @@ settle_one (GsiRouter *router, const GsiStorage *storage, GsCall *call, const Op
     }
   gs_hex (open->txid.bytes, sizeof open->txid.bytes, hex);
   config->host->log (config->host, GS_LOG_INFO, "write.settled",
-                     (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("replica", open->replica_path),
-                                   GS_TEXT ("transaction", hex),
-                                   GS_TEXT ("outcome", state == GS_TX_DECIDED ? "applied" : "dropped") },
+                     (GsField[]){ GS_TEXT ("storage", storage->name), GS_TEXT ("replica", open->replica_path),
+                                  GS_TEXT ("transaction", hex), GS_TEXT ("outcome", applied ? "applied" : "dropped") },
                      4);
   return TRUE;
 }
@@ -274,8 +341,7 @@ gsi_router_recover (GsiRouter *router, GError **error)
   for (gsize i = 0; i < config->n_storages; i++)
     /* A storage of another process is settled there when that starts; it may be away now, and writes of other routers
      * are under way on it. */
-    if (config->storages[i]->ops->probe == NULL
-        && !gsi_router_settle (router, config->storages[i], &call, error))
+    if (config->storages[i]->ops->probe == NULL && !gsi_router_settle (router, config->storages[i], &call, error))
       {
         g_prefix_error (error, "storage '%s': ", config->storages[i]->name);
         return FALSE;
@@ -305,6 +371,46 @@ settler_take (GsiSettler *settler, GsiRouter **ret_router, GsiWiring **ret_wirin
   return storages;
 }
 
+/* TRUE: there is nothing to doubt any more. */
+static gboolean
+clear_up (GsiRouter *router, const GsiStorage *storage, const Doubt *doubt, GsCall *call)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  GsRepo repo = { sizeof repo, doubt->repository_id, doubt->replica_path };
+  GsReplicaState state = { .size = sizeof state };
+  g_autoptr (GError) why = NULL;
+  if (!storage->ops->state (storage->self, call, &repo, &state, &why))
+    return gs_error_code (why) != GS_ERROR_UNAVAILABLE;
+  if (state.repository_id == doubt->repository_id && state.generation >= doubt->generation)
+    config->metadata->replica_set (config->metadata_self, call, doubt->repository_id, storage->name, state.generation,
+                                   FALSE, NULL);
+  return TRUE;
+}
+
+static void
+clear_up_all (GsiSettler *settler, GsiRouter *router, const GsiStorage *storage, GsCall *call)
+{
+  GQueue mine = G_QUEUE_INIT, kept = G_QUEUE_INIT;
+  Doubt *doubt;
+  gs_mutex_lock (&settler->lock);
+  while ((doubt = g_queue_pop_head (&settler->doubts)) != NULL)
+    g_queue_push_tail (strcmp (doubt->storage, storage->name) == 0 ? &mine : &kept, doubt);
+  settler->doubts = kept;
+  gs_mutex_unlock (&settler->lock);
+  while ((doubt = g_queue_pop_head (&mine)) != NULL)
+    {
+      if (clear_up (router, storage, doubt, call))
+        doubt_free (doubt);
+      else
+        {
+          gs_mutex_lock (&settler->lock);
+          g_queue_push_tail (&settler->doubts, doubt);
+          g_hash_table_add (settler->wanted, g_strdup (storage->name));
+          gs_mutex_unlock (&settler->lock);
+        }
+    }
+}
+
 static void
 settler_work (gpointer user)
 {
@@ -313,7 +419,7 @@ settler_work (gpointer user)
   GsiRouter *router;
   GsiWiring *wiring;
   g_autoptr (GPtrArray) storages = settler_take (settler, &router, &wiring);
-  gboolean again;
+  gboolean again, away = FALSE;
   GsIdentity identity;
   GsCall call;
 
@@ -322,10 +428,23 @@ settler_work (gpointer user)
     {
       const GsiStorage *one = gsi_router_storage (router, storages->pdata[i]);
       g_autoptr (GError) why = NULL;
-      if (one == NULL || gsi_router_settle (router, one, &call, &why))
+      if (one == NULL)
         continue;
+      if (one->ops->probe != NULL && !one->ops->probe (one->self, NULL))
+        {
+          away = TRUE; /* which is no reason to look ever less often */
+          gs_mutex_lock (&settler->lock);
+          g_hash_table_add (settler->wanted, g_strdup (one->name));
+          gs_mutex_unlock (&settler->lock);
+          continue;
+        }
+      if (gsi_router_settle (router, one, &call, &why))
+        {
+          clear_up_all (settler, router, one, &call);
+          continue;
+        }
       host->log (host, GS_LOG_WARNING, "settle.failed",
-                 (GsField[]) { GS_TEXT ("storage", one->name), GS_TEXT ("error", why->message) }, 2);
+                 (GsField[]){ GS_TEXT ("storage", one->name), GS_TEXT ("error", why->message) }, 2);
       gs_mutex_lock (&settler->lock);
       g_hash_table_add (settler->wanted, g_strdup (one->name));
       gs_mutex_unlock (&settler->lock);
@@ -334,7 +453,7 @@ settler_work (gpointer user)
   gs_mutex_lock (&settler->lock);
   settler->armed = settler->working = FALSE;
   again = !settler->stopping && g_hash_table_size (settler->wanted) > 0;
-  settler->n_failed = again ? settler->n_failed + 1 : 0;
+  settler->n_failed = again && !away ? settler->n_failed + 1 : 0;
   gs_cond_broadcast (&settler->idle);
   gs_mutex_unlock (&settler->lock);
   gsi_wiring_unref (wiring);
@@ -370,4 +489,19 @@ gsi_settler_later (GsiSettler *settler, const char *storage)
   g_hash_table_add (settler->wanted, g_strdup (storage));
   gs_mutex_unlock (&settler->lock);
   settler_arm (settler);
+}
+
+void
+gsi_settler_later_replica (GsiSettler *settler, const GsiStorage *storage, guint64 repository_id,
+                           const char *replica_path, guint64 generation)
+{
+  gs_mutex_lock (&settler->lock);
+  if (settler->doubts.length < DOUBTS_MAX)
+    {
+      Doubt *doubt = g_new (Doubt, 1);
+      *doubt = (Doubt) { g_strdup (storage->name), repository_id, generation, g_strdup (replica_path) };
+      g_queue_push_tail (&settler->doubts, doubt);
+    }
+  gs_mutex_unlock (&settler->lock);
+  gsi_settler_later (settler, storage->name);
 }

@@ -24,6 +24,12 @@ void gsi_settler_unref (GsiSettler *settler);
 /** Asks for a round on the storage of that name, once, about a second from now; again until it succeeds or there is no
  *  such storage any more. */
 void gsi_settler_later (GsiSettler *settler, const char *storage);
+/**
+ * The same, and looks afterwards whether the replica is at @generation: a storage may bring a decided write to its end by
+ * itself when it comes back. Then it is recorded so.
+ */
+void gsi_settler_later_replica (GsiSettler *settler, const GsiStorage *storage, guint64 repository_id,
+                                const char *replica_path, guint64 generation);
 /** A write of this process is between stage and commit: it is not the settler's. */
 void gsi_settler_claim (GsiSettler *settler, const GsTxId *txid);
 void gsi_settler_release (GsiSettler *settler, const GsTxId *txid);

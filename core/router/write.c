@@ -66,8 +66,11 @@ write_repair (Write *write, gsize index)
       write->config->metadata->replica_set (write->config->metadata_self, write_part_call (part), write->id,
                                             part->storage->name, write->decision.generation - 1, TRUE, NULL);
     }
+  gsi_router_ask_repair (write->router, write_part_call (part), write->id, part->storage->name,
+                         part->voter ? "it was lost while it applied a write" : "it took no part in a write");
   if (part->voter && part->state != PART_COMMITTING)
-    gsi_router_settle_later (write->router, part->storage);
+    gsi_settler_later_replica (gsi_router_settler (write->router), part->storage, write->id, write->replica_path,
+                               write->decision.generation);
 }
 
 /* It came after the write was acknowledged without it. */
@@ -89,7 +92,8 @@ late_result (Write *write, const GsEvent *event)
                                             part->storage->name, write->decision.generation - 1, TRUE, NULL);
       part->behind = TRUE;
       if (write->end != WRITE_RUNNING)
-        gsi_router_settle_later (write->router, part->storage);
+        gsi_settler_later_replica (gsi_router_settler (write->router), part->storage, write->id, write->replica_path,
+                                   write->decision.generation);
     }
 }
 

@@ -245,6 +245,35 @@ same_dice (Conformance *c)
     }
 }
 
+/* What place promises, with a name that no rule concerns. */
+static void
+named (Conformance *c)
+{
+  const GsRoutingOps *ops = c->ops;
+  if (ops->place_named == NULL)
+    {
+      conformance_skip (c, "the plugin does not go by names");
+      return;
+    }
+  for (guint64 id = 1; id <= 200; id++)
+    {
+      Cluster cluster;
+      gsize a[NODES_MAX] = { 99 }, b[NODES_MAX] = { 99 }, n_a = 0, n_b = 0, n_copies = 1 + id % 7;
+      g_autoptr (GBytes) key = key_of (id);
+      g_autofree char *path = conformance_path (c, "named");
+      cluster_init (&cluster, 5);
+      cluster.views[id % 5].draining = TRUE;
+      cluster.views[(id + 2) % 5].healthy = id % 3 != 0;
+      CHECK_OK (c, place (c, &cluster, id, n_copies, a, &n_a, &error));
+      CHECK_OK (c, ops->place_named (c->self, key, path, cluster.list, cluster.n, n_copies, b, &n_b, &error));
+      CHECK (c, n_a == n_b && memcmp (a, b, n_a * sizeof a[0]) == 0, "the same nodes as place",
+             "others, for repository %" G_GUINT64_FORMAT, id);
+      cluster.n = 0;
+      CHECK_CODE (c, GS_ERROR_UNAVAILABLE,
+                  ops->place_named (c->self, key, path, cluster.list, cluster.n, n_copies, b, &n_b, &error));
+    }
+}
+
 const ConformanceCase conformance_routing[] = {
   { "R1", "as many different eligible nodes as asked for or as there are", exact_number },
   { "R1", "UNAVAILABLE when nobody is eligible", nobody_eligible },
@@ -255,5 +284,6 @@ const ConformanceCase conformance_routing[] = {
   { "R3", "UNAVAILABLE when no candidate is healthy", no_reader },
   { "R4", "no draining reader while another would do", draining_reader },
   { "R2", "the same dice pick the same reader", same_dice },
+  { "R5", "with a name that no rule concerns, as without", named },
   { NULL, NULL, NULL },
 };

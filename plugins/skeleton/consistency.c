@@ -168,11 +168,18 @@ direct_txn_step (gpointer self, gpointer data, const GsEvent *event, GsActions *
           fail (txn, out, GS_ERROR_ABORTED, "it was aborted before it could be decided");
         }
       break;
+    case GS_EVENT_UNDECIDED: /* the one that took it missed another write meanwhile */
+      if (txn->state == DIRECT_DECIDING)
+        {
+          act (out, GS_ACTION_ABORT, txn->chosen);
+          fail (txn, out, GS_ERROR_ABORTED, "another write was decided meanwhile without the replica that took it");
+        }
+      break;
     case GS_EVENT_APPLIED:
       if (ours && txn->state == DIRECT_APPLYING)
         acknowledge (txn, out);
       break;
-    default: /* no timer is ever asked for */
+    default: /* no timer is ever asked for; after BEHIND comes UNDECIDED */
       break;
     }
 }

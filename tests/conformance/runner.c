@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs the contract cases of a plugin's kind as TAP: runner FILE.so [KEY=VALUE…]. "{tmp}" in a value is a fresh folder.
+/*
+ * Runs the contract cases of a plugin's kind as TAP: runner FILE.so [KEY=VALUE…] [--interrupt N] [--layer FILE.so [KEY=VALUE…]].
+ * "{tmp}" in a value is a fresh folder. With --interrupt the cases run with the first to the Nth call of each interrupted, and with
+ * all calls, by cancelling and by time; with --layer through a layer, whose BUSY is taken for an invitation to try again.
  */
 #include "engine.h"
 #include "fakehost.h"
@@ -11,10 +14,21 @@
 
 typedef struct
 {
-  const GsPlugin *plugin;
+  char *keys[OPTIONS_MAX], *values[OPTIONS_MAX];
+} Options;
+
+typedef struct
+{
+  guint n, n_failed, interrupt;
+} Count;
+
+typedef struct
+{
+  const GsPlugin *plugin, *layer;
   FakeHost *host;
   char *folder;
-  char *keys[OPTIONS_MAX], *values[OPTIONS_MAX];
+  Options options, layer_options;
+  guint interrupt; /* 0: not; else one more than was asked for */
   const GsPlugin *metadata; /* for plugins that need a metadata store */
   FakeHost *metadata_host;
   FakeConfig *metadata_config;
@@ -39,45 +53,101 @@ start_metadata (Run *run)
 static void
 print_outcome (const ConformanceOutcome *outcome, gpointer user)
 {
-  int *n_failed = user;
+  Count *count = user;
   gboolean failed = outcome->result == CONFORMANCE_FAILED;
-  printf ("%s %u - [%s] %s%s%s\n", failed ? "not ok" : "ok", outcome->number, outcome->promise, outcome->title,
-          outcome->result == CONFORMANCE_SKIPPED ? " # SKIP " : "",
+  printf ("%s %u - [%s] %s", failed ? "not ok" : "ok", ++count->n, outcome->promise, outcome->title);
+  if (count->interrupt >= CONFORMANCE_DELAY_ALL)
+    printf (", every call %s first", count->interrupt == CONFORMANCE_CANCEL_ALL ? "cancelled" : "out of time");
+  else if (count->interrupt > 0)
+    printf (", call %u interrupted", count->interrupt);
+  printf ("%s%s\n", outcome->result == CONFORMANCE_SKIPPED ? " # SKIP " : "",
           outcome->result == CONFORMANCE_SKIPPED ? outcome->happened : "");
   if (failed)
     printf ("# expected: %s\n# happened: %s\n", outcome->expected, outcome->happened);
   fflush (stdout);
-  *n_failed += failed;
+  count->n_failed += failed;
+}
+
+static FakeConfig *
+config_new (const GsPlugin *plugin, const Options *o)
+{
+  return fake_config_new (plugin, o->keys[0], o->values[0], o->keys[1], o->values[1], o->keys[2], o->values[2], o->keys[3],
+                          o->values[3], NULL);
+}
+
+static gboolean
+run_once (const Run *run, ConformanceTarget *target, guint interrupt, Count *count, gboolean *ret_reached)
+{
+  g_autoptr (GError) error = NULL;
+  target->interrupt = count->interrupt = interrupt;
+  if (conformance_run_interrupted (target, 0, print_outcome, count, ret_reached, &error))
+    return TRUE;
+  printf ("Bail out! %s: %s\n", run->plugin->name, error->message);
+  return FALSE;
 }
 
 static int
 run_all (Run *run)
 {
-  g_autoptr (FakeConfig) config
-      = fake_config_new (run->plugin, run->keys[0], run->values[0], run->keys[1], run->values[1], run->keys[2],
-                         run->values[2], run->keys[3], run->values[3], NULL);
-  ConformanceTarget target = { run->plugin, &run->host->host, fake_config_get (config) };
-  g_autoptr (GError) error = NULL;
-  int n_failed = 0;
-  printf ("1..%u\n", conformance_n_cases (run->plugin->kind));
-  if (conformance_run (&target, 0, print_outcome, &n_failed, &error))
-    return n_failed > 0;
-  printf ("Bail out! %s: %s\n", run->plugin->name, error->message);
-  return 1;
+  g_autoptr (FakeConfig) config = config_new (run->plugin, &run->options);
+  g_autoptr (FakeConfig) layer_config = run->layer != NULL ? config_new (run->layer, &run->layer_options) : NULL;
+  const ConformanceLayer layer = { run->layer, run->layer != NULL ? fake_config_get (layer_config) : NULL };
+  ConformanceTarget target = { .plugin = run->plugin,
+                               .host = &run->host->host,
+                               .config = fake_config_get (config),
+                               .layers = &layer,
+                               .n_layers = run->layer != NULL,
+                               .repeat_busy = run->layer != NULL };
+  Count count = { 0 };
+  gboolean reached = TRUE, fine = TRUE;
+  if (run->interrupt == 0)
+    fine = run_once (run, &target, 0, &count, &reached);
+  for (guint i = 1; fine && reached && i < run->interrupt; i++)
+    fine = run_once (run, &target, i, &count, &reached);
+  if (fine && run->interrupt > 0)
+    fine = run_once (run, &target, CONFORMANCE_CANCEL_ALL, &count, &reached)
+           && run_once (run, &target, CONFORMANCE_DELAY_ALL, &count, &reached);
+  printf ("1..%u\n", count.n);
+  return !fine || count.n_failed > 0;
 }
 
 static void
-parse_options (Run *run, int argc, char **argv)
+parse_options (Run *run, char **argv)
 {
-  for (int i = 0; i < argc; i++)
+  Options *options = &run->options;
+  guint n = 0;
+  for (; *argv != NULL; argv++)
     {
-      char *equals = strchr (argv[i], '=');
+      char *equals = strchr (*argv, '=');
       g_auto (GStrv) around = NULL;
-      if (equals == NULL || i == OPTIONS_MAX)
-        g_error ("usage: runner FILE.so [KEY=VALUE…] with at most %d options", OPTIONS_MAX);
+      if (strcmp (*argv, "--interrupt") == 0 && argv[1] != NULL)
+        {
+          run->interrupt = (guint) g_ascii_strtoull (*++argv, NULL, 10) + 1;
+          continue;
+        }
+      if (strcmp (*argv, "--layer") == 0 && argv[1] != NULL && run->layer == NULL)
+        {
+          run->layer = load_plugin (*++argv);
+          options = &run->layer_options;
+          n = 0;
+          continue;
+        }
+      if (equals == NULL || n == OPTIONS_MAX)
+        g_error ("usage: runner FILE.so [KEY=VALUE…] [--interrupt N] [--layer FILE.so [KEY=VALUE…]] with at most %d options",
+                 OPTIONS_MAX);
       around = g_strsplit (equals + 1, "{tmp}", -1);
-      run->keys[i] = g_strndup (argv[i], (gsize) (equals - argv[i]));
-      run->values[i] = g_strjoinv (run->folder, around);
+      options->keys[n] = g_strndup (*argv, (gsize) (equals - *argv));
+      options->values[n++] = g_strjoinv (run->folder, around);
+    }
+}
+
+static void
+options_clear (Options *options)
+{
+  for (guint i = 0; i < OPTIONS_MAX; i++)
+    {
+      g_free (options->keys[i]);
+      g_free (options->values[i]);
     }
 }
 
@@ -94,16 +164,13 @@ main (int argc, char **argv)
   run.plugin = load_plugin (argv[1]);
   run.folder = fake_tempdir_new ();
   run.host = fake_host_new (run.plugin->name);
-  parse_options (&run, argc - 2, argv + 2);
+  parse_options (&run, argv + 2);
   for (const GsNeed *need = run.plugin->needs; need != NULL && need->role != NULL; need++)
     if (need->kind == GS_KIND_METADATA)
       start_metadata (&run);
   failed = run_all (&run);
-  for (guint i = 0; i < OPTIONS_MAX; i++)
-    {
-      g_free (run.keys[i]);
-      g_free (run.values[i]);
-    }
+  options_clear (&run.options);
+  options_clear (&run.layer_options);
   fake_host_free (run.host);
   if (run.metadata != NULL)
     {

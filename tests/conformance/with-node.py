@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a command beside a node: with-node.py GITSTEAD PLUGINS STORAGE-PLUGIN COMMAND…, where {url} is where the node
-listens, and {token} its cluster token. The node exports one storage, "disk"."""
+listens, and {token} its cluster token. The node exports one storage, "remote", which is what
+the runner calls its instance."""
 import base64
 import os
 import select
@@ -11,11 +12,11 @@ import tempfile
 import time
 
 SERVE = """
-server: {{log_level: warning, cluster_token: "{token}", exports: [disk]}}
+server: {{log_level: warning, cluster_token: "{token}", exports: [remote]}}
 metadata: {{plugin: sqlite, path: {folder}/metadata.db}}
 access: {{plugin: token}}
 storages:
-  - {{name: disk, plugin: {plugin}{options}}}
+  - {{name: remote, plugin: {plugin}{options}}}
 transports:
   - {{plugin: nng, listen: ["{url}"]}}
 """

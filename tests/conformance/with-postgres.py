@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a command with a PostgreSQL server of its own: with-postgres.py COMMAND… where {postgres} is how to connect.
+"""Runs a command with a PostgreSQL server of its own: with-postgres.py COMMAND… where {postgres}, and in the environment
+GITSTEAD_TEST_POSTGRES, is how to connect.
 
 Without PostgreSQL on the machine it prints TAP for a skipped test.
 """
@@ -18,7 +19,8 @@ def main():
         return 0
     server = postgres_server.Postgres()
     try:
-        return subprocess.run([part.replace("{postgres}", server.conninfo) for part in sys.argv[1:]]).returncode
+        return subprocess.run([part.replace("{postgres}", server.conninfo) for part in sys.argv[1:]],
+                              env=dict(os.environ, GITSTEAD_TEST_POSTGRES=server.conninfo)).returncode
     finally:
         server.close()
 

@@ -20,6 +20,9 @@ import time
 import traceback
 import unittest
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
+import postgres_server  # noqa: E402
+
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = os.environ.get("GITSTEAD_PROGRAM", os.path.join(SOURCE, "build/core/main/gitstead"))
 PLUGINS = os.environ.get("GITSTEAD_TEST_PLUGIN_PATH", os.path.join(SOURCE, "build/plugins"))
@@ -88,11 +91,15 @@ class Server:
         self.process = None
         self.token = None
         self.storage_options = {}
+        self.metadata_options = {}
+        self.cache_options = {}
         self.access_options = {"anonymous": "none"}
         self.http_options = {}
         self.nng_options = {}
         self.server_options = {}
+        self.metadata_options = {}
         self.redis = None
+        self.postgres = None
         for name, value in options.items():
             getattr(self, name + "_options").update(value)
 
@@ -108,6 +115,8 @@ class Server:
         plugin = os.environ.get("GITSTEAD_TEST_" + kind.upper()) or usual
         options = {
             ("metadata", "sqlite"): {"path": os.path.join(self.folder, "metadata.db")},
+            ("metadata", "postgres"): {"conninfo": self.postgres.conninfo if self.postgres else "",
+                                       "auto_migrate": "true"},
             ("cache", "disk"): {"path": os.path.join(self.folder, "cache"), "size": "16MiB"},
             ("cache", "redis"): {"url": os.path.join(self.folder, "redis")},
             ("routing", "zone"): {"zone": "here/r1"},
@@ -127,6 +136,15 @@ class Server:
                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         eventually(lambda: os.path.exists(path), 20, "the redis server's socket")
 
+    def start_postgres(self):
+        """A PostgreSQL server of its own, when the metadata store is one."""
+        if self.chosen("metadata")["plugin"] != "postgres" or self.postgres is not None:
+            return
+        why = postgres_server.missing()
+        if why is not None:
+            raise unittest.SkipTest(why)
+        self.postgres = postgres_server.Postgres()
+
     def write_config(self):
         storage = {"name": "default", "plugin": "git", "path": self.root}
         hook_dir = os.environ.get("GITSTEAD_TEST_HOOK_DIR")
@@ -136,9 +154,9 @@ class Server:
         config = {
             "server": dict({"name": "test", "shutdown_grace": "10s"}, **self.server_options),
             "plugin_path": [PLUGINS],
-            "metadata": self.chosen("metadata"),
+            "metadata": dict(self.chosen("metadata"), **self.metadata_options),
             "access": dict({"plugin": "token"}, **self.access_options),
-            "cache": self.chosen("cache"),
+            "cache": dict(self.chosen("cache"), **self.cache_options),
             "storages": [storage],
             "virtual_storages": [{"name": "default", "storages": ["default"], "routing": self.chosen("routing"),
                                   "consistency": {"plugin": "direct"}}],
@@ -155,6 +173,7 @@ class Server:
         """Starts and waits until it is ready. Options given here hold for this start only."""
         kept = dict(self.storage_options)
         self.storage_options.update(storage_options)
+        self.start_postgres()
         self.write_config()
         self.storage_options = kept
         self.start_redis()
@@ -202,6 +221,8 @@ class Server:
         if self.redis is not None:
             self.redis.terminate()
             self.redis.wait()
+        if self.postgres is not None:
+            self.postgres.close()
         if os.environ.get("GITSTEAD_TEST_KEEP"):
             print("# kept: %s" % self.folder)
         else:

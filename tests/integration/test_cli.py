@@ -170,11 +170,14 @@ class WithoutServer(TestCase):
         self.assertEqual(shown.returncode, 0, shown.stderr)
         self.assertMentions(shown.stdout, "blank", "Keeps nothing", "cache")
 
-    def test_the_example_configuration_is_good(self):
-        path = os.path.join(gitstead_test.SOURCE, "docs/examples/single-node.yaml")
+    def test_the_example_configurations_are_good(self):
+        folder = os.path.join(gitstead_test.SOURCE, "docs/examples")
         env = {"GITSTEAD_PLUGIN_PATH": gitstead_test.PLUGINS}
-        result = run_program("check", "--config", path, env=env)
-        self.assertEqual(result.returncode, 0, result.stderr)
+        for name in sorted(os.listdir(folder)):
+            if name.endswith(".yaml"):
+                result = run_program("check", "--config", os.path.join(folder, name), env=env)
+                self.assertEqual(result.returncode, 0, name + ": " + result.stderr)
+        path = os.path.join(folder, "single-node.yaml")
         printed = run_program("check", "--config", path, "--print", env=env).stdout
         self.assertMentions(printed, 'metrics_access: "loopback"', "trash_grace")
 

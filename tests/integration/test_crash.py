@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server is killed at every named step of a push. After the restart the push is wholly there or wholly absent."""
 import os
+import re
 import signal
 import subprocess
+import unittest
 
 import gitstead_test
 from gitstead_test import Git, Server, TestCase, eventually, refs_digest
@@ -194,5 +196,39 @@ for _point in BEFORE_DECISION:
     _add(_point, False)
 for _point in AFTER_DECISION:
     _add(_point, True)
+
+
+class Report(TestCase):
+    @unittest.skipUnless(os.environ.get("GITSTEAD_TEST_BROKEN"), "there are no broken plugins to load")
+    def test_names_the_plugin(self):
+        # A plugin that aborts takes the server along; what is said last says whose doing it was, and in what.
+        plugin = os.path.join(os.environ["GITSTEAD_TEST_BROKEN"], "routing-aborts.so")
+        server = Server()
+        self.addCleanup(server.clean)
+        write = server.write_config
+
+        def with_it():
+            write()
+            with open(server.config) as source:
+                text = source.read()
+            self.assertIn('"rendezvous"', text)
+            with open(server.config, "w") as out:
+                out.write(text.replace('"rendezvous"', '"%s"' % plugin))
+        server.write_config = with_it
+        server.start()
+        self.assertNotEqual(server.cli("repo", "create", "never", check=False).returncode, 0)
+        self.assertEqual(server.process.wait(20 * gitstead_test.SLOW), -signal.SIGABRT)
+        server.process = None
+        report = server.log_text().split("\n*** ", 1)[1]
+        self.assertIn("gitstead", report.splitlines()[0])
+        self.assertIn("died of SIGABRT in thread worker", report.splitlines()[0])
+        self.assertRegex(report, r"\n\*\*\* In plugin routing-aborts 9\.8\.7 \(ABI \d+\.\d+\) %s\n" % re.escape(plugin))
+        call = re.search(r"\n\*\*\* Working on call ([0-9a-f]{32})\n", report)
+        self.assertIsNotNone(call, report)
+        # Every plugin with its version, and what was logged last, the end of the start included.
+        self.assertRegex(report, r"\nstorage-git \d+(\.\d+)+ \(ABI ")
+        self.assertIn("server.ready", report.split("*** Last log records:")[1])
+        self.assertTrue(report.rstrip().endswith("*** End of report"), report[-500:])
+
 
 gitstead_test.main()

@@ -11,7 +11,7 @@ import unittest
 import gitstead_test
 
 BUILD = os.environ["GITSTEAD_TEST_BUILD"]
-KINDS = ("transport", "storage", "metadata", "routing", "consistency", "cache", "access")
+KINDS = ("transport", "storage", "metadata", "routing", "consistency", "cache", "access", "layer")
 
 
 def setUpModule():
@@ -89,10 +89,11 @@ class Sdk(gitstead_test.TestCase):
         with open(os.path.join(folder, "test.c"), encoding="utf-8") as source:
             self.assertIn("GS_PLUGIN_DEFINE", source.read())
 
-    def test_storage_hands_all_on(self):
-        _, plugin = self.begin("storage")
-        slots = json.loads(self.run_there("gitstead", "plugin", "show", "--json", plugin))["slots"]
-        self.assertEqual([], [slot["name"] for slot in slots if not slot["filled"]])
+    def test_all_is_handed_on(self):
+        for kind, left_out in (("storage", ["probe"]), ("metadata", [])):
+            _, plugin = self.begin(kind)
+            slots = json.loads(self.run_there("gitstead", "plugin", "show", "--json", plugin))["slots"]
+            self.assertEqual(left_out, [slot["name"] for slot in slots if not slot["filled"]])
 
     def test_guide(self):
         # Word by word, as somebody new would.

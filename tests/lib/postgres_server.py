@@ -33,7 +33,8 @@ def missing():
 
 
 class Postgres:
-    """Started by the constructor. It forgets about power cuts, which no test makes; killed processes it survives."""
+    """Started by the constructor. It forgets about power cuts, which no test makes; killed processes it survives. Its
+    default order of texts is a dictionary's: what has to be in order of bytes has to say so."""
 
     def __init__(self, port=None):
         self.port = port or 5432
@@ -52,7 +53,7 @@ class Postgres:
         os.chmod(self.socket, 0o711)
         made = subprocess.run(
             [os.path.join(binaries(), "initdb"), "-D", self.data, "--no-sync", "-A", "trust", "-E", "UTF8", "--locale=C",
-             "-U", "postgres"], cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+             "--locale-provider=icu", "--icu-locale=en", "-U", "postgres"], cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             **self.as_user)
         if made.returncode != 0:
             raise RuntimeError("initdb failed: %s" % made.stdout.decode(errors="replace"))

@@ -303,9 +303,10 @@ commit_failed (SqlConn *conn, const PGresult *result, GError **error)
   if (g_strcmp0 (severity, "ERROR") == 0 && !conn->broken)
     return pg_fail (conn, result, error);
   conn->broken = TRUE;
-  return gs_fail (error, GS_ERROR_UNKNOWN,
-                  "%s: the connection to the metadata store (%s) was lost in the commit; look again whether it happened",
-                  conn->doing, conn->self->place);
+  return gs_fail (
+      error, GS_ERROR_UNKNOWN,
+      "%s: the connection to the metadata store (%s) was lost in the commit; look again whether it happened",
+      conn->doing, conn->self->place);
 }
 
 gboolean

@@ -16,9 +16,7 @@ static const GsOption pg_options[] = {
     .type = GS_OPTION_CHOICE,
     .choices = "disable|allow|prefer|require|verify-ca|verify-full",
     .help = "Whether TLS is used and what is checked; without it what conninfo says, else prefer." },
-  { .key = "sslrootcert",
-    .type = GS_OPTION_PATH,
-    .help = "The certificates that the server's is checked against." },
+  { .key = "sslrootcert", .type = GS_OPTION_PATH, .help = "The certificates that the server's is checked against." },
   { .key = "schema",
     .type = GS_OPTION_STRING,
     .fallback = "gitstead",
@@ -205,8 +203,7 @@ pg_create (const GsHost *host, const GsConfig *config, GError **error)
       || !parse_conninfo (config, "conninfo", conninfo, &self->keywords, &self->values, error)
       || (config->boolean (config, "listen")
           && !parse_conninfo (config, direct != NULL ? "listen_conninfo" : "conninfo",
-                              direct != NULL ? direct : conninfo, &self->listen_keywords, &self->listen_values,
-                              error)))
+                              direct != NULL ? direct : conninfo, &self->listen_keywords, &self->listen_values, error)))
     {
       pg_destroy (self);
       return NULL;

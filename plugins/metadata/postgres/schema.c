@@ -16,8 +16,8 @@ static const SqlToken pg_tokens[] = {
 };
 
 /* Which schema a name is looked up in cannot be a setting of the session: it stands in the statements. */
-static const char *const tables[] = { "schema_migrations", "repository_ids", "repositories", "replicas", "changes",
-                                      "aborted_transactions", "tokens", "nodes", "jobs", "leases" };
+static const char *const tables[] = { "schema_migrations",    "repository_ids", "repositories", "replicas", "changes",
+                                      "aborted_transactions", "tokens",         "nodes",        "jobs",     "leases" };
 
 static gboolean
 is_table (const char *word, gsize len)
@@ -232,8 +232,8 @@ begin_empty (SqlConn *conn, GError **error)
 static gboolean
 run_missing (SqlConn *conn, guint *ret_pending, GError **error)
 {
-  g_autofree char *path = g_strdup_printf ("SET LOCAL search_path TO %s; SET LOCAL statement_timeout = 0",
-                                           conn->self->quoted_schema);
+  g_autofree char *path
+      = g_strdup_printf ("SET LOCAL search_path TO %s; SET LOCAL statement_timeout = 0", conn->self->quoted_schema);
   gboolean empty;
   guint n;
   /* Who comes second waits here, and finds nothing to do. */

@@ -4,8 +4,8 @@
 
 #include <poll.h>
 
-#define SLACK_US (100 * 1000)           /* for the server to say by itself that a statement took too long */
-#define POLL_CANCEL_US (50 * 1000)      /* how often a waiting call looks whether it was cancelled, without a descriptor */
+#define SLACK_US (100 * 1000)      /* for the server to say by itself that a statement took too long */
+#define POLL_CANCEL_US (50 * 1000) /* how often a waiting call looks whether it was cancelled, without a descriptor */
 
 /* ----------------------------------------------------------------------------------------- waiting */
 
@@ -68,6 +68,12 @@ check_server (Pg *self, PGconn *pg, GError **error)
   return TRUE;
 }
 
+/* libpq would print them. */
+static void
+ignore_notice (void *user, const char *text)
+{
+}
+
 PGconn *
 pg_connect (Pg *self, char **keywords, char **values, GsCall *call, gint64 until_us, GError **error)
 {
@@ -84,6 +90,7 @@ pg_connect (Pg *self, char **keywords, char **values, GsCall *call, gint64 until
     }
   if (pg != NULL && state == PGRES_POLLING_OK)
     {
+      PQsetNoticeProcessor (pg, ignore_notice, NULL);
       if (check_server (self, pg, error))
         return pg;
       pg_close (pg);

@@ -274,25 +274,25 @@ insert_change (SqlConn *conn, const GsDecideRequest *request, GBytes *updates, c
   return sql_run (&query, error);
 }
 
+/* In one statement for all of them, each a round trip to the store. @voters: one a line. */
 static gboolean
-advance_voters (SqlConn *conn, const GsDecideRequest *request, GError **error)
+advance_voters (SqlConn *conn, const GsDecideRequest *request, const char *voters, GError **error)
 {
-  gboolean found;
-  gint64 generation = 0;
-  for (gsize i = 0; request->voters[i] != NULL; i++)
-    {
-      SqlStatement query = sql_query (conn, SQL_REPLICA_ADVANCE);
-      sql_bind_int (&query, ":id", (gint64) request->repository_id);
-      sql_bind_text (&query, ":storage", request->voters[i]);
-      sql_bind_int (&query, ":generation", (gint64) request->expected_generation + 1);
-      if (!sql_run_int (&query, &found, &generation, error))
-        return FALSE;
-      if (!found)
-        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                        "deciding a write on repository %" G_GUINT64_FORMAT ": “%s” holds no replica of it",
-                        request->repository_id, request->voters[i]);
-    }
-  return TRUE;
+  g_autofree char *lines = g_strdup_printf ("\n%s\n", voters);
+  g_autoptr (GHashTable) held = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  SqlStatement query = sql_query (conn, SQL_REPLICAS_ADVANCE);
+  gboolean row = FALSE, ok;
+  sql_bind_int (&query, ":id", (gint64) request->repository_id);
+  sql_bind_text (&query, ":voters", lines);
+  sql_bind_int (&query, ":generation", (gint64) request->expected_generation + 1);
+  while ((ok = sql_step (&query, &row, error)) && row)
+    g_hash_table_add (held, g_strdup (sql_text (&query, 0)));
+  for (gsize i = 0; ok && request->voters[i] != NULL; i++)
+    if (!g_hash_table_contains (held, request->voters[i]))
+      return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                      "deciding a write on repository %" G_GUINT64_FORMAT ": “%s” holds no replica of it",
+                      request->repository_id, request->voters[i]);
+  return ok;
 }
 
 gboolean
@@ -316,7 +316,7 @@ sql_decide (gpointer self, GsCall *call, const GsDecideRequest *request, guint64
       return TRUE;
     }
   if (!check_decidable (conn, request, error) || !insert_change (conn, request, updates, voters, error)
-      || !advance_voters (conn, request, error) || !sql_commit (conn, error))
+      || !advance_voters (conn, request, voters, error) || !sql_commit (conn, error))
     return FALSE;
   *ret_generation = request->expected_generation + 1;
   return TRUE;

@@ -94,9 +94,9 @@ UPDATE repositories SET generation = :generation, refs_digest = :refs_digest, ch
 -- query: REPLICA_GENERATION
 SELECT generation FROM replicas WHERE repository_id = :id AND storage = :storage
 
--- query: REPLICA_ADVANCE
+-- query: REPLICAS_ADVANCE
 UPDATE replicas SET generation = CASE WHEN generation = :generation - 1 THEN :generation ELSE generation END
-WHERE repository_id = :id AND storage = :storage RETURNING generation
+WHERE repository_id = :id AND {INSTR} (:voters, {NEWLINE} || storage || {NEWLINE}) > 0 RETURNING storage
 
 -- query: REPLICA_SET
 INSERT INTO replicas (repository_id, storage, generation, verified_us) VALUES (:id, :storage, :generation, {NOW})

@@ -367,6 +367,7 @@ check_row (const GsRepoRow *row, GError **error)
 static gboolean
 check_id (SqlConn *conn, const GsRepoRow *row, const GsTxId *call_id, GError **error)
 {
+  static const GsTxId none;
   SqlStatement query = sql_query (conn, SQL_ID_STATE);
   gboolean found;
   gint64 state = 0, other = 0;
@@ -380,7 +381,8 @@ check_id (SqlConn *conn, const GsRepoRow *row, const GsTxId *call_id, GError **e
     return gs_fail (error, GS_ERROR_ALREADY_EXISTS,
                     "recording repository “%s”: the id %" G_GUINT64_FORMAT " %s; ids are never used again", row->path,
                     row->id, state == 1 ? "is another repository's" : "was that of a deleted repository");
-  if (!sql_lock (conn, "call", call_id->bytes, GS_TXID_SIZE, error))
+  if (call_id != NULL && memcmp (call_id, &none, sizeof none) != 0
+      && !sql_lock (conn, "call", call_id->bytes, GS_TXID_SIZE, error))
     return FALSE;
   query = sql_query (conn, SQL_ID_BY_CALL);
   sql_bind_id (&query, ":call_id", call_id);

@@ -5,8 +5,6 @@
 static const GsOption remote_options[] = {
   { .key = "url", .type = GS_OPTION_STRING, .flags = GS_OPTION_REQUIRED,
     .help = "Where the node listens: tcp://HOST:PORT, tls+tcp://HOST:PORT or ipc:///PATH." },
-  { .key = "storage", .type = GS_OPTION_STRING, .fallback = "default",
-    .help = "Name of the storage there; the node has it in server.exports." },
   { .key = "token", .type = GS_OPTION_STRING, .flags = GS_OPTION_REQUIRED | GS_OPTION_SECRET,
     .help = "The cluster token, the same as the node's server.cluster_token." },
   { .key = "connections", .type = GS_OPTION_INT, .fallback = "2", .min = 1, .max = CONNECTIONS_MAX,
@@ -87,13 +85,24 @@ remote_destroy (gpointer data)
   g_free (self);
 }
 
+/*
+ * A storage has one name in the whole cluster: the metadata store records replicas by it, and node and routers write
+ * these records. So it is not an option: the instance's own is asked for.
+ */
+static const char *
+own_name (const GsHost *host)
+{
+  const char *space = strrchr (host->instance, ' ');
+  return space != NULL ? space + 1 : host->instance;
+}
+
 static gpointer
 remote_new (const GsHost *host, const GsConfig *config, GError **error)
 {
   Remote *self = g_new0 (Remote, 1);
   self->host = host;
   self->url = g_strdup (config->string (config, "url"));
-  self->storage = g_strdup (config->string (config, "storage"));
+  self->storage = g_strdup (own_name (host));
   self->token = g_strdup (config->string (config, "token"));
   self->tls_ca = g_strdup (config->string (config, "tls_ca"));
   self->tls_certificate = g_strdup (config->string (config, "tls_certificate"));

@@ -7,6 +7,7 @@
 #include <gitstead/access.h>
 #include <gitstead/cache.h>
 #include <gitstead/consistency.h>
+#include <gitstead/layer.h>
 #include <gitstead/metadata.h>
 #include <gitstead/routing.h>
 #include <gitstead/storage.h>

@@ -25,12 +25,15 @@ static int
 die (const char *how)
 {
   const GsiLogSettings settings = { .level = GS_LOG_INFO, .path = "/dev/null" };
+  const GsTxId call = { { 0xab, 0xcd } };
   GsiLog *log = gsi_log_new (&settings, NULL);
 
   gsi_crash_install ("gitstead test", log);
-  gsi_crash_note ("storage-git 0.1.0 (ABI 0.1) /lib/storage-git.so");
-  gsi_crash_note ("storage-git 0.1.0 (ABI 0.1) /lib/storage-git.so");
-  gsi_crash_note ("cache-memory 0.1.0 (ABI 0.1) /lib/cache-memory.so");
+  gsi_crash_note ("storage-git 0.1.0 (ABI 0.1) /lib/storage-git.so", NULL);
+  gsi_crash_note ("storage-git 0.1.0 (ABI 0.1) /lib/storage-git.so", NULL);
+  /* Stands for a plugin in whose code it dies: this program. */
+  gsi_crash_note ("cache-memory 0.1.0 (ABI 0.1) /lib/cache-memory.so", strcmp (how, "segv") == 0 ? (const void *) die : NULL);
+  gsi_log_set_call (strcmp (how, "segv") == 0 ? &call : NULL);
   gsi_log (log, GS_LOG_INFO, "the.first", GS_NUMBER ("n", 1));
   gsi_log (log, GS_LOG_WARNING, "the.last", GS_TEXT ("why", "it ends"));
   if (strcmp (how, "forget") == 0)
@@ -79,6 +82,8 @@ test_report (void **state)
   assert_true (WIFSIGNALED (status));
   assert_int_equal (WTERMSIG (status), SIGSEGV);
   assert_has (text, "*** gitstead test died of SIGSEGV");
+  assert_has (text, "*** In plugin cache-memory 0.1.0 (ABI 0.1) /lib/cache-memory.so\n"
+                    "*** Working on call abcd0000000000000000000000000000\n");
   assert_has (text, "*** Backtrace:\n");
   assert_has (text, "*** Loaded plugins:\nstorage-git 0.1.0 (ABI 0.1) /lib/storage-git.so\n"
                     "cache-memory 0.1.0 (ABI 0.1) /lib/cache-memory.so\n***");
@@ -96,6 +101,7 @@ test_report_without_a_log (void **state)
 
   assert_int_equal (WTERMSIG (status), SIGABRT);
   assert_has (text, "died of SIGABRT");
+  assert_has (text, "*** In no plugin\n*** Backtrace:\n");
   assert_null (strstr (text, "the.last"));
 }
 

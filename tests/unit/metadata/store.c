@@ -4,6 +4,14 @@
 
 #include "loadplugin.h"
 
+#include <unistd.h>
+
+char *
+store_postgres_path (const char *conninfo)
+{
+  return g_strdup_printf ("%s#test %d %08x", conninfo, (int) getpid (), g_random_int ());
+}
+
 gboolean
 store_open (Store *store, const char *file, const char *path, const char *auto_migrate, const char *busy_timeout,
             GError **error)
@@ -12,8 +20,15 @@ store_open (Store *store, const char *file, const char *path, const char *auto_m
   store->plugin = load_plugin (file);
   store->ops = store->plugin->ops;
   store->host = fake_host_new ("metadata default");
-  store->config = fake_config_new (store->plugin, "path", path, "auto_migrate", auto_migrate, "busy_timeout",
-                                   busy_timeout, "readers", "2", NULL);
+  if (strcmp (file, "metadata-postgres.so") == 0)
+    {
+      g_auto (GStrv) parts = g_strsplit (path, "#", 2);
+      store->config = fake_config_new (store->plugin, "conninfo", parts[0], "schema", parts[1], "auto_migrate",
+                                       auto_migrate, "pool_wait", busy_timeout, "connections", "2", NULL);
+    }
+  else
+    store->config = fake_config_new (store->plugin, "path", path, "auto_migrate", auto_migrate, "busy_timeout",
+                                     busy_timeout, "readers", "2", NULL);
   store->self = store->plugin->create (&store->host->host, fake_config_get (store->config), error);
   if (store->self == NULL)
     return FALSE;

@@ -17,6 +17,8 @@ typedef struct
   gboolean started;
 } Store;
 
+/** What a database and a schema in it are called where a path is asked for: "CONNINFO#SCHEMA". *full*. */
+char *store_postgres_path (const char *conninfo);
 /** Opens @path with the plugin @file. FALSE with @error when start fails; close it all the same. */
 gboolean store_open (Store *store, const char *file, const char *path, const char *auto_migrate,
                      const char *busy_timeout, GError **error);

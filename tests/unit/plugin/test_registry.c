@@ -87,7 +87,7 @@ tear_down (void **state)
 /* Written against the order in which things must start. */
 static const char good[] = "transports: [{plugin: fake, trace: trace}]\n"
                            "virtual_storages:\n"
-                           "- {name: main, storages: [one, two], min_copies: 2,\n"
+                           "- {name: main, storages: [one, two], copies: 2, min_copies: 2,\n"
                            "   routing: {plugin: fake, trace: trace}, consistency: {plugin: fake, trace: trace}}\n"
                            "storages:\n"
                            "- {name: one, plugin: fake, trace: trace, work: true}\n"

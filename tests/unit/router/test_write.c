@@ -41,6 +41,8 @@ typedef struct
   const Say *says; /* ends by repeating the last */
   guint n_says, n_decides, n_silent; /* n_silent: tx_abort fails so often */
   gboolean decided, aborted_mark;
+  const char *replica; /* the storage of the one there is; NULL = "disk" */
+  const char *voter;   /* of the decision that was there before; NULL = the same */
   /* storage */
   gboolean stage_fails, nothing, refuse, commit_fails;
   guint n_staged, n_committed, n_aborted, n_resolved;
@@ -53,7 +55,7 @@ typedef struct
 static gboolean
 show_row (World *world, GsRepoRowVisit visit, gpointer user)
 {
-  GsReplicaRow replica = { sizeof replica, "disk", world->replica_generation, 0, 0 };
+  GsReplicaRow replica = { sizeof replica, world->replica != NULL ? world->replica : "disk", world->replica_generation, 0, 0 };
   const GsReplicaRow *replicas[] = { &replica };
   GsRepoRow row = { .size = sizeof row, .id = 7, .virtual_storage = "default", .path = "a.git",
                     .replica_path = "@r/a", .format = GS_FORMAT_SHA1, .generation = world->generation,
@@ -127,7 +129,9 @@ meta_tx_find (gpointer self, GsCall *call, guint64 id, const GsTxId *txid, GsTxS
               gpointer user, GError **error)
 {
   World *world = self;
-  GsChange change = { .size = sizeof change, .generation = world->generation, .refs_digest = world->digest };
+  const char *voters[] = { world->voter != NULL ? world->voter : "disk", NULL };
+  GsChange change = { .size = sizeof change, .generation = world->generation, .refs_digest = world->digest,
+                      .voters = voters };
   *ret_state = world->decided ? GS_TX_DECIDED : GS_TX_UNKNOWN;
   if (world->decided)
     visit (&change, user);
@@ -512,10 +516,61 @@ recovery_waits_for_the_disk (void **state)
   rig_down (&rig);
 }
 
+/* What was decided without the vote of a storage is dropped there: its replica lacks what came before as well. */
+static void
+recovery_of_who_was_left_behind (void **state)
+{
+  World world = { .generation = 4, .replica_generation = 2, .pending = TRUE, .decided = TRUE, .voter = "another" };
+  Rig rig;
+  rig_up (&rig, &world);
+  assert_true (gsi_router_recover (rig.router, NULL));
+  assert_int_equal (world.n_resolved, 1);
+  assert_int_equal (world.seen.generation, 0);
+  assert_int_equal (world.replica_generation, 2);
+  rig_down (&rig);
+}
+
+/* It applies what it voted for, and is not taken for current, as it lacks something before. */
+static void
+recovery_with_a_gap (void **state)
+{
+  World world = { .generation = 4, .replica_generation = 2, .pending = TRUE, .decided = TRUE };
+  Rig rig;
+  rig_up (&rig, &world);
+  assert_true (gsi_router_recover (rig.router, NULL));
+  assert_int_equal (world.n_resolved, 1);
+  assert_int_equal (world.seen.generation, 4);
+  assert_int_equal (world.replica_generation, 2);
+
+  /* One that cannot be applied now does not raise the record of a replica that is behind anyway. */
+  world.pending = world.resolve_fails = TRUE;
+  assert_true (gsi_router_recover (rig.router, NULL));
+  assert_int_equal (world.replica_generation, 2);
+  rig_down (&rig);
+}
+
+/* A storage that got another name is no reason to throw away what was decided. */
+static void
+recovery_under_another_name (void **state)
+{
+  World world = { .generation = 4, .replica_generation = 4, .pending = TRUE, .decided = TRUE, .replica = "old-name",
+                  .voter = "old-name" };
+  Rig rig;
+  rig_up (&rig, &world);
+  assert_true (gsi_router_recover (rig.router, NULL));
+  assert_true (world.pending);
+  assert_int_equal (world.n_resolved, 0);
+  assert_int_equal (world.replica_generation, 4);
+  assert_int_equal (fake_host_logged (rig.host, "write.settle.failed"), 1);
+  rig_down (&rig);
+}
+
 int
 main (void)
 {
-  const struct CMUnitTest tests[] = { cmocka_unit_test (every_answer), cmocka_unit_test (recovery_aborts),
-                                      cmocka_unit_test (recovery_waits_for_the_disk) };
+  const struct CMUnitTest tests[]
+      = { cmocka_unit_test (every_answer),        cmocka_unit_test (recovery_aborts),
+          cmocka_unit_test (recovery_waits_for_the_disk), cmocka_unit_test (recovery_of_who_was_left_behind),
+          cmocka_unit_test (recovery_with_a_gap), cmocka_unit_test (recovery_under_another_name) };
   return cmocka_run_group_tests_name ("write", tests, NULL, NULL);
 }

@@ -170,7 +170,7 @@ fixture_init (Fixture *f)
 void
 fixture_start (Fixture *f)
 {
-  GsiBinding bindings[64] = { { 0 } };
+  GsiBinding bindings[512] = { { 0 } };
   GsLogLevel level = f->quiet ? GS_LOG_WARNING : GS_LOG_DEBUG;
   GsiLogSettings settings = { .level = level, .format = GSI_LOG_JSON };
   g_autoptr (GError) error = NULL;

@@ -29,16 +29,17 @@ typedef struct
   const GsNodeView *nodes[NODES_MAX];
 } Routing;
 
-/* Nodes "a", "b", … of weight 1; @key NULL: all options at their defaults. */
+/* Nodes "a", "b", … of weight 1; a key that is NULL ends the options, all others are at their defaults. */
 static inline void
-routing_open (Routing *routing, const char *file, gsize n, const char *key, const char *value)
+routing_open_with (Routing *routing, const char *file, gsize n, const char *key, const char *value, const char *key_2,
+                   const char *value_2, const char *key_3, const char *value_3)
 {
   static const char *const names[NODES_MAX] = { "a", "b", "c", "d", "e", "f", "g", "h" };
   memset (routing, 0, sizeof *routing);
   routing->plugin = load_plugin (file);
   routing->ops = routing->plugin->ops;
   routing->host = fake_host_new ("routing default");
-  routing->config = fake_config_new (routing->plugin, key, value, NULL);
+  routing->config = fake_config_new (routing->plugin, key, value, key_2, value_2, key_3, value_3, NULL);
   routing->self = routing->plugin->create (&routing->host->host, fake_config_get (routing->config), NULL);
   assert_non_null (routing->self);
   routing->n = n;
@@ -48,6 +49,12 @@ routing_open (Routing *routing, const char *file, gsize n, const char *key, cons
           = (GsNodeView){ .size = sizeof (GsNodeView), .name = names[i], .zone = "", .weight = 1, .healthy = TRUE };
       routing->nodes[i] = &routing->views[i];
     }
+}
+
+static inline void
+routing_open (Routing *routing, const char *file, gsize n, const char *key, const char *value)
+{
+  routing_open_with (routing, file, n, key, value, NULL, NULL, NULL, NULL);
 }
 
 static inline void

@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Routers and nodes as processes of their own: three nodes, two routers, a metadata store that they share, stock git."""
+import base64
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import gitstead_test
+from gitstead_test import Git, Server, TestCase, eventually, yaml
+
+NODES = ["one", "two", "three"]
+
+
+def new_token():
+    return "gs_%s_%s" % (os.urandom(6).hex(), base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("="))
+
+
+class Node(Server):
+    """A process that lends its storage."""
+
+    def __init__(self, metadata, token, name="none", **options):
+        super().__init__(**options)
+        self.metadata, self.cluster_token, self.name = metadata, token, name
+
+    def configuration(self):
+        storage = dict({"name": self.name, "plugin": "git", "path": self.root}, **self.storage_options)
+        return {
+            "server": dict({"shutdown_grace": "10s", "stage_lease": "2s", "cluster_token": self.cluster_token,
+                            "exports": [self.name]}, **self.server_options),
+            "plugin_path": [gitstead_test.PLUGINS],
+            "metadata": {"plugin": "sqlite", "path": self.metadata},
+            "access": {"plugin": "token", "anonymous": "none"},
+            "storages": [storage],
+            "transports": self.transports(),
+        }
+
+    def transports(self):
+        return [{"plugin": "http", "listen": [self.url]},
+                {"plugin": "nng", "listen": ["ipc://" + self.socket, "tcp://127.0.0.1:%d" % self.nng_port]}]
+
+    def write_config(self):
+        with open(self.config, "w") as out:
+            out.write(yaml(self.configuration()) + "\n")
+        os.chmod(self.config, 0o600)
+
+    def is_there(self):
+        """It answers, ready or not."""
+        try:
+            return self.http("GET", "/readyz").status in (200, 503)
+        except OSError:
+            return False
+
+    def path(self, replica_path):
+        return os.path.join(self.root, replica_path)
+
+
+class Router(Node):
+    """A process without a disk."""
+
+    def __init__(self, metadata, token, nodes, consistency="quorum", copies=3, min_copies=2):
+        super().__init__(metadata, token)
+        self.nodes = nodes
+        self.consistency, self.copies, self.min_copies = consistency, copies, min_copies
+
+    def configuration(self):
+        config = super().configuration()
+        del config["server"]["exports"], config["server"]["cluster_token"]
+        config["storages"] = [
+            {"name": name, "plugin": "remote", "url": "tcp://127.0.0.1:%d" % node.nng_port,
+             "token": self.cluster_token, "probe_interval": "200ms",
+             "probe_timeout": "%dms" % (1000 * gitstead_test.SLOW)}
+            for name, node in zip(NODES, self.nodes)]
+        config["virtual_storages"] = [
+            {"name": "default", "storages": NODES[:len(self.nodes)], "routing": {"plugin": "rendezvous"},
+             "consistency": {"plugin": self.consistency}, "copies": self.copies, "min_copies": self.min_copies}]
+        return config
+
+
+class Cluster(TestCase):
+    def setUp(self):
+        self.shared = self.scratch()
+        self.metadata = os.path.join(self.shared, "metadata.db")
+        self.cluster_token = new_token()
+        self.nodes = [Node(self.metadata, self.cluster_token, name) for name in NODES]
+        self.routers = []
+        for node in self.nodes:
+            self.addCleanup(node.clean)
+            node.start()
+        self.work = self.scratch()
+        Git()("init", "-q", "-b", "main", cwd=self.work)
+        self.commits = 0
+
+    def add_router(self, **options):
+        router = Router(self.metadata, self.cluster_token, self.nodes, **options)
+        self.routers.append(router)
+        self.addCleanup(router.clean)
+        return router.start()
+
+    def commit(self, work=None, name=None):
+        self.commits += 1
+        name = name or "file-%d" % self.commits
+        work = work or self.work
+        with open(os.path.join(work, name), "w") as out:
+            out.write(os.urandom(3000).hex())
+        Git()("add", ".", cwd=work)
+        Git()("commit", "-q", "-m", name, cwd=work)
+        return Git()("rev-parse", "HEAD", cwd=work)
+
+    def replica_refs(self, node, info):
+        folder = node.path(info["replica_path"])
+        lines = Git()("for-each-ref", "--format=%(refname) %(objectname)", cwd=folder).splitlines()
+        return dict(line.split() for line in lines if not line.startswith("refs/gitstead/"))
+
+    def generations(self, router, path):
+        info = router.info(path)
+        return {one["storage"]: int(one.get("generation", 0)) for one in info["replicas"]}, int(info["generation"])
+
+    def assert_equal_replicas(self, router, path, nodes=None, seconds=10):
+        info = router.info(path)
+        nodes = nodes or self.nodes
+        eventually(lambda: len({json.dumps(self.replica_refs(node, info), sort_keys=True) for node in nodes}) == 1,
+                   seconds, "equal refs on all nodes")
+        for node in nodes:
+            Git().fsck(node.path(info["replica_path"]))
+        return self.replica_refs(nodes[0], info)
+
+    def settled(self, nodes=None):
+        for node in nodes or self.nodes:
+            node.assert_settled(seconds=15)
+
+
+class Traffic(threading.Thread):
+    """Pushes to branches of its own, one after another, through one router; keeps what was acknowledged, and when."""
+
+    def __init__(self, test, router, path, token, name):
+        super().__init__(name=name)
+        self.git, self.url, self.branch = Git(token), "%s/%s.git" % (router.url, path), name
+        self.work = test.scratch()
+        self.git("clone", "-q", self.url, self.work)
+        self.done, self.acknowledged, self.failed, self.times = threading.Event(), {}, [], []
+        self.test = test
+
+    def run(self):
+        n = 0
+        while not self.done.is_set():
+            n += 1
+            self.git("commit", "-q", "--allow-empty", "-m", "%s %d" % (self.branch, n), cwd=self.work)
+            oid = self.git("rev-parse", "HEAD", cwd=self.work)
+            result = self.git.run("push", "-q", self.url, "HEAD:refs/heads/%s" % self.branch, cwd=self.work)
+            if result.returncode == 0:
+                self.acknowledged["refs/heads/" + self.branch] = oid
+                self.times.append(time.monotonic())
+            else:
+                self.failed.append(result.stderr.decode(errors="replace"))
+
+    def stop(self):
+        self.done.set()
+        self.join(120 * gitstead_test.SLOW)
+
+    def longest_gap(self):
+        return max((b - a for a, b in zip(self.times, self.times[1:])), default=0)
+
+
+class Quorum(Cluster):
+    def setUp(self):
+        super().setUp()
+        self.first, self.second = self.add_router(), self.add_router()
+        self.url = self.first.create("team/project")
+        self.token = self.first.new_token("write")
+        self.git = Git(self.token)
+
+    def other(self, url):
+        return url.replace(self.first.url, self.second.url)
+
+    def test_push_and_clone(self):
+        self.commit()
+        for protocol in (0, 2):
+            self.commit()
+            self.git("-c", "protocol.version=%d" % protocol, "push", "-q", self.url, "main", "main:refs/heads/p%d" % protocol,
+                     cwd=self.work)
+        refs = self.assert_equal_replicas(self.first, "team/project")
+        self.assertEqual(sorted(refs), ["refs/heads/main", "refs/heads/p0", "refs/heads/p2"])
+        for url in (self.url, self.other(self.url)):
+            clone = self.scratch()
+            self.git("clone", "-q", url, clone)
+            self.git.fsck(clone)
+            self.assertEqual(self.git("rev-parse", "HEAD", cwd=clone), self.git("rev-parse", "HEAD", cwd=self.work))
+        generations, now = self.generations(self.second, "team/project")
+        self.assertEqual(generations, {name: now for name in NODES})
+        self.settled()
+
+    def test_many_refs_and_a_big_pack(self):
+        """More than fits into a message, and into the buffers on the way."""
+        work = self.scratch()
+        self.git("init", "-q", "-b", "main", work)
+        for i in range(6):
+            with open(os.path.join(work, "big%d" % i), "wb") as out:
+                out.write(os.urandom(4 << 20))
+        self.git("add", ".", cwd=work)
+        self.git("commit", "-q", "-m", "big", cwd=work)
+        tip = self.git("rev-parse", "HEAD", cwd=work)
+        with open(os.path.join(work, ".git/packed-refs"), "a") as out:
+            out.writelines("%s refs/heads/many/%05d\n" % (tip, i) for i in range(6000))
+        self.git("push", "-q", self.url, "refs/heads/*:refs/heads/*", cwd=work)
+        self.assertEqual(len(self.assert_equal_replicas(self.first, "team/project")), 6001)
+        listed = self.git("ls-remote", self.other(self.url), "refs/heads/many/*").splitlines()
+        self.assertEqual(len(listed), 6000)
+        clone = self.scratch()
+        self.git("clone", "-q", "--mirror", self.other(self.url), clone)
+        self.git.fsck(clone)
+
+    def test_refused_pushes_leave_nothing(self):
+        self.commit()
+        self.git("push", "-q", self.url, "main", cwd=self.work)
+        before = [node.files() for node in self.nodes]
+        self.commit()
+        stale = self.git("commit-tree", "HEAD^{tree}", "-m", "unrelated", cwd=self.work)
+        said = self.git.fails("push", "--force-with-lease=refs/heads/main:" + stale, self.url, "main", cwd=self.work)
+        self.assertIn("stale info", said)
+        said = self.git.fails("push", self.url, stale + ":refs/heads/main", cwd=self.work)
+        self.assertIn("non-fast-forward", said)
+        said = self.git.fails("push", self.url, "main:refs/heads/main/below", cwd=self.work)
+        self.assertIn("main", said)
+        for node, files in zip(self.nodes, before):
+            node.assert_settled(files, seconds=15)
+
+    def test_calls_that_write(self):
+        tip = self.commit()
+        self.git("push", "-q", self.url, "main", cwd=self.work)
+        reply = self.first.call("Ref/Update", {
+            "repository": {"path": "team/project"},
+            "updates": [{"name": "refs/heads/by-call", "old_oid": gitstead_test.ZERO, "new_oid": tip}]})
+        self.assertEqual(sorted(reply["receipt"]["replicas"]), sorted(NODES))
+        self.second.call("Ref/SetDefaultBranch", {"repository": {"path": "team/project"}, "branch": "by-call"})
+        refs = self.assert_equal_replicas(self.first, "team/project")
+        self.assertEqual(refs["refs/heads/by-call"], tip)
+        info = self.first.info("team/project")
+        for node in self.nodes:
+            self.assertEqual(self.git("symbolic-ref", "HEAD", cwd=node.path(info["replica_path"])), "refs/heads/by-call")
+        result = self.first.cli("call", "Ref/Update", "-", check=False, input=json.dumps({
+            "repository": {"path": "team/project"},
+            "updates": [{"name": "refs/heads/by-call", "old_oid": gitstead_test.ZERO, "new_oid": tip}]}))
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn("exist", result.stderr)
+        self.settled()
+
+    def test_delete_and_rename(self):
+        info = self.first.info("team/project")
+        self.first.call("Repository/Rename", {"repository": {"path": "team/project"}, "new_path": "team/other"})
+        self.assertEqual(self.second.info("team/other")["id"], info["id"])
+        self.second.call("Repository/Delete", {"repository": {"path": "team/other"}})
+        for node in self.nodes:
+            self.assertFalse(os.path.exists(node.path(info["replica_path"])))
+
+    def test_killed_node(self):
+        self.commit()
+        self.git("push", "-q", self.url, "main", cwd=self.work)
+        traffic = [Traffic(self, router, "team/project", self.token, name)
+                   for router, name in ((self.first, "a"), (self.second, "b"))]
+        for one in traffic:
+            one.start()
+        eventually(lambda: all(len(one.times) >= 3 for one in traffic), 60, "three pushes each")
+        self.nodes[1].kill()
+        killed = time.monotonic()
+        eventually(lambda: all(one.times[-1] > killed and len([t for t in one.times if t > killed]) >= 5
+                               for one in traffic), 60, "pushes after the kill")
+        # Reads go on as well.
+        for url in (self.url, self.other(self.url)):
+            self.git("ls-remote", url)
+        self.nodes[1].start()
+        back = time.monotonic()
+        eventually(lambda: all(len([t for t in one.times if t > back]) >= 3 for one in traffic), 60, "pushes after the return")
+        for one in traffic:
+            one.stop()
+        print("# killed node: %d pushes acknowledged, %d failed, longest gap %.2f s" % (
+            sum(len(one.times) for one in traffic), sum(len(one.failed) for one in traffic),
+            max(one.longest_gap() for one in traffic)))
+        self.assertEqual([one.failed for one in traffic], [[], []])
+        self.settled()
+        survivors = [self.nodes[0], self.nodes[2]]
+        refs = self.assert_equal_replicas(self.first, "team/project", survivors)
+        for one in traffic:
+            for name, oid in one.acknowledged.items():
+                self.assertEqual(refs[name], oid)
+        # What the one that came back lacks is recorded: nobody reads from it.
+        generations, now = self.generations(self.first, "team/project")
+        self.assertEqual([generations["one"], generations["three"]], [now, now])
+        self.assertLess(generations["two"], now)
+        info = self.first.info("team/project")
+        Git().fsck(self.nodes[1].path(info["replica_path"]))
+
+    def test_hung_node(self):
+        self.commit()
+        self.git("push", "-q", self.url, "main", cwd=self.work)
+        traffic = Traffic(self, self.first, "team/project", self.token, "a")
+        traffic.start()
+        eventually(lambda: len(traffic.times) >= 3, 60, "three pushes")
+        self.nodes[2].process.send_signal(signal.SIGSTOP)
+        try:
+            stopped = time.monotonic()
+            eventually(lambda: len([t for t in traffic.times if t > stopped]) >= 5, 60, "pushes while a node hangs")
+            self.git("ls-remote", self.url)
+        finally:
+            self.nodes[2].process.send_signal(signal.SIGCONT)
+        traffic.stop()
+        print("# hung node: %d pushes acknowledged, %d failed, longest gap %.2f s" % (
+            len(traffic.times), len(traffic.failed), traffic.longest_gap()))
+        self.assertEqual(traffic.failed, [])
+        self.settled()
+        refs = self.assert_equal_replicas(self.first, "team/project", self.nodes[:2])
+        for name, oid in traffic.acknowledged.items():
+            self.assertEqual(refs[name], oid)
+
+    def test_killed_router(self):
+        """What it had staged goes when its lease is over; what it had decided is applied everywhere."""
+        self.commit()
+        self.git("push", "-q", self.url, "main", cwd=self.work)
+        traffic = Traffic(self, self.first, "team/project", self.token, "a")
+        traffic.start()
+        eventually(lambda: len(traffic.times) >= 2, 60, "two pushes")
+        self.first.kill()
+        traffic.stop()
+        self.settled()
+        refs = self.assert_equal_replicas(self.second, "team/project")
+        self.assertIn(refs["refs/heads/a"], self.git("rev-list", "HEAD", cwd=traffic.work).split())
+        self.git("merge-base", "--is-ancestor", traffic.acknowledged["refs/heads/a"], refs["refs/heads/a"],
+                 cwd=traffic.work)
+        self.commit()
+        self.git("push", "-q", self.other(self.url), "main", cwd=self.work)
+        self.assert_equal_replicas(self.second, "team/project")
+        generations, now = self.generations(self.second, "team/project")
+        self.assertEqual(generations, {name: now for name in NODES})
+
+    def test_node_killed_at_every_step(self):
+        for point in ("push.quarantined", "push.prepared", "push.voted", "commit.objects", "refs.committed",
+                      "refs.published", "commit.stamped", "commit.finished"):
+            with self.subTest(point=point):
+                path = "steps/" + point.replace(".", "-")
+                url = self.first.create(path)
+                self.commit()
+                self.git("push", "-q", url, "main:refs/heads/base", cwd=self.work)
+                self.nodes[1].stop()
+                eventually(lambda: self.last_change(self.first, 1) == "node.down", 20, "the router's missing the node")
+                self.nodes[1].start(crash_at=point)
+                eventually(lambda: self.last_change(self.first, 1) == "node.up", 20, "the router's seeing the node")
+                tip = self.commit()
+                self.git("push", "-q", url, "main", cwd=self.work)
+                self.assertEqual(self.nodes[1].process.wait(30), -9, "the node passed %s" % point)
+                self.nodes[1].process = None
+                self.nodes[1].start()
+                eventually(lambda: self.last_change(self.first, 1) == "node.up", 20, "the router's seeing it again")
+                self.settled()
+                info = self.first.info(path)
+                held = [self.replica_refs(node, info).get("refs/heads/main") for node in self.nodes]
+                self.assertEqual([held[0], held[2]], [tip, tip])
+                # It has the write wholly, and is soon known to have it; or it has nothing of it, and that is known.
+                self.assertIn(held[1], (tip, None))
+                eventually(lambda: self.knows(path, "two") == (held[1] == tip), 20, "the record of what the node has")
+                Git().fsck(self.nodes[1].path(info["replica_path"]))
+
+    def knows(self, path, name):
+        generations, now = self.generations(self.first, path)
+        return generations[name] == now
+
+    def last_change(self, router, index):
+        """What the router's log said last of the node."""
+        port = "127.0.0.1:%d" % self.nodes[index].nng_port
+        changes = [line for line in router.log_text().splitlines() if port in line and " node." in line]
+        return changes[-1].split()[2] if changes else None
+
+
+class Outside(Cluster):
+    def test_wrong_token(self):
+        stranger = Router(self.metadata, new_token(), self.nodes)
+        self.addCleanup(stranger.clean)
+        stranger.is_ready = stranger.is_there
+        stranger.start()
+        self.assertIn("every node of virtual storage 'default'", stranger.http("GET", "/readyz").body.decode())
+        result = stranger.cli("repo", "create", "a/b", check=False)
+        self.assertNotEqual(result.returncode, 0)
+        eventually(lambda: "the cluster token is missing or not that of this cluster" in stranger.log_text(), 10,
+                   "the reason in the log")
+        for node in self.nodes:
+            self.assertEqual(sorted(node.files()), ["gitstead-storage"])
+
+    def test_unknown_storage(self):
+        self.nodes[1].stop()
+        self.nodes[1].name = "otw"
+        self.nodes[1].start()
+        router = Router(self.metadata, self.cluster_token, self.nodes)
+        self.addCleanup(router.clean)
+        router.start()
+        eventually(lambda: "exports no storage 'two' (it exports: 'otw')" in router.log_text(), 10, "the reason in the log")
+        router.create("a/b")
+        self.assertEqual([one["storage"] for one in router.info("a/b")["replicas"] if one["storage"] == "two"], [])
+
+    def test_clients_may_not(self):
+        """Not even an administrator, whose token is good for everything else."""
+        admin = self.nodes[0].new_token("admin")
+        for env in ({}, {"GITSTEAD_TOKEN": admin}):
+            result = self.nodes[0].cli("call", "Node/Exists", '{"target": {"storage": "one", "replica_path": "YQ=="}}',
+                                       env=env, check=False)
+            self.assertNotEqual(result.returncode, 0)
+            self.assertIn("cluster token", result.stderr)
+
+    def test_no_majority(self):
+        router = self.add_router()
+        url = router.create("a/b")
+        git = Git(router.new_token("write"))
+        self.commit()
+        git("push", "-q", url, "main", cwd=self.work)
+        for node in self.nodes[:2]:
+            node.kill()
+        self.commit()
+        eventually(lambda: git.run("push", url, "main", cwd=self.work).returncode != 0, 1)
+        git.fails("push", url, "main", cwd=self.work)
+        eventually(lambda: "code=UNAVAILABLE" in router.log_text(), 5, "the reason in the log")
+        git("ls-remote", url)
+        for node in self.nodes[:2]:
+            node.start()
+        eventually(lambda: git.run("push", url, "main", cwd=self.work).returncode == 0, 30, "a push after their return")
+        self.settled()
+
+    def test_creation_that_fails_leaves_nothing(self):
+        router = self.add_router()
+        folder = os.path.join(self.nodes[2].root, "@r")
+        with open(folder, "w") as out:
+            out.write("in the way")
+        result = router.cli("repo", "create", "a/b", check=False)
+        self.assertNotEqual(result.returncode, 0)
+        for node in self.nodes[:2]:
+            self.assertEqual([path for path in node.files() if "trash" not in path], ["gitstead-storage"])
+        os.unlink(folder)
+        router.create("a/b")
+
+
+gitstead_test.main()

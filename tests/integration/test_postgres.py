@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server whose metadata is in PostgreSQL: schemas that do not fit, and a database that is killed under load."""
+import json
+import os
+import subprocess
+import threading
+
+import gitstead_test
+from gitstead_test import Git, Server, TestCase, eventually, run_program
+import postgres_server
+
+os.environ["GITSTEAD_TEST_METADATA"] = "postgres"
+PUSHERS = 2
+
+
+class Schema(TestCase):
+    def metadata(self, server, verb, *arguments):
+        return run_program("metadata", verb, "--config", server.config, *arguments)
+
+    def test_a_server_waits_for_the_operator_to_migrate(self):
+        server = Server(metadata={"auto_migrate": "false"})
+        try:
+            server.start_postgres()
+            server.write_config()
+            refused = run_program("serve", "--config", server.config)
+            self.assertEqual(refused.returncode, 1)
+            self.assertMentions(refused.stderr, "steps behind", "gitstead metadata migrate")
+            status = self.metadata(server, "status")
+            self.assertEqual(status.returncode, 1)
+            self.assertMentions(status.stdout, "steps behind", "metadata migrate")
+            plan = json.loads(self.metadata(server, "migrate", "--plan", "--json").stdout)
+            self.assertEqual(plan["plugin"], "postgres")
+            self.assertGreater(plan["steps_missing"], 1)
+            self.assertEqual(server.postgres.psql("SELECT count(*) FROM pg_namespace WHERE nspname = 'gitstead'"), "0")
+            done = self.metadata(server, "migrate")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertMentions(done.stdout, "%d steps" % plan["steps_missing"])
+            self.assertTrue(json.loads(self.metadata(server, "status", "--json").stdout)["up_to_date"])
+            self.assertMentions(self.metadata(server, "migrate").stdout, "is up to date")
+            server.start()
+            server.create("group/project")
+            self.assertEqual(server.stop(), 0)
+            server.postgres.psql("INSERT INTO gitstead.schema_migrations VALUES (99, 'later', 'x', 0)")
+            newer = run_program("serve", "--config", server.config)
+            self.assertEqual(newer.returncode, 1)
+            self.assertMentions(newer.stderr, "by a newer Gitstead")
+            self.assertEqual(self.metadata(server, "status").returncode, 1)
+            server.postgres.stop()
+            away = self.metadata(server, "status")
+            self.assertEqual(away.returncode, 1)
+            self.assertMentions(away.stderr, "cannot be reached")
+        finally:
+            server.clean()
+
+    def test_wrong_use(self):
+        for verb in ("status", "migrate"):
+            wrong = run_program("metadata", verb)
+            self.assertEqual(wrong.returncode, 2)
+            self.assertMentions(wrong.stderr, "--config FILE is missing")
+        self.assertEqual(run_program("metadata", "status", "--config", "/nonexistent/gitstead.yaml").returncode, 1)
+
+
+class Pusher(threading.Thread):
+    """Pushes one commit after the other to a repository of its own, and remembers what was acknowledged."""
+
+    def __init__(self, number, server, folder, token):
+        super().__init__()
+        self.git = Git(token)
+        self.url = server.create("load/%d" % number)
+        self.folder = os.path.join(folder, str(number))
+        self.acknowledged, self.refused, self.tried = 0, 0, []
+        self.last = None
+        self.end = threading.Event()
+        self.git("init", "-q", "-b", "main", self.folder)
+
+    def run(self):
+        while not self.end.is_set():
+            self.git("commit", "-q", "--allow-empty", "-m", "one more", cwd=self.folder)
+            head = self.git("rev-parse", "HEAD", cwd=self.folder).strip()
+            self.tried.append(head)
+            pushed = self.git.run("push", "-q", self.url, "main", cwd=self.folder)
+            if pushed.returncode == 0:
+                self.last = head
+                self.acknowledged += 1
+            else:
+                self.refused += 1
+
+
+class Away(TestCase):
+    def test_killed_and_restarted_under_load(self):
+        server = Server()
+        pushers = []
+        try:
+            server.start()
+            token = server.new_token("write")
+            pushers = [Pusher(number, server, self.scratch(), token) for number in range(PUSHERS)]
+            for pusher in pushers:
+                pusher.start()
+            for _ in range(2):
+                self.all_push(pushers)
+                server.postgres.kill()
+                refused = [pusher.refused for pusher in pushers]
+                eventually(lambda: any(pusher.refused > before for pusher, before in zip(pushers, refused)), 60,
+                           "a push that is refused while the database is away")
+                failed = server.cli("repo", "create", "other/one", check=False)
+                self.assertEqual(failed.returncode, 1)
+                self.assertMentions(failed.stderr, "cannot be reached", "nothing was done")
+                self.assertEqual(server.http("GET", "/healthz").status, 200)
+                server.postgres.start()
+                self.all_push(pushers)
+            for pusher in pushers:
+                pusher.end.set()
+            for pusher in pushers:
+                pusher.join()
+            for pusher in pushers:
+                now = pusher.git("ls-remote", pusher.url, "refs/heads/main").split()[0]
+                # What is there was pushed, and is what was acknowledged last, or a later one whose answer was lost.
+                self.assertIn(now, pusher.tried[pusher.tried.index(pusher.last):])
+                pusher.git.fsck(server.replica(pusher.url.split("/", 3)[3]))
+            print("# %d pushes acknowledged, %d refused" % (sum(pusher.acknowledged for pusher in pushers),
+                                                           sum(pusher.refused for pusher in pushers)))
+            self.assertEqual(server.stop(), 0)
+        finally:
+            for pusher in pushers:
+                pusher.end.set()
+            if server.postgres is not None and server.postgres.process.poll() is not None:
+                server.postgres.start()
+            for pusher in pushers:
+                pusher.join()
+            server.clean()
+
+    def all_push(self, pushers):
+        before = [pusher.acknowledged for pusher in pushers]
+        eventually(lambda: all(pusher.acknowledged > n for pusher, n in zip(pushers, before)), 90,
+                   "a push of everybody that is acknowledged")
+
+
+if postgres_server.missing() is not None:
+    print("1..0 # SKIP " + postgres_server.missing())
+else:
+    gitstead_test.main()
