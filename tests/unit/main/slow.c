@@ -56,11 +56,12 @@ static const GsOption options[] = {
 
 #define SLOT(name_) [G_STRUCT_OFFSET (GsStorageOps, name_) / sizeof (gpointer)]
 
-/* Every slot is filled in; the two that a server without repositories calls are real. */
+/* Every slot is filled in but that of storages in other processes; the two that a server without repositories calls are real. */
 #pragma GCC diagnostic ignored "-Woverride-init"
 static const gpointer table[] = { [0 ... sizeof (GsStorageOps) / sizeof (gpointer) - 1] = (gpointer) unused,
                                   SLOT (exists) = (gpointer) slow_exists,
-                                  SLOT (pending) = (gpointer) slow_pending };
+                                  SLOT (pending) = (gpointer) slow_pending,
+                                  SLOT (probe) = NULL };
 
 GS_PLUGIN_DEFINE (GsStorageOps, .kind = GS_KIND_STORAGE, .threads = GS_THREADS_PARALLEL, .name = "slow", .version = "1",
                   .summary = "Waits.", .license = "Apache-2.0", .options = options, .ops = table, .create = slow_create,

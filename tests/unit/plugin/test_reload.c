@@ -118,10 +118,10 @@ read_parts (Fixture *fixture, const Parts *parts)
       "cache: {plugin: %s, trace: trace}\nstorages:\n%s\nvirtual_storages:\n%s\ntransports:\n%s\n",
       parts->server != NULL ? parts->server : "name: one", parts->metadata != NULL ? parts->metadata : "",
       parts->access != NULL ? parts->access : "", parts->cache != NULL ? parts->cache : "fake",
-      parts->storages != NULL ? parts->storages : "- {name: one, plugin: adjust, trace: trace}",
+      parts->storages != NULL ? parts->storages : "- {name: one, plugin: tune, trace: trace}",
       parts->groups != NULL ? parts->groups
                             : "- {name: main, storages: [one], routing: {plugin: fake}, consistency: {plugin: fake}}",
-      parts->transports != NULL ? parts->transports : "- {name: web, plugin: adjust, listen: [a, b], trace: trace}");
+      parts->transports != NULL ? parts->transports : "- {name: web, plugin: tune, listen: [a, b], trace: trace}");
   GsiRegistry *registry = parse (fixture, yaml, &error);
   if (registry == NULL)
     fail_msg ("%s", error->message);
@@ -256,7 +256,7 @@ test_storages (void **state)
   Fixture *fixture = *state;
   GsiRegistry *first = begin (fixture, &(Parts) { 0 }), *second;
   second = follow (fixture, first, NULL,
-                   &(Parts) { .storages = "- {name: one, plugin: adjust, trace: trace, count: 5, weight: 7}" },
+                   &(Parts) { .storages = "- {name: one, plugin: tune, trace: trace, count: 5, weight: 7}" },
                    "adjusted storage one (count: 3 -> 5); adjusted storage one (weight: 1 -> 7)", NULL);
   assert_trace (fixture, "take 5 storage one\ntake 3 transport web\n");
   assert_int_equal (gsi_options_integer (gsi_registry_core_options (
@@ -264,18 +264,18 @@ test_storages (void **state)
   gsi_registry_free (first);
   /* One option that cannot be taken: none is. */
   first = follow (fixture, second, NULL,
-                  &(Parts) { .storages = "- {name: one, plugin: adjust, trace: trace, count: 6, weight: 7, tags: [x]}" },
+                  &(Parts) { .storages = "- {name: one, plugin: tune, trace: trace, count: 6, weight: 7, tags: [x]}" },
                   "needs a restart storage one (count: 5 -> 6, tags: [\"one\", \"two\"] -> [\"x\"])", NULL);
   assert_trace (fixture, "take 5 storage one\ntake 3 transport web\n");
   gsi_registry_free (second);
   second = follow (fixture, first, NULL, &(Parts) { .storages = "- {name: one, plugin: fake, trace: trace, weight: 7}" },
-                   "needs a restart storage one (plugin: adjust -> fake)", NULL);
+                   "needs a restart storage one (plugin: tune -> fake)", NULL);
   gsi_registry_free (first);
   gsi_registry_free (second);
 }
 
 #define TWO                                                                                                            \
-  .storages = "- {name: one, plugin: adjust, trace: trace}\n- {name: two, plugin: fake, trace: trace}",                \
+  .storages = "- {name: one, plugin: tune, trace: trace}\n- {name: two, plugin: fake, trace: trace}",                \
   .groups = "- {name: main, storages: [one, two], routing: {plugin: fake}, consistency: {plugin: fake}}"
 
 static void
@@ -312,11 +312,11 @@ test_addresses (void **state)
   g_autoptr (GPtrArray) gone = NULL;
   /* One address in common cannot be opened twice. */
   second = follow (fixture, first, NULL,
-                   &(Parts) { .transports = "- {name: web, plugin: adjust, listen: [b, c], trace: trace}" },
+                   &(Parts) { .transports = "- {name: web, plugin: tune, listen: [b, c], trace: trace}" },
                    "needs a restart transport web (listen: [\"a\", \"b\"] -> [\"b\", \"c\"])", NULL);
   gsi_registry_free (first);
   first = follow (fixture, second, NULL,
-                  &(Parts) { .transports = "- {name: web, plugin: adjust, listen: [c], trace: trace}" },
+                  &(Parts) { .transports = "- {name: web, plugin: tune, listen: [c], trace: trace}" },
                   "replaced transport web (listen: [\"a\", \"b\"] -> [\"c\"])", NULL);
   gone = gsi_registry_gone (second, first, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   assert_int_equal (gone->len, 1);
@@ -356,10 +356,10 @@ test_failures (void **state)
     { { .access = ", fail: create" }, "replaced access default (fail: \"none\" -> \"create\")", "asked to fail in create", "" },
     { { .access = ", fail: start" }, "replaced access default (fail: \"none\" -> \"start\")", "asked to fail in start",
       "create access default\ndestroy access default\n" },
-    { { .cache = "none", .transports = "- {name: web, plugin: adjust, listen: [a, b], trace: trace, count: 9}" },
+    { { .cache = "none", .transports = "- {name: web, plugin: tune, listen: [a, b], trace: trace, count: 9}" },
       "replaced cache default (plugin: fake -> none); adjusted transport web (count: 3 -> 9)", "9 is too many",
       "create cache default\nstart cache default\ndrop 3 storage one\nstop cache default\ndestroy cache default\n" },
-    { { .transports = "- {name: web, plugin: adjust, listen: [a, b], trace: trace}\n"
+    { { .transports = "- {name: web, plugin: tune, listen: [a, b], trace: trace}\n"
                       "- {name: more, plugin: fake, fail: start, trace: trace}" },
       "added transport more (plugin: fake)", "asked to fail in start",
       "create transport more\ndrop 3 storage one\ndrop 3 transport web\ndestroy transport more\n" },
