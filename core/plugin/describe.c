@@ -206,6 +206,7 @@ static const char introduction[]
       "    storages: [default]\n"
       "    routing: {plugin: NAME}\n"
       "    consistency: {plugin: NAME}\n"
+      "    copies: 1                     # replicas of a new repository, each on another storage\n"
       "    min_copies: 1                 # a write is never acknowledged with fewer durable copies\n"
       "transports:\n"
       "  - {name: http, plugin: NAME}\n"

@@ -426,7 +426,8 @@ gsi_registry_print (const GsiRegistry *registry)
   print_kind (registry, GS_KIND_ACCESS, "access", out);
   print_kind (registry, GS_KIND_CACHE, "cache", out);
   print_kind (registry, GS_KIND_STORAGE, "storages", out);
-  g_string_append (out, "virtual_storages:\n");
+  if (gsi_registry_virtual_storages (registry)[0] != NULL)
+    g_string_append (out, "virtual_storages:\n");
   for (const GsiVirtualStorage *const *at = gsi_registry_virtual_storages (registry); *at != NULL; at++)
     {
       g_autofree char *storages = g_strjoinv (", ", (char **) (*at)->storages);

@@ -68,7 +68,7 @@ write_repair (Write *write, gsize index)
     }
   gsi_router_ask_repair (write->router, write_part_call (part), write->id, part->storage->name,
                          part->voter ? "it was lost while it applied a write" : "it took no part in a write");
-  if (part->voter && part->state != PART_COMMITTING)
+  if (part->voter && write_part_state (part) != PART_COMMITTING)
     gsi_settler_later_replica (gsi_router_settler (write->router), part->storage, write->id, write->replica_path,
                                write->decision.generation);
 }
@@ -143,7 +143,7 @@ write_act_all (Write *write)
       if (action->participant >= write->n_parts)
         continue; /* a broken plugin */
       if (action->type == GS_ACTION_STAGE && write->parts[action->participant]->storage != NULL
-          && write->parts[action->participant]->state == PART_IDLE)
+          && write_part_state (write->parts[action->participant]) == PART_IDLE)
         staging[n++] = action->participant;
     }
   if (n > 0)
@@ -174,14 +174,6 @@ write_step (Write *write, const Event *event)
   g_array_set_size (write->actions, 0);
   write->vs->consistency->txn_step (write->vs->consistency_self, write->txn, &shown, &out);
   write_act_all (write);
-}
-
-/* The caller went away before the decision: what is staged is of no use to anybody. */
-static void
-look_at_caller (Write *write)
-{
-  if (write->call != NULL && write->n_staging > 0 && gs_call_cancelled (&write->call->base))
-    write_cancel_parts (write, TRUE);
 }
 
 /*
@@ -216,8 +208,9 @@ write_next (Write *write, gboolean until_answered, Event *ret_event)
       gs_cond_wait_until (&write->changed, &write->lock, until_us);
       if (write->call != NULL && write->n_staging > 0 && gs_call_cancelled (&write->call->base))
         {
+          /* What is staged is of no use to anybody. */
           gs_mutex_unlock (&write->lock);
-          look_at_caller (write);
+          write_cancel_parts (write, TRUE);
           gs_mutex_lock (&write->lock);
         }
     }

@@ -35,7 +35,6 @@ typedef struct
   /* the machine's */
   gboolean voter, applied;
   gboolean behind; /* recorded as not having the write, though the decision names it */
-  gboolean told;   /* its vote is known to the plugin */
   /* its own call: it may outlive the caller's */
   GsiCall call;    /* call.base first: what cancel_fd gets */
   Write *write;
@@ -102,6 +101,7 @@ void write_decide (Write *write);
 
 /* ---- write_part.c */
 
+PartState write_part_state (Part *part);
 /** The call that a participant's slots get. */
 GsCall *write_part_call (Part *part);
 gboolean write_parts_setup (Write *write, GError **error);

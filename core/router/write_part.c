@@ -139,6 +139,13 @@ set_state (Part *part, PartState state)
   part->state = state;
 }
 
+PartState
+write_part_state (Part *part)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&part->write->lock);
+  return part->state;
+}
+
 static void
 part_over (Part *part)
 {
@@ -307,7 +314,7 @@ void
 write_apply (Write *write, gsize index)
 {
   Part *part = write->parts[index];
-  if (part->state != PART_STAGED)
+  if (write_part_state (part) != PART_STAGED)
     return;
   set_state (part, PART_COMMITTING);
   begin_job (part, apply_work, FALSE);

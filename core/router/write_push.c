@@ -45,7 +45,6 @@ typedef struct
   Says says;
   GByteArray *partial; /* of a packet */
   GByteArray *report;
-  gboolean over; /* the participant is done with its ends; under the lock */
 } Lane;
 
 struct Tee
@@ -148,7 +147,6 @@ tee_part_over (Tee *tee, gsize index)
   gs_mutex_lock (&tee->lock);
   close_end (&lane->in[0]);
   close_end (&lane->out[1]);
-  lane->over = TRUE;
   gs_mutex_unlock (&tee->lock);
   eventfd_write (tee->wake, 1);
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a command with a PostgreSQL server of its own: with-postgres.py COMMAND… where {postgres}, and in the environment
-GITSTEAD_TEST_POSTGRES, is how to connect.
+GITSTEAD_TEST_POSTGRES, is how to connect, and {pgbouncer} is how to do so through a pooler.
 
 Without PostgreSQL on the machine it prints TAP for a skipped test.
 """
@@ -19,7 +19,14 @@ def main():
         return 0
     server = postgres_server.Postgres()
     try:
-        return subprocess.run([part.replace("{postgres}", server.conninfo) for part in sys.argv[1:]],
+        command = [part.replace("{postgres}", server.conninfo) for part in sys.argv[1:]]
+        if any("{pgbouncer}" in part for part in command):
+            pooler = server.bouncer()
+            if pooler is None:
+                print("1..0 # SKIP there is no PgBouncer on this machine (Debian package pgbouncer)")
+                return 0
+            command = [part.replace("{pgbouncer}", pooler) for part in command]
+        return subprocess.run(command,
                               env=dict(os.environ, GITSTEAD_TEST_POSTGRES=server.conninfo)).returncode
     finally:
         server.close()

@@ -403,6 +403,61 @@ class BadFiles(ChangeTestCase):
         self.settled()
 
 
+class Damage(ChangeTestCase):
+    def test_what_is_lost_is_named(self):
+        self.commit(action("CREATE", "dir/x", content=b"1"))
+        tree = self.git("rev-parse", "main:dir", cwd=self.folder)
+        self.commit(action("CREATE", "other", content=b"1"))
+        self.commit(action("CREATE", "more", content=b"1"), branch="side", start="main~1")
+        packs = os.path.join(self.folder, "objects/pack")
+        lost = next(name for name in os.listdir(packs) if name.endswith(".idx") and tree in self.git(
+            "show-index", cwd=self.folder, input=open(os.path.join(packs, name), "rb").read()))
+        self.server.stop()
+        os.rename(os.path.join(packs, lost), os.path.join(self.work, lost))
+        self.server.start()
+        code, message = self.attempt("CommitFiles", {"write": self.write(), "message": "m",
+                                                     "actions": [action("UPDATE", "dir/x", content=b"2")]})
+        self.assertEqual(code, "DATA_LOSS", message)
+        self.assertIn(tree, message)
+        # What does not need it goes on, here and elsewhere.
+        self.assertEqual(self.commit(action("DELETE", "other"), dry_run=True)["outcome"], "CHANGE_DRY_RUN")
+        self.server.create("elsewhere")
+        self.server.call("Change/CommitFiles", {"repository": {"path": "elsewhere"}, "write": self.write(), "message": "m",
+                                                "actions": [action("CREATE", "x")]})
+        self.server.stop()
+        os.rename(os.path.join(self.work, lost), os.path.join(packs, lost))
+        self.server.start()
+        self.commit(action("UPDATE", "dir/x", content=b"2"))
+        self.settled()
+
+
+class Processes(ChangeTestCase):
+    def started(self):
+        text = self.server.http("GET", "/metrics", headers=self.server.bearer()).body.decode()
+        return [line for line in text.splitlines() if line.startswith("gitstead_storage_children_total")]
+
+    def test_common_changes_start_none(self):
+        first = self.commit(action("CREATE", "a/x", content=b"1"), action("CREATE", "b/y", content=b"1"))["new_oid"]
+        before = self.started()
+        self.assertTrue(before)
+        self.commit(action("UPDATE", "a/x", content=b"2"))
+        side = self.commit(action("UPDATE", "b/y", content=b"2"), action("CREATE", "b/z"), branch="side", start=first)["new_oid"]
+        self.call("CreateTag", tag="t", revision="main", message="m", tagger=WHO)
+        self.call("UpdateBranch", branch="side", revision="main", force=True)
+        self.call("UpdateBranch", branch="side", revision=side, force=True)
+        self.call("Merge", write=self.write("forward", start=first), source="main", style="MERGE_FAST_FORWARD_ONLY")
+        merged = self.call("Merge", write=self.write(), source="side", message="Merge")
+        picked = self.call("CherryPick", write=self.write("picked", start="main~1"), commits=["side"])
+        self.assertEqual(picked["tree"], merged["tree"])
+        self.call("Revert", write=self.write(), commits=["main"], mainline=1)
+        self.assertEqual(self.started(), before)
+        work = self.clone()
+        self.git("checkout", "-q", merged["new_oid"] + "^1", cwd=work)
+        self.git("merge", "-q", "--no-ff", "-m", "Merge", "origin/side", cwd=work, env=self.env())
+        self.assertEqual(merged["new_oid"], self.git("rev-parse", "HEAD", cwd=work))
+        self.settled()
+
+
 class Races(ChangeTestCase):
     """Eight clients want the same at once: one gets it, the others are told so, and nothing is left."""
 
@@ -528,6 +583,49 @@ class Crashes(ChangeTestCase):
             self.settled()
             # What the call is repeated with is the caller's own: it can go on.
             self.assertEqual(self.commit(action("PUT", "after-" + point, content=b"y"))["outcome"], "CHANGE_DONE")
+        self.settled()
+
+    def test_killed_while_git_merges(self):
+        lines = [b"%d\n" % n for n in range(20)]
+        self.commit(action("CREATE", "a", content=b"".join(lines)))
+        self.commit(action("UPDATE", "a", content=b"".join(lines[:-1])), branch="side", start="main")
+        self.commit(action("UPDATE", "a", content=b"".join(lines[1:])))
+        before = self.tip()
+        self.server.stop()
+        self.server.start(crash_at="change.merged")
+        text = json.dumps({"repository": self.repository, "write": self.write(), "message": "m", "source": "side"})
+        self.server.cli("call", "Change/Merge", "-", input=text, check=False)
+        self.server.process.wait(20)
+        self.server.process = None
+        self.assertTrue(self.server.leftovers())
+        self.server.start()
+        self.assertEqual(self.tip(), before)
+        self.settled()
+        self.assertEqual(self.call("Merge", write=self.write(), message="m", source="side")["outcome"], "CHANGE_DONE")
+
+
+class Documentation(ChangeTestCase):
+    def test_the_examples_of_the_page_are_true(self):
+        with open(os.path.join(gitstead_test.SOURCE, "docs/api/change.md"), encoding="utf-8") as page:
+            blocks = re.findall(r"```console\n(.*?)```", page.read(), re.S)
+        examples = [example for block in blocks for example in re.findall(r"^\$ (.*?)(?=^\$ |\Z)", block, re.S | re.M)]
+        self.assertGreater(len(examples), 9)
+        self.server.create("demo")
+        folder = os.path.dirname(gitstead_test.PROGRAM)
+        for example in examples:
+            end = example.index("'\n", example.index("{")) + 1
+            command, wanted = example[:end], example[end:].strip()
+            result = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                    stdin=subprocess.DEVNULL,
+                                    env=clean_environment({"GITSTEAD_SERVER": "ipc://" + self.server.socket,
+                                                           "PATH": folder + ":" + os.environ["PATH"]}))
+            if not wanted.startswith("{"):
+                self.assertIn(wanted, result.stderr, command)
+                continue
+            self.assertEqual(result.returncode, 0, command + result.stderr)
+            got = json.loads(result.stdout)
+            for field, value in json.loads(wanted).items():
+                self.assertEqual(got[field], value, "%s of %s" % (field, command))
         self.settled()
 
 

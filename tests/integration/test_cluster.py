@@ -437,4 +437,37 @@ class Outside(Cluster):
         router.create("a/b")
 
 
+class Changes(Cluster):
+    """What a call writes is computed on one node and stands on all."""
+
+    WHO = {"name": "Ann", "email": "ann@example.org", "seconds": 1700000000, "zone": "+0100"}
+
+    def test_calls_that_write(self):
+        router = self.add_router()
+        router.create("a/b")
+
+        def call(method, data=None, branch="main", **rest):
+            request = dict({"repository": {"path": "a/b"}, "message": method,
+                            "write": {"branch": branch, "committer": self.WHO, **rest.pop("write", {})}}, **rest)
+            return json.loads(router.cli("call", "Change/" + method, json.dumps(request), input=data, text=False).stdout)
+
+        lines = ["%d\n" % n for n in range(30)]
+        first = call("CommitFiles", actions=[{"kind": "FILE_CREATE", "path": "f", "content": "".join(lines)}])
+        self.assertEqual(sorted(first["receipt"]["replicas"]), sorted(NODES))
+        call("CommitFiles", branch="side", write={"start": "main"},
+             actions=[{"kind": "FILE_UPDATE", "path": "f", "content": "".join(lines[:-1])}])
+        call("CommitFiles", actions=[{"kind": "FILE_UPDATE", "path": "f", "content": "".join(lines[1:])}])
+        dry = call("Merge", source="side", write={"dry_run": True})
+        self.assertEqual(dry["outcome"], "CHANGE_DRY_RUN")
+        self.settled()
+        done = call("Merge", source="side", write={"expected_old_oid": dry["old_oid"], "expected_new_oid": dry["new_oid"]})
+        self.assertEqual((done["outcome"], done["new_oid"]), ("CHANGE_DONE", dry["new_oid"]))
+        big = os.urandom(3000000)
+        call("CommitStream", data=big, actions=[{"kind": "FILE_CREATE", "path": "big", "stream_bytes": len(big)}])
+        refs = self.assert_equal_replicas(router, "a/b")
+        folder = self.nodes[2].path(router.info("a/b")["replica_path"])
+        self.assertEqual(Git().run("cat-file", "blob", refs["refs/heads/main"] + ":big", cwd=folder).stdout, big)
+        self.settled()
+
+
 gitstead_test.main()

@@ -154,7 +154,7 @@ class Limits(TestCase):
         server.start()
         git, url, work = self.filled(server, size=20_000_000)
         one = self.stalled_fetch(server, git, work)
-        got = one.recv(1)
+        got = bytearray(one.recv(1))
         done = []
         stopper = threading.Thread(target=lambda: done.append(server.stop()))
         stopper.start()
@@ -166,7 +166,7 @@ class Limits(TestCase):
             got += data
             if got.endswith(b"\r\n0\r\n\r\n"):
                 break
-        self.assertTrue(got.endswith(b"0\r\n\r\n"), got[-20:])
+        self.assertTrue(got.endswith(b"0\r\n\r\n"), bytes(got[-20:]))
         one.close()
         stopper.join()
         self.assertEqual(done, [0])

@@ -44,7 +44,7 @@ class Postgres:
         self.folder = tempfile.mkdtemp(prefix="gitstead-pg-")
         self.data = os.path.join(self.folder, "data")
         self.socket = os.path.join(self.folder, "run")
-        self.process = None
+        self.process = self.pooler = None
         for folder in (self.data, self.socket):
             os.mkdir(folder, 0o700)
             if os.geteuid() == 0:
@@ -79,6 +79,33 @@ class Postgres:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 with open(self.log.name, "rb") as log:
                     raise RuntimeError("the PostgreSQL server did not start: %s" % log.read().decode(errors="replace"))
+
+    def bouncer(self):
+        """Starts a PgBouncer in transaction mode before it; how to connect to that, or None without the program."""
+        program = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
+        if program is None:
+            return None
+        config = os.path.join(self.socket, "pgbouncer.ini")
+        users = os.path.join(self.socket, "users.txt")
+        with open(users, "w") as out:
+            out.write('"postgres" ""\n')
+        with open(config, "w") as out:
+            out.write("[databases]\npostgres = host=%s port=%d user=postgres\n[pgbouncer]\nlisten_addr =\nlisten_port = 6432\n"
+                      "unix_socket_dir = %s\nauth_type = trust\nauth_file = %s\npool_mode = transaction\n"
+                      "default_pool_size = 4\n" % (self.socket, self.port, self.socket, users))
+        self.pooler = subprocess.Popen([program, "-q", config], cwd="/", stdin=subprocess.DEVNULL, stdout=self.log,
+                                       stderr=subprocess.STDOUT, **self.as_user)
+        path = os.path.join(self.socket, ".s.PGSQL.6432")
+        deadline = time.monotonic() + 20
+        while not os.path.exists(path):
+            try:
+                self.pooler.wait(0.02)
+                with open(self.log.name, "rb") as log:
+                    raise RuntimeError("PgBouncer did not start: %s" % log.read().decode(errors="replace"))
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > deadline:
+                    raise
+        return "host=%s port=6432 dbname=postgres user=postgres" % self.socket
 
     def psql(self, sql, check=True):
         """Runs SQL as the superuser; the rows as text, None when it failed."""
@@ -118,5 +145,8 @@ class Postgres:
             self.log.close()
 
     def close(self):
+        if self.pooler is not None:
+            self.pooler.terminate()
+            self.pooler.wait()
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -302,7 +302,7 @@ commit_failed (SqlConn *conn, const PGresult *result, GError **error)
   const char *severity = result != NULL ? PQresultErrorField (result, PG_DIAG_SEVERITY_NONLOCALIZED) : NULL;
   if (g_strcmp0 (severity, "ERROR") == 0 && !conn->broken)
     return pg_fail (conn, result, error);
-  conn->broken = TRUE;
+  conn->broken = conn->lost = TRUE;
   return gs_fail (
       error, GS_ERROR_UNKNOWN,
       "%s: the connection to the metadata store (%s) was lost in the commit; look again whether it happened",

@@ -41,7 +41,9 @@ typedef struct
   gboolean writer;     /* inside a transaction */
   gboolean fresh;      /* nothing was asked of the server since it was taken */
   gboolean hinted;     /* whoever waits is to be woken at the commit */
+  gboolean patient;    /* a migration: a statement may take as long as it takes */
   gboolean broken;     /* to be closed when it is given back */
+  gboolean lost;       /* … and not for the call's sake: the idle ones may be as dead */
 } SqlConn;
 
 struct Pg

@@ -111,9 +111,17 @@ static void
 conn_close (SqlConn *conn)
 {
   Pg *self = conn->self;
-  conn_free (conn);
+  g_autoptr (GPtrArray) suspects = g_ptr_array_new ();
+  g_ptr_array_add (suspects, conn);
   gs_mutex_lock (&self->lock);
-  self->n_open--;
+  /* Where packets vanish, each of the idle ones would cost somebody the same wait. */
+  while (conn->lost && self->idle->len > 0)
+    g_ptr_array_add (suspects, g_ptr_array_steal_index_fast (self->idle, self->idle->len - 1));
+  gs_mutex_unlock (&self->lock);
+  for (guint i = 0; i < suspects->len; i++)
+    conn_free (suspects->pdata[i]);
+  gs_mutex_lock (&self->lock);
+  self->n_open -= suspects->len;
   gs_cond_broadcast (&self->given);
   gs_mutex_unlock (&self->lock);
 }
@@ -200,7 +208,7 @@ pg_take (Pg *self, GsCall *call, gboolean writer, const char *doing, GError **er
       conn->call = call;
       conn->doing = doing;
       conn->writer = writer;
-      conn->hinted = conn->broken = FALSE;
+      conn->hinted = conn->patient = FALSE;
       conn->fresh = TRUE;
       if (!writer || pg_begin (conn, &why))
         return conn;

@@ -116,7 +116,10 @@ parse_conninfo (const GsConfig *config, const char *option, const char *conninfo
   set_value (keywords, values, "sslrootcert", config->string (config, "sslrootcert"), TRUE);
   set_value (keywords, values, "client_encoding", "UTF8", TRUE);
   set_value (keywords, values, "application_name", "gitstead", FALSE);
-  set_value (keywords, values, "tcp_user_timeout", "10000", FALSE); /* a host that vanished is noticed */
+  /* A host that vanished is noticed. */
+  set_value (keywords, values, "tcp_user_timeout", "10000", FALSE);
+  set_value (keywords, values, "keepalives_idle", "30", FALSE);
+  set_value (keywords, values, "keepalives_interval", "10", FALSE);
   g_ptr_array_add (keywords, NULL);
   g_ptr_array_add (values, NULL);
   *ret_keywords = (char **) g_ptr_array_free (g_steal_pointer (&keywords), FALSE);

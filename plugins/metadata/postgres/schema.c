@@ -232,10 +232,12 @@ begin_empty (SqlConn *conn, GError **error)
 static gboolean
 run_missing (SqlConn *conn, guint *ret_pending, GError **error)
 {
-  g_autofree char *path
-      = g_strdup_printf ("SET LOCAL search_path TO %s; SET LOCAL statement_timeout = 0", conn->self->quoted_schema);
+  g_autofree char *path = g_strdup_printf ("SET LOCAL search_path TO %s", conn->self->quoted_schema);
   gboolean empty;
   guint n;
+  conn->patient = conn->call == NULL;
+  if (conn->patient && !pg_exec (conn, "SET LOCAL statement_timeout = 0", error))
+    return FALSE;
   /* Who comes second waits here, and finds nothing to do. */
   if (!sql_lock (conn, "migrate", "", 0, error) || !count_recorded (conn, &n, &empty, error))
     return FALSE;

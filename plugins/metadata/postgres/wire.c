@@ -4,7 +4,8 @@
 
 #include <poll.h>
 
-#define SLACK_US (100 * 1000)      /* for the server to say by itself that a statement took too long */
+#define SLACK_US (100 * 1000) /* for the server to say by itself that a statement took too long */
+#define PATIENT_US (24 * 3600 * (gint64) G_USEC_PER_SEC)
 #define POLL_CANCEL_US (50 * 1000) /* how often a waiting call looks whether it was cancelled, without a descriptor */
 
 /* ----------------------------------------------------------------------------------------- waiting */
@@ -192,7 +193,7 @@ pg_limit (SqlConn *conn)
 gint64
 pg_left (const SqlConn *conn)
 {
-  gint64 left_us = conn->self->statement_timeout_us;
+  gint64 left_us = conn->patient ? PATIENT_US : conn->self->statement_timeout_us;
   if (conn->call != NULL && conn->call->deadline_us != G_MAXINT64)
     left_us = MIN (left_us, conn->call->deadline_us - g_get_monotonic_time ());
   return MAX (left_us, 1000);
@@ -251,6 +252,7 @@ pg_fail (SqlConn *conn, const PGresult *result, GError **error)
   if ((result == NULL || meaning->code == GS_ERROR_DEADLINE_EXCEEDED) && conn->call != NULL
       && !gs_call_check (conn->call, conn->doing, error))
     return FALSE;
+  conn->lost = conn->lost || conn->broken;
   said = one_line (result != NULL && PQresultErrorField (result, PG_DIAG_MESSAGE_PRIMARY) != NULL
                        ? PQresultErrorField (result, PG_DIAG_MESSAGE_PRIMARY)
                        : PQerrorMessage (conn->pg));

@@ -46,7 +46,9 @@ static const Setting settings_all[] = {
   { "core.fsync", "none" }, /* whoever publishes files syncs them, folders included */
   { "core.bigFileThreshold", "64m" },
   { "credential.helper", "" },
+  { "core.quotePath", "true" },
   { "diff.external", "" },
+  { "diff.suppressBlankEmpty", "false" },
   { "gpg.program", "false" },
   { "gc.auto", "0" },
   { "gc.autoDetach", "false" },
@@ -55,6 +57,8 @@ static const Setting settings_all[] = {
   { "protocol.allow", "never" },
   { "pack.windowMemory", "100m" },
   { "pack.writeReverseIndex", "true" },
+  { "tar.umask", "0002" },
+  { "tar.tar.gz.command", "git archive gzip" },
   { "transfer.advertiseSID", "false" },
   { "transfer.bundleURI", "false" },
 };

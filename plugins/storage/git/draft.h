@@ -29,8 +29,8 @@ gboolean draft_type (Draft *draft, const GsOid *oid, GsObjectType *ret_type, GEr
 /** Ends it: the whole pack, *full*; *@ret_pack is NULL when nothing was added. */
 gboolean draft_pack (Draft *draft, GBytes **ret_pack, GError **error);
 
-/** Writes the draft's trees, commits and tags that were not exported before as loose objects into @objects, so that a git
- *  process sees them. */
+/** Writes the draft's trees, commits and tags that were not exported before as loose objects into @objects, so that a
+ * git process sees them. */
 gboolean draft_export (Draft *draft, const char *objects, GError **error);
 
 Repo *draft_repo (Draft *draft);

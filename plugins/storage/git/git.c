@@ -150,7 +150,7 @@ repo_new (Storage *storage, const GsRepo *repo, GError **error)
   open->id = repo->id;
   open->format = record.format;
   open->handles = g_ptr_array_new ();
-  open->history = hist_store_new ();
+  open->history = hist_store_new (storage);
   open->quarantines = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   gs_mutex_init (&open->stamp_lock);
   gs_mutex_init (&open->lock);

@@ -33,8 +33,8 @@ typedef struct
   GsCall *call;
   ObjectHandle *handle;
   const guint8 *pack;
-  gsize len; /* without the trailer */
-  GArray *objects; /* Object */
+  gsize len;         /* without the trailer */
+  GArray *objects;   /* Object */
   GHashTable *by_id; /* &oid -> Object, once all are read */
 } Ingest;
 
@@ -49,8 +49,7 @@ read_32 (const guint8 *at)
 static void
 append_32 (GByteArray *bytes, guint32 value)
 {
-  const guint8 data[]
-      = { (guint8) (value >> 24), (guint8) (value >> 16), (guint8) (value >> 8), (guint8) value };
+  const guint8 data[] = { (guint8) (value >> 24), (guint8) (value >> 16), (guint8) (value >> 8), (guint8) value };
   g_byte_array_append (bytes, data, sizeof data);
 }
 
@@ -160,11 +159,10 @@ tree_good (const Ingest *in, const Object *object)
       gsize len = strlen (name);
       GsObjectType type = odb_mode_type (mode);
       /* Zero-padded modes, the old 100664, and what checks of contents hang on are for git to judge. */
-      if (!tree_mode_known (mode) || mode == 0100664 || *row == '0'
-          || strchr (name, '/') != NULL || path_part_fault (name, len) != NULL || path_part_is_judged (name, len)
+      if (!tree_mode_known (mode) || mode == 0100664 || *row == '0' || strchr (name, '/') != NULL
+          || path_part_fault (name, len) != NULL || path_part_is_judged (name, len)
           || (before != NULL && tree_order (before, mode_before, name, mode) >= 0) || gs_oid_is_zero (&oid)
-          || !g_hash_table_add (names, (gpointer) name)
-          || (type != GS_OBJECT_COMMIT && !is_there (in, &oid, type)))
+          || !g_hash_table_add (names, (gpointer) name) || (type != GS_OBJECT_COMMIT && !is_there (in, &oid, type)))
         return FALSE;
       before = name;
       mode_before = mode;
@@ -178,7 +176,8 @@ ident_good (const char **at, const char *end, const char *field)
 {
   gsize field_len = strlen (field);
   const char *nl = *at < end ? memchr (*at, '\n', (gsize) (end - *at)) : NULL, *p, *open, *close;
-  if (nl == NULL || (gsize) (nl - *at) < field_len + 1 || memcmp (*at, field, field_len) != 0 || (*at)[field_len] != ' ')
+  if (nl == NULL || (gsize) (nl - *at) < field_len + 1 || memcmp (*at, field, field_len) != 0
+      || (*at)[field_len] != ' ')
     return FALSE;
   p = *at + field_len + 1;
   *at = nl + 1;

@@ -2,6 +2,7 @@
 /* Periodic care: trash, leftovers, refs, and the packs of those replicas that changed since the last round. */
 #include "disk.h"
 #include "git.h"
+#include "history/view.h"
 #include "repack.h"
 
 #include <math.h>
@@ -201,11 +202,13 @@ care_locked (Repo *repo, int lock, gboolean pushed, const RepackRun *run, GError
   if (!repack_recover (repo, error) || !repack_census (repo, &census, error))
     return FALSE;
   RepackKind kind = what_is_due (repo, &census, pushed);
-  gboolean graph = census.packs > 0 && (pushed || census.newest_us > repack_graph_us (repo));
+  gboolean damaged = !hist_store_check (repo);
+  gboolean graph = census.packs > 0 && (pushed || damaged || census.newest_us > repack_graph_us (repo));
   if (kind == REPACK_NOTHING && !graph)
     return TRUE;
   gboolean done = (kind == REPACK_NOTHING || repack (repo, lock, kind, &census, run, error))
-                  && (!graph || repack_write_graph (repo, lock, kind == REPACK_FULL, run, error));
+                  && (!damaged || repack_drop_graph (repo, error))
+                  && (!graph || repack_write_graph (repo, lock, kind == REPACK_FULL || damaged, run, error));
   storage->host->metric_update (storage->metric.maintain_seconds,
                                 (double) (g_get_monotonic_time () - began) / G_USEC_PER_SEC);
   return done;

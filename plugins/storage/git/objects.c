@@ -78,6 +78,12 @@ handle_free (ObjectHandle *handle)
   g_free (handle);
 }
 
+git_odb *
+odb_git2 (ObjectHandle *handle)
+{
+  return handle->odb;
+}
+
 static gboolean
 add_packs (git_odb *odb, const char *objects, int priority, GError **error)
 {

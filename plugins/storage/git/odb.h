@@ -17,6 +17,9 @@ typedef struct ObjectHandle ObjectHandle;
 ObjectHandle *odb_borrow (Repo *repo, GError **error);
 void odb_return (Repo *repo, ObjectHandle *handle);
 
+/** libgit2's own handle, which sees packs only. *borrowed until odb_return*. */
+struct git_odb *odb_git2 (ObjectHandle *handle);
+
 /** NOT_FOUND when absent. */
 gboolean odb_header (Repo *repo, ObjectHandle *handle, const GsOid *oid, GsObjectType *ret_type, guint64 *ret_size,
                      GError **error);

@@ -25,8 +25,7 @@ hfs_is (const char *name, gsize len, const char *wanted)
       at = g_utf8_next_char (at);
       if (hfs_ignores (c))
         continue;
-      if (matched >= want || c >= 0x80
-          || g_ascii_tolower ((char) c) != (matched == 0 ? '.' : wanted[matched - 1]))
+      if (matched >= want || c >= 0x80 || g_ascii_tolower ((char) c) != (matched == 0 ? '.' : wanted[matched - 1]))
         return FALSE;
       matched++;
     }

@@ -14,7 +14,8 @@
 const char *path_part_fault (const char *name, gsize len);
 /** Might some file system take the name for ".gitmodules"? */
 gboolean path_part_is_gitmodules (const char *name, gsize len);
-/** Is it, or might some file system take it for, a name whose content git fsck looks at (.gitmodules, .gitattributes, ...)? */
+/** Is it, or might some file system take it for, a name whose content git fsck looks at (.gitmodules, .gitattributes,
+ * ...)? */
 gboolean path_part_is_judged (const char *name, gsize len);
 /** FALSE with INVALID_ARGUMENT, beginning with @field, unless all of @path is fine. NUL-terminated; @len without it. */
 gboolean path_check (const char *path, gsize len, const char *field, GError **error);

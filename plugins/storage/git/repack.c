@@ -416,3 +416,16 @@ repack_write_graph (const Repo *repo, int lock, gboolean anew, const RepackRun *
     sweep (repo, &untidy);
   return done && sync_folders (repo, error);
 }
+
+gboolean
+repack_drop_graph (const Repo *repo, GError **error)
+{
+  static const char *const names[] = { "/info/commit-graph", "/info/commit-graphs" };
+  for (gsize i = 0; i < G_N_ELEMENTS (names); i++)
+    {
+      g_autofree char *path = g_strconcat (repo->objects, names[i], NULL);
+      if (i == 0 ? !fsu_unlink (AT_FDCWD, path, error) : !fsu_remove_tree (AT_FDCWD, path, error))
+        return FALSE;
+    }
+  return TRUE;
+}

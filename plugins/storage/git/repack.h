@@ -54,6 +54,8 @@ gboolean repack_was_interrupted (const char *replica_dir);
 gboolean repack_run (const Repo *repo, int lock, RepackKind kind, const RepackRun *run, GError **error);
 /** Brings the commit-graph up to date; @anew: one layer instead of one more. */
 gboolean repack_write_graph (const Repo *repo, int lock, gboolean anew, const RepackRun *run, GError **error);
+/** Under the lock: git would carry what a damaged commit-graph says into the next one. */
+gboolean repack_drop_graph (const Repo *repo, GError **error);
 /** When the commit-graph was written last; 0 = never. */
 gint64 repack_graph_us (const Repo *repo);
 /** When the last full repack ended, wall clock; 0 = never. */

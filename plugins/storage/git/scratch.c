@@ -27,8 +27,7 @@ scratch_write (const char *objects, GsObjectType type, const void *data, gsize l
 {
   GsOid oid;
   char header[HEADER_MAX];
-  gsize header_len
-      = (gsize) g_snprintf (header, sizeof header, "%s %" G_GSIZE_FORMAT, odb_type_name (type), len) + 1;
+  gsize header_len = (gsize) g_snprintf (header, sizeof header, "%s %" G_GSIZE_FORMAT, odb_type_name (type), len) + 1;
   if (!object_id (type, data, len, &oid, error))
     return FALSE;
   g_autofree guint8 *whole = g_malloc (header_len + len);
@@ -98,7 +97,7 @@ inflate_object (z_stream *zlib, guint64 max, GsObjectType *ret_type, guint8 **re
 
 gboolean
 scratch_read (const char *objects, const GsOid *oid, guint64 max, gboolean *ret_found, GsObjectType *ret_type,
-            GBytes **ret_bytes, GError **error)
+              GBytes **ret_bytes, GError **error)
 {
   g_autofree char *path = scratch_path (objects, oid, NULL);
   g_autoptr (GError) why = NULL;

@@ -11,9 +11,9 @@
 
 /** Not synced: a quarantine of this kind is dropped before anything of it counts. */
 gboolean scratch_write (const char *objects, GsObjectType type, const void *data, gsize len, GsOid *ret_oid,
-                      GError **error);
+                        GError **error);
 /** *@ret_found FALSE when there is no such file, and then nothing else is set. The id is checked. @max 0 = no bound. */
 gboolean scratch_read (const char *objects, const GsOid *oid, guint64 max, gboolean *ret_found, GsObjectType *ret_type,
-                     GBytes **ret_bytes, GError **error);
+                       GBytes **ret_bytes, GError **error);
 
 #endif

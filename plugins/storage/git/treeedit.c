@@ -80,10 +80,23 @@ tree_order (const char *a, guint32 a_mode, const char *b, guint32 b_mode)
 
 /* ---------------------------------------------------------------------------------------- reading */
 
+/* Something refers to the tree: when it is absent, it is lost. */
+static gboolean
+damaged (TreeEdit *edit, const Node *node, const GError *why, GError **error)
+{
+  char hex[GS_OID_HEX_MAX + 1];
+  int code = why != NULL ? gs_error_code (why) : GS_ERROR_DATA_LOSS;
+  gs_oid_hex (&node->oid, hex);
+  return gs_fail (error, code == GS_ERROR_NOT_FOUND ? GS_ERROR_DATA_LOSS : (GsErrorCode) code,
+                  "tree %s of repository %" G_GUINT64_FORMAT " is damaged or lost%s%s", hex,
+                  draft_repo (edit->draft)->id, why != NULL ? ": " : "", why != NULL ? why->message : "");
+}
+
 static gboolean
 node_load (TreeEdit *edit, Node *node, GError **error)
 {
   GsObjectType type;
+  g_autoptr (GError) why = NULL;
   g_autoptr (GBytes) bytes = NULL;
   g_autoptr (GHashTable) children = NULL;
   gsize left;
@@ -92,10 +105,10 @@ node_load (TreeEdit *edit, Node *node, GError **error)
   GsOid oid;
   if (node->children != NULL)
     return TRUE;
-  if (!draft_read (edit->draft, &node->oid, ODB_TREE_MAX, &type, &bytes, error))
-    return FALSE;
+  if (!draft_read (edit->draft, &node->oid, ODB_TREE_MAX, &type, &bytes, &why))
+    return damaged (edit, node, why, error);
   if (type != GS_OBJECT_TREE)
-    return gs_fail (error, GS_ERROR_DATA_LOSS, "an object that a tree names as a folder is a %s", odb_type_name (type));
+    return damaged (edit, node, NULL, error);
   children = children_new ();
   at = g_bytes_get_data (bytes, &left);
   while (odb_tree_next (&at, &left, &name, &mode, &oid))
@@ -105,15 +118,11 @@ node_load (TreeEdit *edit, Node *node, GError **error)
       child->oid = oid;
       g_hash_table_replace (children, g_strdup (name), child);
       if (++edit->loaded > ENTRIES_MAX)
-        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "the folders to be changed have more than %u entries", ENTRIES_MAX);
+        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "the folders to be changed have more than %u entries",
+                        ENTRIES_MAX);
     }
   if (left != 0)
-    {
-      char hex[GS_OID_HEX_MAX + 1];
-      gs_oid_hex (&node->oid, hex);
-      return gs_fail (error, GS_ERROR_DATA_LOSS, "tree %s of repository %" G_GUINT64_FORMAT " is damaged", hex,
-                      draft_repo (edit->draft)->id);
-    }
+    return damaged (edit, node, NULL, error);
   node->children = g_steal_pointer (&children);
   return TRUE;
 }

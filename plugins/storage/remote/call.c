@@ -133,6 +133,15 @@ fail_lost (Remote *self, const GError *why, GError **error)
   return gs_fail (error, GS_ERROR_UNAVAILABLE, "%s: %s", self->host->instance, why->message);
 }
 
+/* One connection may break for its own reasons: the probe says whether the node is there. */
+static void
+look_closer (Remote *self)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&self->lock);
+  self->suspect = TRUE;
+  gs_cond_broadcast (&self->changed);
+}
+
 /* What the end of a call that got no reply means. */
 static gboolean
 judge_silence (Remote *self, GsCall *call, guint64 falls, const GError *why, GError **error)
@@ -142,8 +151,13 @@ judge_silence (Remote *self, GsCall *call, guint64 falls, const GError *why, GEr
                     self->url);
   if (!gs_call_check (call, "a call to a node", error))
     return FALSE;
-  if (why->code == GS_ERROR_UNAVAILABLE || why->code == GS_ERROR_UNKNOWN)
+  if (why->code == GS_ERROR_UNAVAILABLE)
     return fail_lost (self, why, error);
+  if (why->code == GS_ERROR_UNKNOWN)
+    {
+      look_closer (self);
+      return gs_fail (error, GS_ERROR_UNAVAILABLE, "%s: %s", self->host->instance, why->message);
+    }
   return gs_fail (error, (GsErrorCode) why->code, "%s: %s", self->host->instance, why->message);
 }
 
@@ -276,10 +290,7 @@ judge_stream (Flow *flow, const GError *why, GError **error)
     return FALSE;
   if (why->code == GS_ERROR_UNKNOWN || why->code == GS_ERROR_DEADLINE_EXCEEDED)
     {
-      gs_mutex_lock (&self->lock); /* one stream may break for its own reasons: the probe says whether the node is there */
-      self->suspect = TRUE;
-      gs_cond_broadcast (&self->changed);
-      gs_mutex_unlock (&self->lock);
+      look_closer (self);
       return gs_fail (error, GS_ERROR_UNAVAILABLE, "%s: %s", self->host->instance, why->message);
     }
   fail_as_there (self->url, why, error);

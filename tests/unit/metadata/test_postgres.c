@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "cutter.h"
+#include "loadplugin.h"
 #include "store.h"
 
 #include <gitstead/thread.h>
@@ -412,6 +413,58 @@ older_schema (void **state)
   store_close (&store);
 }
 
+static void *
+migrator_main (void *data)
+{
+  Waiter *waiter = data;
+  g_autoptr (GError) error = NULL;
+  guint pending;
+  waiter->store->ops->migrate (waiter->store->self, NULL, FALSE, &pending, &error);
+  waiter->code = gs_error_code (error);
+  return NULL;
+}
+
+/* A migration may take longer than any other statement. */
+static void
+slow_migration (void **state)
+{
+  Place *place = *state;
+  Store store = { .plugin = load_plugin (PLUGIN), .host = fake_host_new ("metadata") };
+  Waiter migrator = { &store, 0, NULL, -1 };
+  gint64 end_us = g_get_monotonic_time () + PATIENCE_US;
+  g_auto (GStrv) parts = g_strsplit (place->path, "#", 2);
+  GsThread thread;
+  gboolean long_enough = FALSE;
+  store.ops = store.plugin->ops;
+  store.config = fake_config_new (store.plugin, "conninfo", parts[0], "schema", parts[1], "statement_timeout", "100ms",
+                                  "listen", "false", NULL);
+  store.self = store.plugin->create (&store.host->host, fake_config_get (store.config), NULL);
+  assert_non_null (store.self);
+  store.started = store.plugin->start (store.self, NULL);
+  assert_true (store.started);
+  run_sql (place, "BEGIN; CREATE SCHEMA \"%s\"", place->schema); /* who makes it too waits for this transaction */
+  assert_int_equal (gs_thread_start (&thread, "migrator", migrator_main, &migrator), 0);
+  while (!long_enough)
+    {
+      PGresult *result = PQexec (place->pg, "SELECT pg_stat_clear_snapshot ()");
+      PQclear (result);
+      result = PQexec (place->pg, "SELECT count (*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND "
+                                  "clock_timestamp () - query_start > '0.4 s'");
+      assert_int_equal (PQresultStatus (result), PGRES_TUPLES_OK);
+      long_enough = strcmp (PQgetvalue (result, 0, 0), "1") == 0;
+      PQclear (result);
+      assert_true (g_get_monotonic_time () < end_us);
+      poll (NULL, 0, 10);
+    }
+  run_sql (place, "ROLLBACK");
+  gs_thread_join (thread);
+  assert_int_equal (migrator.code, GS_OK);
+  store_close (&store);
+  assert_true (store_open (&store, PLUGIN, place->path, "false", "1s", NULL));
+  assert_true (store_make_repo (&store, "a.git", NULL) > 0);
+  store_close (&store);
+}
+
 static void
 bad_options (void **state)
 {
@@ -490,6 +543,7 @@ main (void)
     cmocka_unit_test_setup_teardown (missing_schema, place_new, place_free),
     cmocka_unit_test_setup_teardown (other_schemas, place_new, place_free),
     cmocka_unit_test_setup_teardown (older_schema, place_new, place_free),
+    cmocka_unit_test_setup_teardown (slow_migration, place_new, place_free),
     cmocka_unit_test_setup_teardown (bad_options, place_new, place_free),
     cmocka_unit_test_setup_teardown (hints, place_new, place_free),
   };

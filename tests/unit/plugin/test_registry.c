@@ -201,6 +201,7 @@ test_what_is_there_can_be_found (void **state)
   assert_non_null (virtual);
   assert_string_equal (virtual->name, "main");
   assert_int_equal (virtual->n_storages, 2);
+  assert_int_equal (virtual->copies, 2);
   assert_int_equal (virtual->min_copies, 2);
   assert_ptr_equal (virtual->instances[1], gsi_registry_get (registry, GS_KIND_STORAGE, "two"));
   assert_ptr_equal (virtual->routing, gsi_registry_get (registry, GS_KIND_ROUTING, "main"));
@@ -381,6 +382,16 @@ test_bad_configurations (void **state)
                          "consistency: {plugin: fake}}]\n"
                          "transports: [{plugin: fake}]\n",
       "min_copies is 2, but it has only 1 storages, so it could never be written" },
+    { HEAD CACHE STORAGE "virtual_storages: [{name: main, storages: [one], copies: 2, routing: {plugin: fake}, "
+                         "consistency: {plugin: fake}}]\n"
+                         "transports: [{plugin: fake}]\n",
+      "copies is 2, but it has only 1 storages" },
+    { HEAD CACHE "storages: [{name: one, plugin: fake}, {name: two, plugin: fake}]\n"
+                 "virtual_storages: [{name: main, storages: [one, two], min_copies: 2, routing: {plugin: fake}, "
+                 "consistency: {plugin: fake}}]\n"
+                 "transports: [{plugin: fake}]\n",
+      "min_copies is 2, but a repository gets only 1 copies, so it could never be written" },
+    { HEAD CACHE STORAGE "transports: [{plugin: fake}]\n", "there is no virtual storage" },
     { HEAD CACHE STORAGE
       "virtual_storages: [{name: main, storages: [one], consistency: {plugin: fake}}]\ntransports: [{plugin: fake}]\n",
       "virtual storage main: it has no routing: add \"routing: {plugin: PLUGIN}\" (found: fake" },

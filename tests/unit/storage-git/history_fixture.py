@@ -122,8 +122,9 @@ class Replica:
     def close(self):
         self.process.stdin.close()
         self.process.stdout.close()
-        self.process.wait()
+        status = self.process.wait()
         shutil.rmtree(self.dir)
+        assert status == 0, "storage-query ended with status %d" % status
 
     def git(self, *args, stdin=None, check=True):
         done = subprocess.run(["git", "--literal-pathspecs", "-C", self.path, *args], env=ENV, input=stdin, capture_output=True)

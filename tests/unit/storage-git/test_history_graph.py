@@ -26,6 +26,36 @@ def chunks(data):
     return [(rows[i][0], rows[i][1], rows[i + 1][1]) for i in range(data[6])]
 
 
+def murmur(data, seed):
+    """Murmur3 on bytes as they are: what filters of version 2 are made with."""
+    def mix(block):
+        block = block * 0xCC9E2D51 & 0xFFFFFFFF
+        return (block << 15 | block >> 17) * 0x1B873593 & 0xFFFFFFFF
+
+    value, whole = seed, len(data) // 4 * 4
+    for i in range(0, whole, 4):
+        value ^= mix(int.from_bytes(data[i: i + 4], "little"))
+        value = ((value << 13 | value >> 19) * 5 + 0xE6546B64) & 0xFFFFFFFF
+    if data[whole:]:
+        value ^= mix(int.from_bytes(data[whole:], "little"))
+    value ^= len(data)
+    value = (value ^ value >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+    value = (value ^ value >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+    return value ^ value >> 16
+
+
+def bloom(paths, hashes=7, bits_per_entry=10):
+    """A filter with these paths in it, as git writes them."""
+    size = max(1, (len(paths) * bits_per_entry + 7) // 8)
+    bits = bytearray(size)
+    for path in paths:
+        first, second = murmur(path, 0x293AE76F), murmur(path, 0x7E646E2C)
+        for i in range(hashes):
+            bit = ((first + i * second) & 0xFFFFFFFF) % (size * 8)
+            bits[bit // 8] |= 1 << bit % 8
+    return bytes(bits)
+
+
 class Graphs(unittest.TestCase):
     def replica(self, n=200, skew=False):
         replica = Replica()
@@ -130,6 +160,75 @@ class Graphs(unittest.TestCase):
             self.assertEqual(self.answers(replica), expected)
         self.assertIn("graph-ignored", replica.line("@log"))
 
+    def test_maintenance_replaces_a_damaged_graph(self):
+        replica = self.replica()
+        expected = self.answers(replica)
+        for kind, place in (("chain", "objects/info/commit-graphs/graph-*.graph"), ("full", "objects/info/commit-graph")):
+            replica.make_graph(kind)
+            for path in glob.glob(os.path.join(replica.path, place)):
+                data = bytearray(read(path))
+                # A parent: git itself does not notice until it is asked to verify, and would copy it.
+                where = {name: start for name, start, _ in chunks(data)}[b"CDAT"]
+                data[where + 23] ^= 1
+                self.put(path, sealed(bytes(data)) if kind == "full" else bytes(data))
+            self.assertEqual(self.answers(replica), expected)
+            before = replica.line("@log").count("graph-ignored")
+            self.assertGreater(before, 0)
+            self.assertEqual(replica.line("@maintain"), "done")
+            self.assertEqual(self.answers(replica), expected)
+            self.assertEqual(replica.line("@log").count("graph-ignored"), before)
+            replica.git("commit-graph", "verify")
+            self.assertTrue(glob.glob(os.path.join(replica.path, "objects/info/commit-graphs/graph-*.graph")))
+
+    def with_filters(self, good, version, filters):
+        """The graph with other filters, one for each commit in order of ids."""
+        index, data, ends = b"", struct.pack(">III", version, 7, 10), 0
+        for each in filters:
+            ends += len(each)
+            index += struct.pack(">I", ends)
+            data += each
+        parts = [(name, good[start:end]) for name, start, end in chunks(good) if name not in (b"BIDX", b"BDAT")]
+        parts += [(b"BIDX", index), (b"BDAT", data)]
+        table, at = b"", 8 + 12 * (len(parts) + 1)
+        for name, content in parts:
+            table += struct.pack(">4sQ", name, at)
+            at += len(content)
+        table += struct.pack(">4sQ", b"\0\0\0\0", at)
+        head = good[:6] + bytes([len(parts), good[7]])
+        return sealed(head + table + b"".join(content for _, content in parts) + bytes(20))
+
+    def changed(self, replica, oid):
+        """All paths that a commit changed against its first parent, with their folders."""
+        first = replica.lines("rev-list", "--parents", "-1", oid)[1:2]
+        out = replica.git("diff-tree", "-r", "-z", "--no-commit-id", "--name-only", *(first or ["--root"]), oid)
+        paths = set()
+        for path in out.encode(errors="surrogateescape").split(b"\0")[:-1]:
+            while path:
+                paths.add(path)
+                path = path.rpartition(b"/")[0]
+        return sorted(paths)
+
+    def test_filters_of_the_second_version(self):
+        """This git does not write them. They are believed, and names beyond ASCII are found with them."""
+        replica = self.replica()
+        replica.make_graph("full")
+        path = os.path.join(replica.path, "objects/info/commit-graph")
+        good = read(path)
+        start, end = {name: (start, end) for name, start, end in chunks(good)}[b"OIDL"]
+        oids = [good[at: at + 20].hex() for at in range(start, end, 20)]
+        filters = [bloom(self.changed(replica, oid)) for oid in oids]
+        self.put(path, self.with_filters(good, 2, filters))
+        for name in History.PATHS + ["dir", "dir/sub", "\u00e4", "nothing"]:
+            self.assertEqual(replica.ids(all_refs=True, paths=[name]), replica.lines("rev-list", "--all", "--", name))
+        # Filters that say that nothing ever changed: whoever believes them finds no commit but roots and merges.
+        nothing = self.with_filters(good, 2, [b"\0"] * len(oids))
+        self.put(path, nothing)
+        self.assertLess(len(replica.ids(all_refs=True, paths=["a"])), len(replica.lines("rev-list", "--all", "--", "a")) // 2)
+        # Of a version that nobody knows they are not.
+        self.put(path, self.with_filters(good, 3, [b"\0"] * len(oids)))
+        self.assertEqual(replica.ids(all_refs=True, paths=["a"]), replica.lines("-c", "core.commitGraph=false", "rev-list", "--all", "--", "a"))
+        self.assertNotIn("graph-ignored", replica.line("@log"))
+
     def test_new_graphs_are_seen(self):
         """Pushes and maintenance while questions are asked."""
         replica = self.replica(60)
@@ -225,6 +324,16 @@ class Big(unittest.TestCase):
         for path in ("d3", "d3/f10", "nothing"):
             self.assertEqual(replica.ids(include=["main"], paths=[path]), replica.lines("rev-list", "main", "--", path))
         self.assertEqual(replica.call("Count", range={"include": ["main"]})["count"], self.N)
+        old, older = expected[self.N // 2], expected[self.N - 100]
+        for one, other in ((old, "main"), (older, old), ("main^2", "main")):
+            distance = replica.call("AheadBehind", pairs=[{"left": one, "right": other}])["distances"][0]
+            self.assertEqual([str(distance["ahead"]), str(distance["behind"])],
+                             replica.lines("rev-list", "--count", "--left-right", one + "..." + other))
+            self.assertEqual(replica.call("MergeBase", revisions=[one, other])["oids"], replica.lines("merge-base", "--all", one, other))
+        topological = replica.ids(include=["main"], exclude=[old], order="HISTORY_ORDER_TOPO")
+        self.assertEqual(topological, replica.lines("rev-list", "--topo-order", "main", "^" + old))
+        for entry in replica.call("LastForTree", revision="main")["entries"]:
+            self.assertEqual([entry["commit"]], replica.lines("log", "-1", "--format=%H", "main", "--", entry["name"]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@
 #define TOKEN_MAC 8
 #define TOKEN_MAX 8192
 
-static const ApiRow *const tables[] = { api_commit_rows, api_history_rows };
+static const ApiRow *const tables[]
+    = { api_commit_rows, api_blob_rows, api_object_rows, api_diff_rows, api_ref_rows, api_repository_rows,
+        api_history_rows };
 
 /* ------------------------------------------------------------------------------------------- life */
 
@@ -225,6 +227,13 @@ api_take_limit (guint64 value, guint64 fallback, guint64 most, const char *field
     return api_invalid (error, field, "%" G_GUINT64_FORMAT " is more than the most, %" G_GUINT64_FORMAT, value, most);
   *ret_limit = value == 0 ? fallback : value;
   return TRUE;
+}
+
+gboolean
+api_take_count (gsize n, gsize most, const char *field, GError **error)
+{
+  return (n >= 1 && n <= most)
+         || api_invalid (error, field, "%" G_GSIZE_FORMAT " given, 1 to %" G_GSIZE_FORMAT " are taken", n, most);
 }
 
 /* ------------------------------------------------------------------------------------------ paging */

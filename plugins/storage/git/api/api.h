@@ -57,8 +57,13 @@ typedef struct
 
 /* ----------------------------------------------------------------------------------------- tables */
 
+extern const ApiRow api_blob_rows[];
 extern const ApiRow api_commit_rows[];
+extern const ApiRow api_diff_rows[];
 extern const ApiRow api_history_rows[];
+extern const ApiRow api_object_rows[];
+extern const ApiRow api_ref_rows[];
+extern const ApiRow api_repository_rows[];
 
 /* ------------------------------------------------------------------------------------------- life */
 
@@ -117,6 +122,9 @@ gboolean api_take_enum (const ProtobufCEnumDescriptor *descriptor, int value, co
 gboolean api_take_limit (guint64 value, guint64 fallback, guint64 most, const char *field, guint64 *ret_limit,
                          GError **error);
 
+/** A repeated field with 1 to @most elements. */
+gboolean api_take_count (gsize n, gsize most, const char *field, GError **error);
+
 /* -------------------------------------------------------------------------------------- revisions */
 
 /**
@@ -134,6 +142,18 @@ gboolean api_take_commit (GitCall *call, const ProtobufCBinaryData *bytes, const
 /** The same, peeled to a tree. */
 gboolean api_take_tree (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsOid *ret_tree,
                         GError **error);
+/** Two trees to compare, in hex. */
+typedef struct
+{
+  const char *left, *right;
+} ApiSides;
+
+/** Trees of fields left and right. An empty left is the first parent of the right commit, or the empty tree for a root. */
+gboolean api_take_sides (GitCall *call, const ProtobufCBinaryData *left, const ProtobufCBinaryData *right,
+                         ApiSides *ret_sides, GError **error);
+/** A commit's tree, and parent @n's (0 = the first one); the empty tree when it has none. */
+gboolean api_parent_sides (GitCall *call, const GsOid *commit, gsize n, ApiSides *ret_sides, gsize *ret_n_parents,
+                           GError **error);
 /** The same from text. */
 gboolean api_resolve (GitCall *call, const char *revision, const char *field, GsObject *ret_object, GError **error);
 /** The entry at @path in @tree ("" = the tree itself). *@ret_found FALSE when there is none. */
@@ -174,6 +194,47 @@ gint64 api_person_time (const char *line, gsize len);
 gboolean api_commit_message (GitCall *call, const GsOid *oid, guint64 message_max, Gitstead__V1__Commit **ret_commit,
                              GError **error);
 
+/** One path of a tree. *@ret_more FALSE ends the walk. @path borrowed until it returns. */
+typedef gboolean (*ApiTreeVisit) (GitCall *call, const char *path, const GsTreeEntry *entry, gpointer user,
+                                  gboolean *ret_more, GError **error);
+/**
+ * Visits what is in @tree, and with @recursive all below, in git's order, folders before what is in them. Paths begin with
+ * @base. @after (NULL = from the start) is a path below @tree that was visited before: it goes on behind it.
+ */
+gboolean api_walk_tree (GitCall *call, const GsOid *tree, const char *base, const char *after, gboolean recursive,
+                        ApiTreeVisit visit, gpointer user, GError **error);
+
+/* ------------------------------------------------------------------------------------- running git */
+
+/** A piece of a child's output. *@ret_enough TRUE ends the child: that is no failure. */
+typedef gboolean (*ApiOutput) (gpointer user, const char *data, gsize len, gboolean *ret_enough, GError **error);
+/**
+ * Runs git with @input (may be NULL) and gives its output to @visit as it comes. @argv never has a caller's text where git
+ * could take it for an option or a revision. With @ret_status an exit code of 1 is no failure.
+ * DATA_LOSS when git says that an object cannot be read.
+ */
+gboolean api_run (GitCall *call, const char *const *argv, GBytes *input, int *ret_status, ApiOutput visit,
+                  gpointer user, GError **error);
+/** The same, its output straight to the client. */
+gboolean api_run_stream (GitCall *call, const char *const *argv, GBytes *input, GError **error);
+
+/** Output that is made of fields, each ended by @separator. */
+typedef struct ApiFields ApiFields;
+struct ApiFields
+{
+  char separator;
+  gsize max; /* bytes of a field */
+  gboolean (*visit) (ApiFields *fields, const char *field, gsize len, gboolean *ret_enough, GError **error);
+  gpointer user;
+  gboolean may_cut; /* a longer field is cut, not an error */
+  gsize cut;        /* bytes that this one lacks */
+  GString *field;   /* what is there of the next one */
+};
+gboolean api_run_fields (GitCall *call, const char *const *argv, GBytes *input, int *ret_status, ApiFields *fields,
+                         GError **error);
+/** For output that has fields only in part. */
+gboolean api_fields_feed (ApiFields *fields, const char *data, gsize len, gboolean *ret_enough, GError **error);
+
 /* ------------------------------------------------------------------------------------------ paging */
 
 /** A page that is being filled. */
@@ -196,6 +257,20 @@ gboolean api_page_room (ApiPage *page, gsize bytes);
 ProtobufCBinaryData api_page_token (GitCall *call, gconstpointer state, gsize len);
 /** INVALID_ARGUMENT: the state in a token is none of ours. */
 gboolean api_page_bad (GError **error);
+
+/* ------------------------------------------------------------- handlers that other files' tables name */
+
+gboolean api_tree_entries (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_file_list (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_diff_parsed (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_repository_archive (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
+                                 GError **error);
+gboolean api_repository_bundle (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+/** Paths of a request behind git's "--", each with @magic (":(top,literal)") before it. */
+gboolean api_add_pathspecs (GitCall *call, GPtrArray *argv, const ProtobufCBinaryData *paths, gsize n, gsize most,
+                            const char *magic, const char *field, GError **error);
+/** How a signature begins says its kind; NONE for none. */
+Gitstead__V1__SignatureKind api_signature_kind (const char *signature, gsize len);
 
 /* ------------------------------------------------------------------------------------------ streams */
 

@@ -104,7 +104,8 @@ take_ref (Change *change, const ProtobufCBinaryData *name, const char *field, co
   if (!ref_name_valid (change->ref, &why))
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s", field, why->message);
   if (ref_name_hidden (change->repo->refs, change->ref))
-    return gs_fail (error, GS_ERROR_PERMISSION_DENIED, "%s: refs below %s are the server's own", field, GIT_HIDDEN_REFS);
+    return gs_fail (error, GS_ERROR_PERMISSION_DENIED, "%s: refs below %s are the server's own", field,
+                    GIT_HIDDEN_REFS);
   refs = api_refs (&change->api, error);
   if (refs == NULL)
     return FALSE;
@@ -218,8 +219,8 @@ change_result (Change *change, const GsOid *oid, const GsOid *tree, GError **err
   if (gs_oid_equal (&change->new_oid, &change->old_oid))
     change->outcome = GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_UNCHANGED;
   else
-    change->outcome = change->dry_run ? GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_DRY_RUN
-                                      : GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_DONE;
+    change->outcome
+        = change->dry_run ? GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_DRY_RUN : GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_DONE;
   return TRUE;
 }
 

@@ -15,7 +15,7 @@
 
 #include "gitstead/v1/change.pb-c.h"
 
-#define CHANGE_STEPS_MAX 1000u       /* commits or patches that one call repeats */
+#define CHANGE_STEPS_MAX 1000u        /* commits or patches that one call repeats */
 #define CHANGE_INPUT_MAX (256u << 20) /* bytes of one file that comes as bulk bytes */
 #define CHANGE_READ_MAX (256u << 20)  /* bytes of all commits that one call reads */
 #define CHANGE_MESSAGE_MAX (512u << 10)
@@ -51,12 +51,12 @@ typedef struct
   GsOid expected_new;       /* len 0 = any */
 
   Gitstead__V1__ChangeOutcome outcome;
-  GsOid new_oid;     /* zero = delete */
-  GsOid tree;        /* len 0 = not a commit */
+  GsOid new_oid;        /* zero = delete */
+  GsOid tree;           /* len 0 = not a commit */
   GPtrArray *conflicts; /* Conflict */
   GPtrArray *messages;  /* char * */
-  GArray *commits;   /* GsOid */
-  gsize commit_bytes; /* of those read */
+  GArray *commits;      /* GsOid */
+  gsize commit_bytes;   /* of those read */
   GsOid conflict_oid;
 
   gsize input_head; /* bytes taken of the stream's head */
@@ -104,6 +104,9 @@ gboolean change_merge_trees (Change *change, const GsOid *base, const GsOid *our
 /** Merge of two commits of the repository by all their merge bases. */
 gboolean change_merge_commits (Change *change, const GsOid *ours, const GsOid *theirs, gboolean unrelated,
                                GsOid *ret_tree, gboolean *ret_clean, GError **error);
+/** The merge when no path was changed on both sides; *@ret_merged FALSE: one was, or may have been. merge_paths.c. */
+gboolean change_merge_paths (Change *change, const GsOid *base, const GsOid *ours, const GsOid *theirs, GsOid *ret_tree,
+                             gboolean *ret_merged, GError **error);
 /** Notes the unmerged entries in @data: rows "<mode> <oid> <stage>\t<path>" that end with NUL. */
 gboolean change_read_stages (Change *change, const char *data, gsize len);
 /** The quarantine's objects folder, *full*; made on first use. */

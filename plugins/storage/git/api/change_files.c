@@ -56,12 +56,14 @@ file_content (const Step *step, GsOid *ret_oid, GError **error)
     {
       g_autoptr (GBytes) bytes = NULL;
       return change_input_take (step->change, action->stream_bytes, &bytes, error)
-             && draft_add (draft, GS_OBJECT_BLOB, g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes), ret_oid, error);
+             && draft_add (draft, GS_OBJECT_BLOB, g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes), ret_oid,
+                           error);
     }
   if (*action->oid == '\0')
     return draft_add (draft, GS_OBJECT_BLOB, action->content.len > 0 ? (gconstpointer) action->content.data : "",
                       action->content.len, ret_oid, error);
-  if (!api_take_oid (&step->change->api, action->oid, "oid", ret_oid, error) || !draft_type (draft, ret_oid, &type, error))
+  if (!api_take_oid (&step->change->api, action->oid, "oid", ret_oid, error)
+      || !draft_type (draft, ret_oid, &type, error))
     return FALSE;
   return type == GS_OBJECT_BLOB
          || gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "oid %s is a %s, not a blob", action->oid, odb_type_name (type));
@@ -199,7 +201,7 @@ take_step (Step *step, GError **error)
   if (kind >= G_N_ELEMENTS (kinds) || kinds[kind] == NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "kind: %u is not a kind of action", kind);
   return tree_edit_find (step->edit, step->path, &step->has_mode, &step->has_oid, error)
-         && check_expected_blob (step, error) && kinds[kind] (step, error);
+         && check_expected_blob (step, error) && kinds[kind](step, error);
 }
 
 /* Every failure names the action and its path. */

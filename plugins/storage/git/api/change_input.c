@@ -57,8 +57,10 @@ change_input_take (Change *change, guint64 n, GBytes **ret_bytes, GError **error
   if (change->api.stream == NULL)
     return api_invalid (error, "stream_bytes", "only CommitStream has bulk bytes");
   if (n > CHANGE_INPUT_MAX)
-    return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "stream_bytes: %" G_GUINT64_FORMAT " bytes in one file, at most %u are "
-                    "taken: push it with git", n, CHANGE_INPUT_MAX);
+    return gs_fail (error, GS_ERROR_OUT_OF_RANGE,
+                    "stream_bytes: %" G_GUINT64_FORMAT " bytes in one file, at most %u are "
+                    "taken: push it with git",
+                    n, CHANGE_INPUT_MAX);
   while (bytes->len < n)
     {
       guint before = bytes->len;
@@ -67,7 +69,8 @@ change_input_take (Change *change, guint64 n, GBytes **ret_bytes, GError **error
       if (!read_some (change, bytes->data + before, room, &got, error))
         return FALSE;
       if (got == 0)
-        return api_invalid (error, "stream_bytes", "there are %u bytes, and %" G_GUINT64_FORMAT " are asked for", before, n);
+        return api_invalid (error, "stream_bytes", "there are %u bytes, and %" G_GUINT64_FORMAT " are asked for",
+                            before, n);
       g_byte_array_set_size (bytes, before + (guint) got);
     }
   *ret_bytes = g_byte_array_free_to_bytes (g_steal_pointer (&bytes));

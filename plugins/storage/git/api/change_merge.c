@@ -75,7 +75,8 @@ change_merge (Change *change, const ProtobufCMessage *message, GError **error)
   gboolean is_contained, forward;
   GsOid source;
   if (!check_style (request, error) || !change_begin (change, request->write, !only, error)
-      || !change_need_base (change, error) || !api_take_commit (&change->api, &request->source, "source", &source, error)
+      || !change_need_base (change, error)
+      || !api_take_commit (&change->api, &request->source, "source", &source, error)
       || !relate (change, &source, &is_contained, &forward, error))
     return FALSE;
   if (is_contained)

@@ -261,12 +261,14 @@ read_unmerged (const Patcher *patcher, GError **error)
 
 /* Not an error: the patch does not fit what is there. */
 static gboolean
-tell_misfit (const Patcher *patcher, const Mail *mail, gsize number, const char *said, gboolean three_way, GError **error)
+tell_misfit (const Patcher *patcher, const Mail *mail, gsize number, const char *said, gboolean three_way,
+             GError **error)
 {
   Change *change = patcher->change;
   g_auto (GStrv) lines = g_strsplit (said, "\n", -1);
   change->outcome = GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_CONFLICT;
-  g_ptr_array_add (change->messages, g_strdup_printf ("mail %" G_GSIZE_FORMAT " does not apply: %s", number, mail->subject));
+  g_ptr_array_add (change->messages,
+                   g_strdup_printf ("mail %" G_GSIZE_FORMAT " does not apply: %s", number, mail->subject));
   for (guint i = 0; lines[i] != NULL && i < SAID_MAX; i++)
     g_ptr_array_add (change->messages, g_strdup (lines[i]));
   return !three_way || read_unmerged (patcher, error);

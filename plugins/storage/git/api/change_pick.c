@@ -54,7 +54,8 @@ take_pick (Change *change, const Pick *pick, At *at, gboolean *ret_clean, GError
 
 /* The parent's tree that a commit's change is counted from. */
 static gboolean
-parent_tree (Change *change, const GsOid *oid, const CommitParts *info, guint32 mainline, GsOid *ret_tree, GError **error)
+parent_tree (Change *change, const GsOid *oid, const CommitParts *info, guint32 mainline, GsOid *ret_tree,
+             GError **error)
 {
   char hex[GS_OID_HEX_MAX + 1];
   guint parents = (guint) info->n_parents;
@@ -115,8 +116,8 @@ revert_message (const GsOid *oid, const CommitParts *info, guint32 mainline)
 }
 
 static gboolean
-pick_one (Change *change, const GsOid *oid, guint32 mainline, gboolean revert, gboolean keep_empty,
-          const char *message, At *at, gboolean *ret_clean, GError **error)
+pick_one (Change *change, const GsOid *oid, guint32 mainline, gboolean revert, gboolean keep_empty, const char *message,
+          At *at, gboolean *ret_clean, GError **error)
 {
   CommitParts info;
   g_autofree char *made = NULL;
@@ -201,8 +202,8 @@ own_commits (Change *change, const GsOid *upstream, GArray *commits, GError **er
   gs_oid_hex (upstream, lacks);
   range = g_strdup_printf ("%s...%s", lacks, has);
   g_snprintf (most, sizeof most, "--max-count=%u", CHANGE_STEPS_MAX + 1);
-  const char *const argv[] = { "rev-list", "--reverse", "--topo-order", "--no-merges", "--cherry-pick", "--right-only",
-                               most, range, "--", NULL };
+  const char *const argv[] = { "rev-list",     "--reverse", "--topo-order", "--no-merges", "--cherry-pick",
+                               "--right-only", most,        range,          "--",          NULL };
   const ChildSpec spec
       = { .role = CHILD_PLAIN, .git_dir = change->repo->dir, .argv = argv, .input = -1, .output = -1, .extra = -1 };
   if (!child_run (change->storage, &spec, change->call, NULL, LIST_MAX, &answer, &status, &said, error))

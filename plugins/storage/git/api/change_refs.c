@@ -68,7 +68,8 @@ gboolean
 change_delete_branch (Change *change, const ProtobufCMessage *message, GError **error)
 {
   const Gitstead__V1__ChangeDeleteBranchRequest *request = (gconstpointer) message;
-  return change_begin_ref (change, &request->branch, "branch", HEADS, request->expected_old_oid, request->dry_run, error)
+  return change_begin_ref (change, &request->branch, "branch", HEADS, request->expected_old_oid, request->dry_run,
+                           error)
          && delete_ref (change, error);
 }
 

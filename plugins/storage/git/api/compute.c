@@ -176,8 +176,7 @@ make_computed (Change *change, GsComputed **ret_computed, GError **error)
   if (writes)
     {
       computed->ref = g_strdup (change->ref);
-      computed->update
-          = (GsRefUpdate){ .name = computed->ref, .old_oid = change->old_oid, .new_oid = change->new_oid };
+      computed->update = (GsRefUpdate){ .name = computed->ref, .old_oid = change->old_oid, .new_oid = change->new_oid };
       computed->computed.change.updates = &computed->update;
       computed->computed.change.n_updates = 1;
       computed->computed.change.atomic = TRUE;

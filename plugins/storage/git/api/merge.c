@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Merging, by git's own merge-ort: `git merge-tree --write-tree` in a quarantine, of which only what the result needs
- * comes into the draft.
+ * Merging, where merge_paths.c cannot, by git's own merge-ort: `git merge-tree --write-tree` in a quarantine, of which
+ * only what the result needs comes into the draft.
  *
- * git 2.39 merges two commits by the bases that their history has and takes no base from the caller. To repeat or
- * take back one commit's change, three commits are made up in the quarantine, one for each tree, with the base as the
- * only parent of the other two: their history has exactly the base that is meant.
+ * git 2.39 merges two commits by the bases that their history has and takes no base from the caller. To repeat or take
+ * back one commit's change, three commits are made up in the quarantine, one for each tree, with the base as the only
+ * parent of the other two: their history has exactly the base that is meant.
  */
 #include "change.h"
 
 #include "../child.h"
+#include "../history/relate.h"
 #include "../scratch.h"
 
 #include <string.h>
@@ -35,22 +36,27 @@ change_scratch (Change *change, GError **error)
 gboolean
 change_is_ancestor (Change *change, const GsOid *ancestor, const GsOid *commit, gboolean *ret_is, GError **error)
 {
-  char a[GS_OID_HEX_MAX + 1], b[GS_OID_HEX_MAX + 1];
-  const char *const argv[] = { "merge-base", "--is-ancestor", a, b, NULL };
-  const ChildSpec spec
-      = { .role = CHILD_PLAIN, .git_dir = change->repo->dir, .argv = argv, .input = -1, .output = -1, .extra = -1 };
-  g_autofree char *said = NULL;
-  int status;
-  gs_oid_hex (ancestor, a);
-  gs_oid_hex (commit, b);
-  *ret_is = gs_oid_equal (ancestor, commit);
-  if (*ret_is)
-    return TRUE;
-  if (!child_run (change->storage, &spec, change->call, NULL, 0, NULL, &status, &said, error))
+  guint32 a, b;
+  g_autoptr (HistView) view = hist_view_open (change->repo, change->call, error);
+  return view != NULL && (a = hist_view_find (view, ancestor->raw, error)) != HIST_NONE
+         && (b = hist_view_find (view, commit->raw, error)) != HIST_NONE
+         && hist_is_ancestor (view, a, b, ret_is, error);
+}
+
+/* The only merge base, len 0 when there is none or more than one. */
+static gboolean
+single_base (Change *change, const GsOid *ours, const GsOid *theirs, GsOid *ret_base, GError **error)
+{
+  guint32 a, b;
+  g_autoptr (GArray) bases = g_array_new (FALSE, FALSE, sizeof (guint32));
+  g_autoptr (HistView) view = hist_view_open (change->repo, change->call, error);
+  memset (ret_base, 0, sizeof *ret_base);
+  if (view == NULL || (a = hist_view_find (view, ours->raw, error)) == HIST_NONE
+      || (b = hist_view_find (view, theirs->raw, error)) == HIST_NONE
+      || !hist_merge_bases (view, a, &b, 1, bases, error))
     return FALSE;
-  if (!WIFEXITED (status) || WEXITSTATUS (status) > 1)
-    return gs_fail (error, GS_ERROR_DATA_LOSS, "git merge-base cannot walk the history from %s: %s", b, said);
-  *ret_is = WEXITSTATUS (status) == 0;
+  if (bases->len == 1)
+    hist_view_gs_oid (view, g_array_index (bases, guint32, 0), ret_base);
   return TRUE;
 }
 
@@ -92,8 +98,8 @@ read_stage (Change *change, const char *row)
   char *after;
   guint64 mode = g_ascii_strtoull (row, &after, 8);
   GsOid oid;
-  if (*after != ' ' || strlen (after) < 45 || !gs_oid_parse (after + 1, 40, &oid) || after[41] != ' '
-      || after[42] < '1' || after[42] > '3' || after[43] != '\t')
+  if (*after != ' ' || strlen (after) < 45 || !gs_oid_parse (after + 1, 40, &oid) || after[41] != ' ' || after[42] < '1'
+      || after[42] > '3' || after[43] != '\t')
     return FALSE;
   if (change->conflicts->len <= CONFLICTS_MAX)
     {
@@ -188,9 +194,11 @@ run_merge_tree (Change *change, const GsOid *ours, const GsOid *theirs, gboolean
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                     "the two histories have nothing in common; allow_unrelated merges them nevertheless");
   if (!WIFEXITED (status) || WEXITSTATUS (status) > 1)
-    return gs_fail (error, GS_ERROR_INTERNAL, "git merge-tree of %s and %s failed in repository %" G_GUINT64_FORMAT ": %s",
-                    a, b, change->repo->id, said);
+    return gs_fail (error, GS_ERROR_INTERNAL,
+                    "git merge-tree of %s and %s failed in repository %" G_GUINT64_FORMAT ": %s", a, b,
+                    change->repo->id, said);
   *ret_clean = WEXITSTATUS (status) == 0;
+  storage_crash_point (change->storage, "change.merged");
   if (!read_answer (change, answer, *ret_clean, ret_tree))
     return gs_fail (error, GS_ERROR_INTERNAL, "git merge-tree gave an answer that is not understood");
   if (!*ret_clean)
@@ -229,6 +237,11 @@ change_merge_trees (Change *change, const GsOid *base, const GsOid *ours, const 
       *ret_tree = gs_oid_equal (base, ours) ? *theirs : *ours;
       return TRUE;
     }
+  gboolean merged;
+  if (!change_merge_paths (change, base, ours, theirs, ret_tree, &merged, error))
+    return FALSE;
+  if (merged)
+    return TRUE;
   g_autofree char *objects = change_scratch (change, error);
   return objects != NULL && make_up_commit (objects, base, NULL, &base_commit, error)
          && make_up_commit (objects, ours, &base_commit, &our_commit, error)
@@ -241,10 +254,19 @@ gboolean
 change_merge_commits (Change *change, const GsOid *ours, const GsOid *theirs, gboolean unrelated, GsOid *ret_tree,
                       gboolean *ret_clean, GError **error)
 {
-  GsOid known[2];
-  return commit_tree (change, ours, &known[0], error) && commit_tree (change, theirs, &known[1], error)
-         && run_merge_tree (change, ours, theirs, unrelated, ret_tree, ret_clean, error)
-         && (!*ret_clean || change_collect (change, ret_tree, known, G_N_ELEMENTS (known), error));
+  GsOid known[2], base, base_tree;
+  gboolean merged = FALSE;
+  if (!commit_tree (change, ours, &known[0], error) || !commit_tree (change, theirs, &known[1], error)
+      || !single_base (change, ours, theirs, &base, error))
+    return FALSE;
+  if (base.len != 0
+      && (!commit_tree (change, &base, &base_tree, error)
+          || !change_merge_paths (change, &base_tree, &known[0], &known[1], ret_tree, &merged, error)))
+    return FALSE;
+  *ret_clean = TRUE;
+  return merged
+         || (run_merge_tree (change, ours, theirs, unrelated, ret_tree, ret_clean, error)
+             && (!*ret_clean || change_collect (change, ret_tree, known, G_N_ELEMENTS (known), error)));
 }
 
 /* ------------------------------------------------------------------- what the result needs */
@@ -356,7 +378,8 @@ collect_folder (Change *change, const char *objects, const Folder *folder, GPtrA
         }
       g_autoptr (GBytes) blob = NULL;
       if (!read_any (change, objects, &oid, &type, &blob, error)
-          || !draft_add (change->draft, type, g_bytes_get_data (blob, NULL) != NULL ? g_bytes_get_data (blob, NULL) : "",
+          || !draft_add (change->draft, type,
+                         g_bytes_get_data (blob, NULL) != NULL ? g_bytes_get_data (blob, NULL) : "",
                          g_bytes_get_size (blob), &added, error))
         return FALSE;
     }

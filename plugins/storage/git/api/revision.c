@@ -345,3 +345,46 @@ api_take_tree (GitCall *call, const ProtobufCBinaryData *bytes, const char *fiel
 {
   return take_as (call, bytes, field, GS_OBJECT_TREE, ret_tree, error);
 }
+
+/* ------------------------------------------------------------------------------------------- sides */
+
+/* Git knows it without having it. */
+#define EMPTY_TREE "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+
+gboolean
+api_parent_sides (GitCall *call, const GsOid *commit, gsize n, ApiSides *ret_sides, gsize *ret_n_parents, GError **error)
+{
+  g_autoptr (GBytes) bytes = NULL;
+  CommitParts parts;
+  GsOid left;
+  if (!api_read (call, commit, GS_OBJECT_COMMIT, API_COMMIT_MAX, &bytes, error)
+      || !api_commit_parse (call, commit, g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes), &parts, error))
+    return FALSE;
+  if (n < parts.n_parents)
+    {
+      left = parts.parents[n];
+      if (!peel_to (call, "right", GS_OBJECT_TREE, &left, error))
+        {
+          api_name_loss (call, &parts.parents[n], error);
+          return FALSE;
+        }
+    }
+  if (ret_n_parents != NULL)
+    *ret_n_parents = parts.n_parents;
+  *ret_sides = (ApiSides){ n < parts.n_parents ? api_hex (call, &left) : EMPTY_TREE, api_hex (call, &parts.tree) };
+  return TRUE;
+}
+
+gboolean
+api_take_sides (GitCall *call, const ProtobufCBinaryData *left, const ProtobufCBinaryData *right, ApiSides *ret_sides,
+                GError **error)
+{
+  GsOid left_tree, right_tree;
+  if (left->len == 0)
+    return api_take_commit (call, right, "right", &right_tree, error)
+           && name_field (api_parent_sides (call, &right_tree, 0, ret_sides, NULL, error), "right", error);
+  if (!api_take_tree (call, left, "left", &left_tree, error) || !api_take_tree (call, right, "right", &right_tree, error))
+    return FALSE;
+  *ret_sides = (ApiSides){ api_hex (call, &left_tree), api_hex (call, &right_tree) };
+  return TRUE;
+}

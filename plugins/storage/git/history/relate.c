@@ -148,6 +148,16 @@ common (HistView *view, guint32 one, const guint32 *others, gsize n, GArray *fou
   return paint_end (&paint, done);
 }
 
+/* In the graph the walk meets no commit before its descendants, so it has found out already. */
+static gboolean
+is_sure (const HistView *view, const GArray *found)
+{
+  for (guint i = 0; i < found->len; i++)
+    if (!hist_in_graph (view, g_array_index (found, guint32, i)))
+      return FALSE;
+  return TRUE;
+}
+
 /* Removes those that another one reaches. */
 static gboolean
 reduce (HistView *view, GArray *found, GError **error)
@@ -182,7 +192,7 @@ gboolean
 hist_merge_bases (HistView *view, guint32 one, const guint32 *others, gsize n, GArray *bases, GError **error)
 {
   g_autoptr (GArray) found = g_array_new (FALSE, FALSE, sizeof (guint32));
-  if (!common (view, one, others, n, found, error) || (found->len > 1 && !reduce (view, found, error)))
+  if (!common (view, one, others, n, found, error) || (!is_sure (view, found) && !reduce (view, found, error)))
     return FALSE;
   g_array_sort_with_data (found, younger_first, view);
   g_array_append_vals (bases, found->data, found->len);

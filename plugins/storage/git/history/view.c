@@ -9,6 +9,7 @@
 
 #define SEGMENT 4096u
 #define ARENA_BLOCK 16384u
+#define OPEN_TRIES 5u
 #define SIDE_FILE_MAX (64u << 20) /* grafts, shallow */
 
 /* A commit that the graph does not have. */
@@ -39,8 +40,9 @@ typedef struct
 
 struct HistStore
 {
+  Storage *storage;
   GsMutex lock;
-  gboolean opened;
+  gboolean opened, damaged;
   Stamp stamps[2]; /* of the graph's two files */
   HistGraph *graph;
   GHashTable *facts; /* raw id -> Fact */
@@ -63,17 +65,43 @@ raw_equal (gconstpointer a, gconstpointer b)
 }
 
 HistStore *
-hist_store_new (void)
+hist_store_new (Storage *storage)
 {
   HistStore *store = g_new0 (HistStore, 1);
+  store->storage = storage;
   gs_mutex_init (&store->lock);
   store->facts = g_hash_table_new_full (raw_hash, raw_equal, NULL, g_free);
   return store;
 }
 
+/* Under the lock. */
+static void
+forget_facts (HistStore *store)
+{
+  g_atomic_int_add (&store->storage->history_facts, -(gint) g_hash_table_size (store->facts));
+  g_hash_table_remove_all (store->facts);
+}
+
+/* Takes @fact. */
+static void
+remember (HistStore *store, Fact *fact)
+{
+  gboolean kept = g_atomic_int_add (&store->storage->history_facts, 1) < HIST_FACTS_ALL;
+  gs_mutex_lock (&store->lock);
+  kept = kept && g_hash_table_size (store->facts) < HIST_FACTS_MAX && !g_hash_table_contains (store->facts, fact->oid);
+  if (kept)
+    g_hash_table_insert (store->facts, fact->oid, fact);
+  gs_mutex_unlock (&store->lock);
+  if (kept)
+    return;
+  g_atomic_int_add (&store->storage->history_facts, -1);
+  g_free (fact);
+}
+
 void
 hist_store_free (HistStore *store)
 {
+  forget_facts (store);
   if (store->graph != NULL)
     hist_graph_unref (store->graph);
   g_hash_table_unref (store->facts);
@@ -99,6 +127,31 @@ log_ignored (const Repo *repo, const char *why)
                             G_N_ELEMENTS (fields));
 }
 
+static void
+take_stamps (const Repo *repo, Stamp stamps[2])
+{
+  stamps[0] = stamp_of (repo->objects, "/info/commit-graph");
+  stamps[1] = stamp_of (repo->objects, "/info/commit-graphs/commit-graph-chain");
+}
+
+/* A git process beside us may take layers away between our look at the list and at them: then the list has changed, too. */
+static HistGraph *
+open_graph (const Repo *repo, const HistGraph *before, Stamp stamps[2], char **ret_why)
+{
+  for (guint i = 0;; i++)
+    {
+      Stamp now[2];
+      HistGraph *graph = hist_graph_open (repo->objects, before, ret_why);
+      take_stamps (repo, now);
+      if (*ret_why == NULL || i == OPEN_TRIES || memcmp (now, stamps, sizeof now) == 0)
+        return graph;
+      memcpy (stamps, now, sizeof now);
+      g_clear_pointer (ret_why, g_free);
+      if (graph != NULL)
+        hist_graph_unref (graph);
+    }
+}
+
 /* What replaces the graph, when its files are not those of @stamps. Opened without the lock: that may take a while. */
 static HistGraph *
 store_graph (Repo *repo)
@@ -106,30 +159,44 @@ store_graph (Repo *repo)
   HistStore *store = repo->history;
   g_autofree char *why = NULL;
   Stamp stamps[2];
-  HistGraph *before = NULL, *graph;
-  stamps[0] = stamp_of (repo->objects, "/info/commit-graph");
-  stamps[1] = stamp_of (repo->objects, "/info/commit-graphs/commit-graph-chain");
+  take_stamps (repo, stamps);
   gs_mutex_lock (&store->lock);
-  before = store->graph != NULL ? hist_graph_ref (store->graph) : NULL;
+  HistGraph *before = store->graph != NULL ? hist_graph_ref (store->graph) : NULL;
   gboolean same = store->opened && memcmp (stamps, store->stamps, sizeof stamps) == 0;
   gs_mutex_unlock (&store->lock);
   if (same)
     return before;
-  graph = hist_graph_open (repo->objects, before, &why);
+  HistGraph *graph = open_graph (repo, before, stamps, &why);
   gs_mutex_lock (&store->lock);
   HistGraph *dropped = store->graph;
   store->graph = graph != NULL ? hist_graph_ref (graph) : NULL;
   memcpy (store->stamps, stamps, sizeof stamps);
   store->opened = TRUE;
-  g_hash_table_remove_all (store->facts);
+  store->damaged = why != NULL;
+  forget_facts (store);
   gs_mutex_unlock (&store->lock);
   if (dropped != NULL)
     hist_graph_unref (dropped);
   if (before != NULL)
     hist_graph_unref (before);
   if (why != NULL)
-    log_ignored (repo, why);
+    {
+      log_ignored (repo, why);
+      maintain_note (repo);
+    }
   return graph;
+}
+
+gboolean
+hist_store_check (Repo *repo)
+{
+  HistGraph *graph = store_graph (repo);
+  if (graph != NULL)
+    hist_graph_unref (graph);
+  gs_mutex_lock (&repo->history->lock);
+  gboolean damaged = repo->history->damaged;
+  gs_mutex_unlock (&repo->history->lock);
+  return !damaged;
 }
 
 /* ---------------------------------------------------------------------------------- grafts, shallow */
@@ -406,13 +473,7 @@ tail_read (HistView *view, HistTail *tail, GError **error)
   if (!read_text (view, tail->oid, &bytes, error) || (fact = parse_fact (view, tail->oid, bytes, error)) == NULL
       || !take_fact (view, tail, fact, error))
     return FALSE;
-  gs_mutex_lock (&store->lock);
-  if (g_hash_table_size (store->facts) < HIST_FACTS_MAX && !g_hash_table_contains (store->facts, fact->oid))
-    {
-      Fact *kept = g_steal_pointer (&fact);
-      g_hash_table_insert (store->facts, kept->oid, kept);
-    }
-  gs_mutex_unlock (&store->lock);
+  remember (store, g_steal_pointer (&fact));
   return TRUE;
 }
 

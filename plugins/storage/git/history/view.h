@@ -17,13 +17,17 @@
 
 #define HIST_COMMIT_MAX (8u << 20)  /* bytes of a commit object that we read */
 #define HIST_TAIL_MAX (1u << 26)    /* commits outside of the graph that one call may meet */
-#define HIST_FACTS_MAX 65536u       /* commits outside of the graph remembered per repository */
+#define HIST_FACTS_MAX 65536u       /* commits outside of the graph remembered for one repository … */
+#define HIST_FACTS_ALL 524288       /* … and for all that are open: some 75 MB */
 #define HIST_TICK 2048u
 
 typedef struct HistStore HistStore;
 
-HistStore *hist_store_new (void);
+HistStore *hist_store_new (Storage *storage);
 void hist_store_free (HistStore *store);
+
+/** FALSE when some of the commit-graph cannot be used, though it is there. */
+gboolean hist_store_check (Repo *repo);
 
 typedef struct HistTail HistTail;
 

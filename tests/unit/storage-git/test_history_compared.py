@@ -199,6 +199,107 @@ class Compared(unittest.TestCase):
         self.assertIn("NOT_FOUND", replica.ask("Blame", revision=commits[0], path="nothing"))
         self.assertIn("INVALID_ARGUMENT", replica.ask("Blame", revision=commits[0], path="../x"))
 
+    def test_bad_input(self):
+        """A typed error that names the field."""
+        replica = self.replica(n=40)
+        tip = replica.lines("rev-list", "-1", "--all")[0]
+        tree = replica.git("rev-parse", tip + "^{tree}").strip()
+        many = [tip] * 1001
+
+        def of(**conditions):
+            return {"range": dict({"include": [tip]}, **conditions)}
+
+        for method, request, code, part in (
+                ("List", of(include=["--upload-pack=x"]), "INVALID_ARGUMENT", "range.include"),
+                ("List", of(include=["-x"]), "INVALID_ARGUMENT", "range.include"),
+                ("List", of(exclude=["main@{1}"]), "INVALID_ARGUMENT", "range.exclude"),
+                ("List", of(include=["b0..b1"]), "INVALID_ARGUMENT", "range.include"),
+                ("List", of(include=["b0\nb1"]), "INVALID_ARGUMENT", "range.include"),
+                ("List", of(include=["no-such-branch"]), "NOT_FOUND", "no-such-branch"),
+                ("List", of(include=[tree]), "NOT_FOUND", ""),
+                ("List", of(include=many), "INVALID_ARGUMENT", "range.include"),
+                ("List", of(paths=["../etc"]), "INVALID_ARGUMENT", "range.paths"),
+                ("List", of(paths=["/a"]), "INVALID_ARGUMENT", "range.paths"),
+                ("List", of(paths=[""]), "INVALID_ARGUMENT", "range.paths"),
+                ("List", of(paths=["a"] * 65), "INVALID_ARGUMENT", "range.paths"),
+                ("List", of(paths=["a", "b"], follow=True), "INVALID_ARGUMENT", "range.follow"),
+                ("List", of(order=99), "INVALID_ARGUMENT", "range.order"),
+                ("List", of(merges=-1), "INVALID_ARGUMENT", "range.merges"),
+                ("List", of(since=-5), "INVALID_ARGUMENT", "range.since"),
+                ("List", of(until=-5), "INVALID_ARGUMENT", "range.until"),
+                ("List", of(author=["x"] * 17), "INVALID_ARGUMENT", "range.author"),
+                ("List", of(message=["a\nb"]), "INVALID_ARGUMENT", "range.message"),
+                ("List", of(committer=["x" * 1025]), "INVALID_ARGUMENT", "range.committer"),
+                ("List", dict(of(), message_limit=1 << 20), "INVALID_ARGUMENT", "message_limit"),
+                ("List", dict(of(), skip="18446744073709551615"), "INVALID_ARGUMENT", "skip"),
+                ("List", dict(of(), page={"token": "00"}), "INVALID_ARGUMENT", "page.token"),
+                ("List", dict(of(), page={"token": "02" + "00" * 40}), "INVALID_ARGUMENT", "page.token"),
+                ("AheadBehind", {"pairs": []}, "INVALID_ARGUMENT", "pairs"),
+                ("AheadBehind", {"pairs": [{"left": tip}]}, "INVALID_ARGUMENT", "pairs.right"),
+                ("IsAncestor", {"pairs": [{"left": tip, "right": tip}] * 1001}, "INVALID_ARGUMENT", "pairs"),
+                ("MergeBase", {"revisions": [tip]}, "INVALID_ARGUMENT", "revisions"),
+                ("MergeBase", {"revisions": [tip, "nothing"]}, "NOT_FOUND", "nothing"),
+                ("LastForPath", {"revision": tip, "paths": []}, "INVALID_ARGUMENT", "paths"),
+                ("LastForTree", {"revision": tip, "path": "a/../b"}, "INVALID_ARGUMENT", "path"),
+                ("LastForTree", {"revision": tip, "path": "no-such-folder"}, "NOT_FOUND", ""),
+                ("Blame", {"revision": tip, "path": "dir/sub/d", "ranges": [{"first": 0}]}, "", "ranges.first"),
+                ("Blame", {"revision": tip, "path": "--output=x"}, "NOT_FOUND", "path"),
+                ("RefsContaining", {"revision": tip, "prefixes": ["x"] * 65}, "INVALID_ARGUMENT", "prefixes"),
+                ("RefsContaining", {"revision": tip, "page": {"token": "ff"}}, "INVALID_ARGUMENT", "page.token")):
+            answer = replica.ask(method, **request)
+            if method == "Blame" and isinstance(answer, str) and "is not there" in answer and not code:
+                continue  # the random history has no such file
+            self.assertIsInstance(answer, str, (method, request))
+            self.assertTrue(answer.startswith("!" + code) and part in answer, (method, request, answer))
+
+    def test_tokens_belong_to_their_request(self):
+        replica = self.replica(n=60)
+        tips = replica.lines("rev-list", "--all")
+        answer = replica.call("List", range={"include": [tips[0]]}, page={"limit": 2})
+        token = answer["next_page_token"]
+        self.assertTrue(token)
+        self.assertIn("page.token", replica.ask("List", range={"include": [tips[1]]}, page={"limit": 2, "token": token}))
+        # A token of our making that names what is no commit.
+        tree = replica.git("rev-parse", tips[0] + "^{tree}").strip()
+        self.assertIn(tips[0], token)
+        self.assertIn("page.token", replica.ask("List", range={"include": [tips[0]]}, page={"token": token.replace(tips[0], tree)}))
+        self.assertIn("page.token", replica.ask("List", range={"include": [tips[0]]}, page={"token": token[:-2]}))
+
+    def test_pages_stay_in_one_history(self):
+        """Refs that move between two pages change nothing."""
+        replica = self.replica(n=120)
+        for name in ("main", "HEAD"):
+            replica.git("update-ref", "refs/heads/main", replica.lines("rev-list", "--max-count=1", "--skip=30", "--all")[0])
+            expected = replica.lines("rev-list", "main")
+            first = replica.call("List", range={"include": [name]}, ids_only=True, page={"limit": 3})
+            replica.git("update-ref", "refs/heads/main", replica.lines("rev-list", "--max-count=1", "--all")[0])
+            rest = replica.call("List", range={"include": [name]}, ids_only=True, page={"token": first["next_page_token"]})
+            self.assertEqual([c["oid"] for c in first["commits"] + rest["commits"]], expected)
+
+    def test_an_empty_repository(self):
+        replica = Replica()
+        self.addCleanup(replica.close)
+        self.assertEqual(replica.ids(all_refs=True), [])
+        self.assertEqual(replica.call("Count", range={"all_refs": True})["count"], 0)
+        self.assertIn("NOT_FOUND", replica.ask("List"))
+
+    def test_names_that_are_no_text(self):
+        replica = Replica()
+        self.addCleanup(replica.close)
+        stream = (b"commit refs/heads/main\ncommitter \xff\xfe <c@d> 1700000000 +0000\ndata 3\n\xe9\xff\n\n"
+                  b"M 100644 inline \"d\\377/\\303\\050\"\ndata 2\na\n\n")
+        replica.fast_import(stream)
+        tip = replica.lines("rev-parse", "main")[0]
+        folder = {"base64": "ZP8="}
+        entries = replica.call("LastForTree", revision=tip, path=folder)["entries"]
+        self.assertEqual([(e["name"], e["commit"]) for e in entries], [({"base64": "wyg="}, tip)])
+        self.assertEqual(replica.ids(include=[tip], paths=[folder]), [tip])
+        self.assertEqual(replica.ids(include=[tip], paths=[{"base64": "ZP8vwyg="}], follow=True), [tip])
+        hunks = replica.call("Blame", revision=tip, path={"base64": "ZP8vwyg="})["hunks"]
+        self.assertEqual(hunks[0]["original_path"], {"base64": "ZP8vwyg="})
+        commit = replica.call("List", range={"include": [tip]})["commits"][0]
+        self.assertEqual(commit["committer"]["name"], {"base64": "//4="})
+
 
 if __name__ == "__main__":
     unittest.main()

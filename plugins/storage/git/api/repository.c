@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* RepositoryService: statistics, searches, attributes. What makes bulk bytes: export.c. */
+#include "api.h"
+
+#include "gitstead/v1/repository.pb-c.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <git2.h>
+#include <git2/sys/repository.h>
+#include <sys/stat.h>
+
+#define TEXT_MAX 1000
+#define PATHS_MAX 200
+#define ATTRIBUTES_MAX 50
+#define ATTRIBUTES_BYTES (1u << 20) /* of one .gitattributes */
+#define SEARCH_PATHS_MAX 500
+#define LINE_BYTES 4096
+#define WALK_DEPTH 64
+
+/* ---------------------------------------------------------------------------------------- statistics */
+
+/* A file by its path in the replica: what it counts as. */
+static void
+count_file (Gitstead__V1__RepositoryStatisticsReply *reply, const char *path, guint64 bytes)
+{
+  static const char *const index_ends[] = { ".idx", ".rev", ".bitmap", ".midx", ".graph", ".mtimes" };
+  reply->total_bytes += bytes;
+  if (g_str_has_prefix (path, GIT_QUARANTINES "/"))
+    reply->quarantine_bytes += bytes;
+  else if (g_str_has_prefix (path, "refs/") || strcmp (path, "packed-refs") == 0 || strcmp (path, "HEAD") == 0)
+    reply->refs_bytes += bytes;
+  else if (!g_str_has_prefix (path, "objects/"))
+    return;
+  else if (g_str_has_suffix (path, ".pack"))
+    {
+      reply->packs++;
+      reply->pack_bytes += bytes;
+    }
+  else if (g_ascii_isxdigit (path[8]) && g_ascii_isxdigit (path[9]) && path[10] == '/')
+    {
+      reply->loose_objects++;
+      reply->loose_bytes += bytes;
+    }
+  else
+    {
+      gboolean is_index = g_str_has_prefix (path, "objects/info/commit-graph");
+      for (gsize i = 0; i < G_N_ELEMENTS (index_ends); i++)
+        is_index = is_index || g_str_has_suffix (path, index_ends[i]);
+      reply->multi_pack_index |= strcmp (path, "objects/pack/multi-pack-index") == 0;
+      reply->commit_graph |= g_str_has_prefix (path, "objects/info/commit-graph");
+      reply->bitmap |= g_str_has_suffix (path, ".bitmap");
+      if (is_index || reply->multi_pack_index)
+        reply->index_bytes += bytes;
+    }
+}
+
+/* Files that go meanwhile are none. */
+static gboolean
+count_folder (GitCall *call, GPtrArray *todo, const char *folder, Gitstead__V1__RepositoryStatisticsReply *reply,
+              GError **error)
+{
+  g_autofree char *full = g_strconcat (call->repo->dir, "/", folder, NULL);
+  DIR *dir = opendir (full);
+  struct dirent *entry;
+  gboolean done = TRUE;
+  while (dir != NULL && done && (entry = readdir (dir)) != NULL)
+    {
+      struct stat st;
+      if (strcmp (entry->d_name, ".") == 0 || strcmp (entry->d_name, "..") == 0
+          || fstatat (dirfd (dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        continue;
+      g_autofree char *path = g_strconcat (folder, *folder != '\0' ? "/" : "", entry->d_name, NULL);
+      if (S_ISDIR (st.st_mode))
+        g_ptr_array_add (todo, g_steal_pointer (&path));
+      else
+        count_file (reply, path, (guint64) st.st_size);
+      done = gs_call_check (call->call, "measure a repository", error);
+    }
+  if (dir != NULL)
+    closedir (dir);
+  return done;
+}
+
+static gboolean
+repository_statistics (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
+{
+  Gitstead__V1__RepositoryStatisticsReply *reply = (void *) answer;
+  g_autoptr (GPtrArray) todo = g_ptr_array_new_with_free_func (g_free);
+  RefSnapshot *snapshot = api_refs (call, error);
+  ReplicaRecord record;
+  if (snapshot == NULL || !replica_record_read (call->repo->dir, &record, error))
+    return FALSE;
+  reply->generation = record.generation;
+  replica_record_clear (&record);
+  reply->object_format = api_text (call, call->repo->format == GS_FORMAT_SHA1 ? "sha1" : "sha256", -1);
+  for (gsize i = 0; i < ref_snapshot_count (snapshot); i++)
+    {
+      RefEntry ref;
+      ref_snapshot_get (snapshot, i, &ref);
+      if (ref_name_hidden (call->repo->refs, ref.name))
+        continue;
+      reply->refs++;
+      reply->branches += g_str_has_prefix (ref.name, "refs/heads/");
+      reply->tags += g_str_has_prefix (ref.name, "refs/tags/");
+    }
+  g_ptr_array_add (todo, g_strdup (""));
+  while (todo->len > 0)
+    {
+      g_autofree char *folder = g_ptr_array_steal_index_fast (todo, todo->len - 1);
+      if (!count_folder (call, todo, folder, reply, error))
+        return FALSE;
+    }
+  return TRUE;
+}
+
+static gboolean
+repository_checksum (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
+{
+  Gitstead__V1__RepositoryChecksumReply *reply = (void *) answer;
+  RefSnapshot *snapshot = api_refs (call, error);
+  GsDigest sum = { { 0 } }, term;
+  if (snapshot == NULL)
+    return FALSE;
+  ref_digest_term ("HEAD", NULL, ref_snapshot_head (snapshot), &term);
+  gs_digest_add (&sum, &term);
+  for (gsize i = 0; i < ref_snapshot_count (snapshot); i++)
+    {
+      RefEntry ref;
+      ref_snapshot_get (snapshot, i, &ref);
+      ref_digest_term (ref.name, &ref.oid, NULL, &term);
+      gs_digest_add (&sum, &term);
+    }
+  reply->refs_digest = api_bytes (call, sum.bytes, sizeof sum.bytes);
+  reply->refs = ref_snapshot_count (snapshot);
+  reply->head = api_bytes (call, ref_snapshot_head (snapshot), strlen (ref_snapshot_head (snapshot)));
+  return TRUE;
+}
+
+/* ---------------------------------------------------------------------------------------- attributes */
+
+/* libgit2 reads these files whole. */
+static gboolean
+check_attribute_files (GitCall *call, const GsOid *tree, const char *path, GError **error)
+{
+  ObjectHandle *odb = api_odb (call, error);
+  for (const char *slash = path; slash != NULL; slash = strchr (slash + 1, '/'))
+    {
+      gsize len = slash == path ? 0 : (gsize) (slash - path) + 1;
+      g_autofree char *file = g_strdup_printf ("%.*s.gitattributes", (int) len, path);
+      GsObject object;
+      GsObjectType type;
+      guint64 size;
+      gboolean found;
+      if (odb == NULL || !api_find_path (call, tree, file, &object, &found, error))
+        return FALSE;
+      if (!found || object.type != GS_OBJECT_BLOB)
+        continue;
+      if (!odb_header (call->repo, odb, &object.oid, &type, &size, error))
+        {
+          api_name_loss (call, &object.oid, error);
+          return FALSE;
+        }
+      if (size > ATTRIBUTES_BYTES)
+        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "paths: %s has %" G_GUINT64_FORMAT " bytes, more than %u", file, size,
+                        ATTRIBUTES_BYTES);
+    }
+  return TRUE;
+}
+
+static void
+add_attribute (GitCall *call, Gitstead__V1__RepositoryAttributesReply *reply, const char *path, const char *name,
+               const char *value)
+{
+  Gitstead__V1__PathAttribute *entry;
+  const char *text = value;
+  git_attr_value_t kind = git_attr_value (value);
+  if (kind == GIT_ATTR_VALUE_UNSPECIFIED)
+    return;
+  if (kind != GIT_ATTR_VALUE_STRING)
+    text = kind == GIT_ATTR_VALUE_TRUE ? "set" : "unset";
+  entry = api_message (call, &gitstead__v1__path_attribute__descriptor);
+  entry->path = api_bytes (call, path, strlen (path));
+  entry->attribute = (char *) name;
+  entry->value = api_bytes (call, text, strlen (text));
+  API_APPEND (call, reply, attributes, entry);
+}
+
+static gboolean
+read_attributes (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest *request, const GsOid *commit,
+                 const GsOid *tree, git_repository *git, Gitstead__V1__RepositoryAttributesReply *reply, GError **error)
+{
+  git_attr_options options = GIT_ATTR_OPTIONS_INIT;
+  g_autofree const char **values = g_new0 (const char *, request->n_attributes);
+  options.flags = GIT_ATTR_CHECK_INDEX_ONLY | GIT_ATTR_CHECK_NO_SYSTEM | GIT_ATTR_CHECK_INCLUDE_COMMIT;
+  memcpy (options.attr_commit_id.id, commit->raw, sizeof options.attr_commit_id.id);
+  for (gsize i = 0; i < request->n_paths; i++)
+    {
+      char *path;
+      if (!gs_call_check (call->call, "read attributes", error)
+          || !api_take_path (call, &request->paths[i], "paths", FALSE, &path, error)
+          || !check_attribute_files (call, tree, path, error))
+        return FALSE;
+      if (git_attr_get_many_ext (values, git, &options, path, request->n_attributes, (const char **) request->attributes)
+          != 0)
+        {
+          const git_error *why = git_error_last ();
+          return gs_fail (error, GS_ERROR_INTERNAL, "read the attributes of %s in repository %" G_GUINT64_FORMAT ": %s", path,
+                          call->repo->id, why != NULL ? why->message : "unknown failure of libgit2");
+        }
+      for (gsize k = 0; k < request->n_attributes; k++)
+        add_attribute (call, reply, path, request->attributes[k], values[k]);
+    }
+  return TRUE;
+}
+
+static gboolean
+repository_attributes (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
+{
+  const Gitstead__V1__RepositoryAttributesRequest *request = (const void *) message;
+  ObjectHandle *odb = api_odb (call, error);
+  git_repository *git = NULL;
+  ApiSides sides;
+  GsOid commit, tree;
+  gboolean done;
+  if (odb == NULL || !api_take_count (request->n_paths, PATHS_MAX, "paths", error)
+      || !api_take_count (request->n_attributes, ATTRIBUTES_MAX, "attributes", error)
+      || !api_take_commit (call, &request->revision, "revision", &commit, error)
+      || !api_parent_sides (call, &commit, 0, &sides, NULL, error)
+      || !gs_oid_parse (sides.right, strlen (sides.right), &tree))
+    return FALSE;
+  for (gsize i = 0; i < request->n_attributes; i++)
+    if (!g_ascii_isalnum (request->attributes[i][0]) && strchr ("_.", request->attributes[i][0]) == NULL)
+      return api_invalid (error, "attributes", "\"%.80s\" is no attribute's name", request->attributes[i]);
+  if (git_repository_open_bare (&git, call->repo->dir) != 0)
+    return gs_fail (error, GS_ERROR_INTERNAL, "libgit2 cannot open repository %" G_GUINT64_FORMAT, call->repo->id);
+  /* Ours sees packs only: see odb.h. */
+  git_repository_set_odb (git, odb_git2 (odb));
+  done = read_attributes (call, request, &commit, &tree, git, (void *) answer, error);
+  git_repository_free (git);
+  return done;
+}
+
+/* -------------------------------------------------------------------------------------------- names */
+
+typedef struct
+{
+  ApiPage page;
+  Gitstead__V1__RepositorySearchNamesReply *reply;
+  const char *text; /* lower case when case does not count */
+  gboolean ignore_case;
+  gsize base_len;
+  char *last;
+  gboolean more;
+} Names;
+
+static gboolean
+add_name (GitCall *call, const char *path, const GsTreeEntry *entry, gpointer user, gboolean *ret_more, GError **error)
+{
+  Names *names = user;
+  g_autofree char *lower = names->ignore_case ? g_ascii_strdown (path, -1) : NULL;
+  if (entry->type == GS_OBJECT_TREE || strstr (lower != NULL ? lower : path, names->text) == NULL)
+    return TRUE;
+  if (!api_page_room (&names->page, strlen (path) + 8))
+    {
+      names->more = TRUE;
+      *ret_more = FALSE;
+      return TRUE;
+    }
+  names->last = api_text (call, path + names->base_len, -1);
+  API_APPEND (call, names->reply, paths, api_bytes (call, path, strlen (path)));
+  return TRUE;
+}
+
+/* The tree of a page is that of the first one: "<tree><path>". */
+static gboolean
+names_begin (GitCall *call, const Gitstead__V1__RepositorySearchNamesRequest *request, Names *names, const char *base,
+             GsOid *ret_tree, const char **ret_after, GError **error)
+{
+  const gsize raw = (gsize) call->repo->format;
+  GsObject object;
+  gboolean found;
+  if (!api_page_begin (call, request->page, &names->page, error))
+    return FALSE;
+  *ret_after = NULL;
+  if (names->page.state != NULL)
+    {
+      if (names->page.state_len <= raw || memchr (names->page.state + raw, 0, names->page.state_len - raw) != NULL)
+        return api_page_bad (error);
+      *ret_tree = (GsOid){ .len = (guint8) raw };
+      memcpy (ret_tree->raw, names->page.state, raw);
+      *ret_after = api_text (call, (const char *) names->page.state + raw, (gssize) (names->page.state_len - raw));
+      return TRUE;
+    }
+  if (!api_take_tree (call, &request->revision, "revision", ret_tree, error)
+      || !api_find_path (call, ret_tree, base, &object, &found, error))
+    return FALSE;
+  if (!found || object.type != GS_OBJECT_TREE)
+    return gs_fail (error, GS_ERROR_NOT_FOUND, "path: there is no directory %s", base);
+  *ret_tree = object.oid;
+  return TRUE;
+}
+
+static gboolean
+take_search_text (GitCall *call, const ProtobufCBinaryData *bytes, char **ret_text, GError **error)
+{
+  if (bytes->len > TEXT_MAX)
+    return api_invalid (error, "text", "%" G_GSIZE_FORMAT " bytes, at most %d are taken", bytes->len, TEXT_MAX);
+  return api_take_text (call, bytes, "text", ret_text, error);
+}
+
+static gboolean
+repository_search_names (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
+{
+  const Gitstead__V1__RepositorySearchNamesRequest *request = (const void *) message;
+  Names names = { .reply = (void *) answer, .ignore_case = request->ignore_case };
+  const char *after;
+  char *text, *base;
+  GsOid tree;
+  if (!take_search_text (call, &request->text, &text, error)
+      || !api_take_path (call, &request->path, "path", TRUE, &base, error)
+      || !names_begin (call, request, &names, base, &tree, &after, error))
+    return FALSE;
+  for (char *at = text; request->ignore_case && *at != '\0'; at++)
+    *at = g_ascii_tolower (*at);
+  names.text = text;
+  names.base_len = *base != '\0' ? strlen (base) + 1 : 0;
+  if (!api_walk_tree (call, &tree, base, after, TRUE, add_name, &names, error))
+    return FALSE;
+  if (names.more)
+    {
+      g_autoptr (GByteArray) state = g_byte_array_new ();
+      g_byte_array_append (state, tree.raw, tree.len);
+      g_byte_array_append (state, (const guint8 *) names.last, (guint) strlen (names.last));
+      names.reply->next_page_token = api_page_token (call, state->data, state->len);
+    }
+  return TRUE;
+}
+
+/* ------------------------------------------------------------------------------------------ content */
+
+/* Output of git grep -z: "<tree>:<path>" NUL "<line>" NUL "<text>" newline. */
+typedef struct
+{
+  GitCall *call;
+  ApiPage page;
+  Gitstead__V1__RepositorySearchContentReply *reply;
+  Gitstead__V1__ContentMatch *match;
+  guint part; /* 0 path, 1 line, 2 text */
+  guint64 skip, seen;
+  gboolean more;
+} Grep;
+
+static gboolean
+grep_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_enough, GError **error)
+{
+  Grep *grep = fields->user;
+  const gsize prefix = 2 * (gsize) grep->call->repo->format + 1;
+  if (grep->part == 0)
+    {
+      if (len <= prefix || field[prefix - 1] != ':')
+        return gs_fail (error, GS_ERROR_INTERNAL, "git grep gave a line that is not understood");
+      grep->match = api_message (grep->call, &gitstead__v1__content_match__descriptor);
+      grep->match->path = api_bytes (grep->call, field + prefix, len - prefix);
+    }
+  else if (grep->part == 1)
+    grep->match->line = g_ascii_strtoull (field, NULL, 10);
+  else if (grep->seen < grep->skip)
+    grep->seen++;
+  else if (!api_page_room (&grep->page, len + grep->match->path.len + 24))
+    grep->more = *ret_enough = TRUE;
+  else
+    {
+      grep->seen++;
+      grep->match->text = api_bytes (grep->call, field, len);
+      API_APPEND (grep->call, grep->reply, matches, grep->match);
+    }
+  grep->part = (grep->part + 1) % 3;
+  fields->separator = grep->part == 2 ? '\n' : '\0';
+  return TRUE;
+}
+
+gboolean
+api_add_pathspecs (GitCall *call, GPtrArray *argv, const ProtobufCBinaryData *paths, gsize n, gsize most,
+                   const char *magic, const char *field, GError **error)
+{
+  if (n > most)
+    return api_invalid (error, field, "%" G_GSIZE_FORMAT " given, up to %" G_GSIZE_FORMAT " are taken", n, most);
+  for (gsize i = 0; i < n; i++)
+    {
+      char *path;
+      if (!api_take_path (call, &paths[i], field, FALSE, &path, error))
+        return FALSE;
+      g_autofree char *spec = g_strconcat (magic, path, NULL);
+      g_ptr_array_add (argv, api_text (call, spec, -1));
+    }
+  return TRUE;
+}
+
+static gboolean
+grep_begin (Grep *grep, const Gitstead__V1__RepositorySearchContentRequest *request, GsOid *ret_tree, GError **error)
+{
+  const gsize raw = (gsize) grep->call->repo->format;
+  if (!api_page_begin (grep->call, request->page, &grep->page, error))
+    return FALSE;
+  if (grep->page.state == NULL)
+    return api_take_tree (grep->call, &request->revision, "revision", ret_tree, error);
+  if (grep->page.state_len != raw + sizeof grep->skip)
+    return api_page_bad (error);
+  *ret_tree = (GsOid){ .len = (guint8) raw };
+  memcpy (ret_tree->raw, grep->page.state, raw);
+  memcpy (&grep->skip, grep->page.state + raw, sizeof grep->skip);
+  return TRUE;
+}
+
+static gboolean
+repository_search_content (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
+{
+  const Gitstead__V1__RepositorySearchContentRequest *request = (const void *) message;
+  g_autoptr (GPtrArray) argv = g_ptr_array_new ();
+  Grep grep = { .call = call, .reply = (void *) answer };
+  ApiFields fields = { .separator = '\0', .max = LINE_BYTES, .may_cut = TRUE, .visit = grep_field, .user = &grep };
+  g_autofree char *max = g_strdup_printf ("--max-count=%u", request->max_per_file);
+  static const char *const always[] = { "grep", "-z", "-n", "-I", "--full-name", "--no-color", "--no-textconv", "--threads=1",
+                                        "--no-column", "--no-recurse-submodules" };
+  guint8 state[GS_OID_RAW_MAX + sizeof grep.skip];
+  int status;
+  char *text;
+  GsOid tree;
+  if (!take_search_text (call, &request->text, &text, error))
+    return FALSE;
+  if (strchr (text, '\n') != NULL)
+    return api_invalid (error, "text", "contains a newline");
+  if (request->max_per_file > G_MAXINT32)
+    return api_invalid (error, "max_per_file", "%u is too many", request->max_per_file);
+  if (!grep_begin (&grep, request, &tree, error))
+    return FALSE;
+  for (gsize i = 0; i < G_N_ELEMENTS (always); i++)
+    g_ptr_array_add (argv, (gpointer) always[i]);
+  if (request->ignore_case)
+    g_ptr_array_add (argv, (gpointer) "-i");
+  if (request->max_per_file != 0)
+    g_ptr_array_add (argv, max);
+  g_ptr_array_add (argv, (gpointer) (request->regular_expression ? "-E" : "-F"));
+  g_ptr_array_add (argv, (gpointer) "-e");
+  g_ptr_array_add (argv, text);
+  g_ptr_array_add (argv, api_hex (call, &tree));
+  g_ptr_array_add (argv, (gpointer) "--");
+  if (!api_add_pathspecs (call, argv, request->paths, request->n_paths, SEARCH_PATHS_MAX, ":(top,literal)", "paths", error))
+    return FALSE;
+  g_ptr_array_add (argv, NULL);
+  g_autoptr (GError) why = NULL;
+  if (!api_run_fields (call, (const char *const *) argv->pdata, NULL, &status, &fields, &why))
+    {
+      if (request->regular_expression && strstr (why->message, "-e option") != NULL)
+        return api_invalid (error, "text", "no regular expression: %s", why->message);
+      g_propagate_error (error, g_steal_pointer (&why));
+      return FALSE;
+    }
+  memcpy (state, tree.raw, tree.len);
+  memcpy (state + tree.len, &grep.seen, sizeof grep.seen);
+  if (grep.more)
+    grep.reply->next_page_token = api_page_token (call, state, tree.len + sizeof grep.seen);
+  return TRUE;
+}
+
+const ApiRow api_repository_rows[] = {
+  API_ROW (120, repository_statistics, repository_statistics_request, repository_statistics_reply),
+  API_ROW (121, repository_checksum, repository_checksum_request, repository_checksum_reply),
+  API_ROW (122, repository_attributes, repository_attributes_request, repository_attributes_reply),
+  API_ROW (123, repository_search_names, repository_search_names_request, repository_search_names_reply),
+  API_ROW (124, repository_search_content, repository_search_content_request, repository_search_content_reply),
+  API_ROW (125, api_repository_archive, repository_archive_request, repository_archive_reply),
+  API_ROW (126, api_repository_bundle, repository_bundle_create_request, repository_bundle_create_reply),
+  { 0 },
+};

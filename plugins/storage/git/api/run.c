@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Running git for a call: its output read as it comes, or given to the client as it is. See api.h. */
+#include "api.h"
+#include "child.h"
+#include "fsutil.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define READ_BYTES (64 * 1024)
+
+/* What git says of an object that it cannot read. */
+static gboolean
+is_loss (const char *said)
+{
+  static const char *const signs[] = { "unable to read", "bad object", "corrupt", "missing ", "could not read", "cannot read",
+                                       "is empty", "inflate", "not a valid object", "unable to unpack",
+                                       "bad tree", "failed to read object", "unable to parse commit" };
+  for (gsize i = 0; i < G_N_ELEMENTS (signs); i++)
+    if (strstr (said, signs[i]) != NULL)
+      return TRUE;
+  return FALSE;
+}
+
+static gboolean
+check (GitCall *call, Child *child, int status, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  /* Some commands only mention what they could not read, and go on. */
+  gboolean fine = child_check (child, status, &why);
+  if (fine && !is_loss (child->err->str))
+    return TRUE;
+  if (fine)
+    {
+      g_autofree char *said = g_strchomp (g_utf8_make_valid (child->err->str, (gssize) child->err->len));
+      return gs_fail (error, GS_ERROR_DATA_LOSS, "repository %" G_GUINT64_FORMAT " has a damaged or lost object: %s",
+                      call->repo->id, said);
+    }
+  if (WIFEXITED (status) && is_loss (why->message))
+    return gs_fail (error, GS_ERROR_DATA_LOSS, "repository %" G_GUINT64_FORMAT " has a damaged or lost object: %s",
+                    call->repo->id, why->message);
+  return gs_fail (error, (GsErrorCode) why->code, "repository %" G_GUINT64_FORMAT ": %s", call->repo->id, why->message);
+}
+
+/* Until its end, or until @visit has enough. */
+static gboolean
+read_output (GitCall *call, Child *child, int from, ApiOutput visit, gpointer user, gboolean *ret_enough, GError **error)
+{
+  g_autofree char *buffer = g_malloc (READ_BYTES);
+  for (*ret_enough = FALSE; !*ret_enough;)
+    {
+      struct pollfd fds[3] = { { .fd = from, .events = POLLIN }, { .fd = child->err_fd, .events = POLLIN } };
+      if (!call_poll (call->call, fds, 2, child->name, error))
+        return FALSE;
+      child_read_stderr (child);
+      if (fds[0].revents == 0)
+        continue;
+      ssize_t got = read (from, buffer, READ_BYTES);
+      if (got < 0 && (errno == EINTR || errno == EAGAIN))
+        continue;
+      if (got < 0)
+        return fsu_fail (error, errno, "read from git %s", child->name);
+      if (got == 0)
+        return TRUE;
+      if (!visit (user, buffer, (gsize) got, ret_enough, error))
+        return FALSE;
+    }
+  return TRUE;
+}
+
+/* @input as a descriptor; -1 for none. */
+static gboolean
+input_fd (GBytes *input, int *ret_fd, GError **error)
+{
+  *ret_fd = input == NULL ? -1 : memory_fd (g_bytes_get_data (input, NULL), g_bytes_get_size (input), error);
+  return input == NULL || *ret_fd >= 0;
+}
+
+gboolean
+api_run (GitCall *call, const char *const *argv, GBytes *input, int *ret_status, ApiOutput visit, gpointer user,
+         GError **error)
+{
+  ChildSpec spec = { .role = CHILD_PLAIN, .git_dir = call->repo->dir, .argv = argv, .input = -1, .output = -1, .extra = -1 };
+  Child child = { .err_fd = -1 };
+  gboolean done, enough = FALSE;
+  int out[2], status;
+  if (!input_fd (input, &spec.input, error))
+    return FALSE;
+  if (pipe2 (out, O_CLOEXEC) != 0)
+    {
+      done = fsu_fail (error, errno, "make a pipe for git %s", argv[0]);
+      out[0] = out[1] = -1;
+    }
+  else
+    {
+      spec.output = out[1];
+      done = child_start (call->storage, &spec, &child, error);
+      close (out[1]);
+      done = done && read_output (call, &child, out[0], visit, user, &enough, error);
+      close (out[0]);
+    }
+  if (done && !enough && (done = child_wait (&child, call->call, NULL, &status, error)))
+    {
+      if (ret_status != NULL && WIFEXITED (status) && WEXITSTATUS (status) <= 1 && !is_loss (child.err->str))
+        *ret_status = WEXITSTATUS (status);
+      else
+        done = check (call, &child, status, error);
+    }
+  else if (done && ret_status != NULL)
+    *ret_status = 0;
+  child_clear (&child);
+  if (spec.input >= 0)
+    close (spec.input);
+  return done;
+}
+
+gboolean
+api_run_stream (GitCall *call, const char *const *argv, GBytes *input, GError **error)
+{
+  ChildSpec spec = { .role = CHILD_PLAIN, .git_dir = call->repo->dir, .argv = argv, .input = -1, .output = -1, .extra = -1 };
+  Child child = { .err_fd = -1 };
+  gboolean done;
+  int status;
+  if (!input_fd (input, &spec.input, error))
+    return FALSE;
+  spec.output = call->stream->open_output (call->stream, error);
+  done = spec.output >= 0 && child_start (call->storage, &spec, &child, error);
+  if (spec.output >= 0)
+    close (spec.output);
+  done = done && child_wait (&child, call->call, NULL, &status, error) && check (call, &child, status, error);
+  child_clear (&child);
+  if (spec.input >= 0)
+    close (spec.input);
+  return done;
+}
+
+/* ------------------------------------------------------------------------------------------- fields */
+
+gboolean
+api_fields_feed (ApiFields *fields, const char *data, gsize len, gboolean *ret_enough, GError **error)
+{
+  while (len > 0 && !*ret_enough)
+    {
+      const char *end = memchr (data, fields->separator, len);
+      gsize part = end != NULL ? (gsize) (end - data) : len;
+      gsize room = fields->max - fields->field->len;
+      if (part > room && !fields->may_cut)
+        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "git gave a line of more than %" G_GSIZE_FORMAT " bytes", fields->max);
+      g_string_append_len (fields->field, data, (gssize) MIN (part, room));
+      fields->cut += part - MIN (part, room);
+      data += part;
+      len -= part;
+      if (end == NULL)
+        break;
+      data++;
+      len--;
+      if (!fields->visit (fields, fields->field->str, fields->field->len, ret_enough, error))
+        return FALSE;
+      g_string_truncate (fields->field, 0);
+      fields->cut = 0;
+    }
+  return TRUE;
+}
+
+static gboolean
+feed (gpointer user, const char *data, gsize len, gboolean *ret_enough, GError **error)
+{
+  return api_fields_feed (user, data, len, ret_enough, error);
+}
+
+gboolean
+api_run_fields (GitCall *call, const char *const *argv, GBytes *input, int *ret_status, ApiFields *fields, GError **error)
+{
+  gboolean done;
+  fields->field = g_string_new (NULL);
+  done = api_run (call, argv, input, ret_status, feed, fields, error);
+  g_string_free (fields->field, TRUE);
+  fields->field = NULL;
+  return done;
+}
