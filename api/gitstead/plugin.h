@@ -86,7 +86,7 @@ typedef struct
 
 #define GS_OPTION_REQUIRED (1u << 0)
 #define GS_OPTION_SECRET (1u << 1)     /* masked when printed; may be given as {file: …} or {env: …} */
-#define GS_OPTION_RELOADABLE (1u << 2)
+#define GS_OPTION_RELOADABLE (1u << 2) /* a running instance can take a change: see GsPlugin.adjust */
 
 /** One option. Rows of arrays are frozen: this struct never grows. The array ends with key NULL. */
 typedef struct
@@ -149,6 +149,15 @@ typedef struct
   void (*drain) (gpointer self);                     /* may be NULL */
   void (*stop) (gpointer self);                      /* may be NULL */
   void (*destroy) (gpointer self);
+  /**
+   * On a reload, for an instance that goes on running: reads again what its options name (certificates), and takes
+   * changes of those options that it declares GS_OPTION_RELOADABLE; the others are as they were. Prepares only: what
+   * it returns (*full*, not NULL) goes to adjusted. NULL with @error: the reload is refused, and all goes on as it
+   * was. @config is borrowed until return. Called from the thread of start and stop. Optional, with adjusted.
+   */
+  gpointer (*adjust) (gpointer self, const GsConfig *config, GError **error);
+  /** Takes what adjust prepared (@take) or drops it, and frees it. Cannot fail and does not block. */
+  void (*adjusted) (gpointer self, gpointer change, gboolean take);
 } GsPlugin;
 
 #if defined(__cplusplus)
@@ -161,8 +170,13 @@ typedef struct
 typedef const GsPlugin *(*GsPluginQuery) (void);
 #define GS_PLUGIN_QUERY_SYMBOL "gs_plugin_query"
 
-/** Writes gs_plugin_query. Use: GS_PLUGIN_DEFINE (GsCacheOps, .kind = GS_KIND_CACHE, .name = "…", …); */
+/**
+ * Writes gs_plugin_query. Use: GS_PLUGIN_DEFINE (GsCacheOps, .kind = GS_KIND_CACHE, .name = "…", …);
+ * Members that are left out are NULL, those too that later versions of this header append.
+ */
 #define GS_PLUGIN_DEFINE(OpsType, ...)                                                             \
+  _Pragma ("GCC diagnostic push")                                                                  \
+  _Pragma ("GCC diagnostic ignored \"-Wmissing-field-initializers\"")                              \
   GS_EXPORT const GsPlugin *gs_plugin_query (void);                                                \
   GS_EXPORT const GsPlugin *gs_plugin_query (void)                                                 \
   {                                                                                                \
@@ -171,7 +185,8 @@ typedef const GsPlugin *(*GsPluginQuery) (void);
                      sizeof (OpsType) },                                                           \
             __VA_ARGS__ };                                                                         \
     return &plugin;                                                                                \
-  }
+  }                                                                                                \
+  _Pragma ("GCC diagnostic pop")
 
 G_END_DECLS
 

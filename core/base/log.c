@@ -49,7 +49,7 @@ struct GsiLog
   char *path;
   guint32 format;
   Levels *levels;     /* atomic */
-  GPtrArray *retired; /* tables that a reader may still look at; few: one per reload */
+  GPtrArray *retired; /* tables that a reader may still look at; few: one per change */
 
   GsMutex lock; /* of all below, and of retired */
   guint repeats;
@@ -147,6 +147,17 @@ gsi_log_enabled (GsiLog *log, GsLogLevel level, const char *event)
   return event == NULL || level <= level_of (levels, event);
 }
 
+static gboolean
+same_levels (const Levels *one, const Levels *other)
+{
+  if (one->level != other->level || one->n_topics != other->n_topics)
+    return FALSE;
+  for (guint i = 0; i < one->n_topics; i++)
+    if (one->topics[i].level != other->topics[i].level || strcmp (one->topics[i].prefix, other->topics[i].prefix) != 0)
+      return FALSE;
+  return TRUE;
+}
+
 gboolean
 gsi_log_set_levels (GsiLog *log, const GsiLogSettings *settings, GError **error)
 {
@@ -155,8 +166,14 @@ gsi_log_set_levels (GsiLog *log, const GsiLogSettings *settings, GError **error)
   if (levels == NULL)
     return FALSE;
   gs_mutex_lock (&log->lock);
-  g_ptr_array_add (log->retired, log->levels);
-  __atomic_store_n (&log->levels, levels, __ATOMIC_RELEASE);
+  /* A reload that changes nothing here leaves nothing behind. */
+  if (same_levels (log->levels, levels))
+    levels_free (levels);
+  else
+    {
+      g_ptr_array_add (log->retired, log->levels);
+      __atomic_store_n (&log->levels, levels, __ATOMIC_RELEASE);
+    }
   log->repeats = settings->repeats;
   gs_mutex_unlock (&log->lock);
   return TRUE;

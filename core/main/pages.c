@@ -3,25 +3,23 @@
 #include "main/server.h"
 
 #include "base/text.h"
-#include "router/settle.h"
+#include "main/probe.h"
 
-static int
-problem_add (GPtrArray *problems, const char *what, const char *name, const GError *why)
+/* What keeps the server from being ready before any store or storage is asked; NULL: nothing. */
+static const char *
+server_phase (GsiServer *server)
 {
-  g_ptr_array_add (problems, g_strdup_printf ("%s '%s': %s", what, name, why->message));
-  return 0;
-}
-
-static gboolean
-ignore_row (const GsRepoRow *row, gpointer user)
-{
-  return FALSE;
+  if (__atomic_load_n (&server->stopping, __ATOMIC_ACQUIRE))
+    return "the server is stopping: calls under way are finished, new ones refused";
+  if (!__atomic_load_n (&server->recovered, __ATOMIC_ACQUIRE))
+    return "the server is starting: staged writes are being settled";
+  return NULL;
 }
 
 /* A router is ready as long as some node of each virtual storage is there: one that is away is no reason to send clients
- * elsewhere. */
+ * elsewhere. Who is there is known already: nobody is asked. */
 static void
-probe_nodes (const GsiRouterConfig *config, GPtrArray *problems)
+look_at_nodes (const GsiRouterConfig *config, GPtrArray *problems)
 {
   for (gsize i = 0; i < config->n_virtual_storages; i++)
     {
@@ -35,51 +33,52 @@ probe_nodes (const GsiRouterConfig *config, GPtrArray *problems)
           there = storage->ops->probe == NULL || storage->ops->probe (storage->self, &why);
         }
       if (!there)
-        problem_add (problems, "every node of virtual storage", group->name, why);
+        g_ptr_array_add (problems, g_strdup_printf ("every node of virtual storage '%s': %s", group->name,
+                                                    why != NULL ? why->message : "away"));
     }
 }
 
-/* Cheap questions that a store or disk which is away cannot answer. */
-static void
-probe (GsiServer *server, GPtrArray *problems)
+/* @ret_checks (may be NULL): every check with its age, a sentence each, *full*. */
+static GPtrArray *
+look (GsiServer *server, GPtrArray **ret_checks)
 {
-  const GsiRouterConfig *config = gsi_router_config (server->router);
-  GsIdentity identity;
-  GsCall call;
-  gsi_own_call_init (&call, &identity, "readiness");
-  call.deadline_us = g_get_monotonic_time () + 5 * G_USEC_PER_SEC;
-  {
-    g_autoptr (GError) why = NULL;
-    const char *name = config->n_virtual_storages > 0 ? config->virtual_storages[0]->name : "none";
-    if (!config->metadata->repo_list (config->metadata_self, &call, name, "", "", 1, ignore_row, NULL, &why))
-      problem_add (problems, "metadata store", gsi_instance (gsi_registry_get (server->registry, GS_KIND_METADATA, NULL))->name,
-                   why);
-  }
-  for (gsize i = 0; i < config->n_storages; i++)
+  GPtrArray *problems = g_ptr_array_new_with_free_func (g_free);
+  GPtrArray *checks = g_ptr_array_new_with_free_func (g_free);
+  const char *phase = server_phase (server);
+  GsiWiring *wiring;
+  GsiGeneration *generation = gsi_server_hold (server, &wiring);
+  g_autoptr (GArray) results = gsi_probes_look (generation);
+
+  if (phase != NULL)
+    g_ptr_array_add (problems, g_strdup (phase));
+  for (guint i = 0; phase == NULL && i < results->len; i++)
     {
-      const GsiStorage *storage = config->storages[i];
-      GsRepo nobody = { sizeof nobody, 0, "@r/00/00/0.git" };
-      g_autoptr (GError) why = NULL;
-      gboolean exists;
-      if (storage->ops->probe != NULL)
-        continue;
-      if (!storage->ops->exists (storage->self, &call, &nobody, &exists, &why))
-        problem_add (problems, "storage", storage->name, why);
+      const GsiProbeResult *one = &g_array_index (results, GsiProbeResult, i);
+      if (one->problem != NULL)
+        g_ptr_array_add (problems, g_strdup_printf ("%s '%s': %s", one->what, one->name, one->problem));
+      g_ptr_array_add (checks, g_strdup_printf ("%s '%s': %s (%.1f s ago)", one->what, one->name,
+                                                one->problem != NULL ? one->problem : "ok",
+                                                (double) one->age_us / G_USEC_PER_SEC));
     }
-  probe_nodes (config, problems);
+  if (phase == NULL)
+    {
+      guint n_before = problems->len;
+      look_at_nodes (gsi_router_config (generation->router), problems);
+      for (guint i = n_before; i < problems->len; i++)
+        g_ptr_array_add (checks, g_strdup (problems->pdata[i]));
+    }
+  gsi_wiring_unref (wiring);
+  if (ret_checks != NULL)
+    *ret_checks = checks;
+  else
+    g_ptr_array_unref (checks);
+  return problems;
 }
 
 GPtrArray *
 gsi_server_problems (GsiServer *server)
 {
-  GPtrArray *problems = g_ptr_array_new_with_free_func (g_free);
-  if (__atomic_load_n (&server->stopping, __ATOMIC_ACQUIRE))
-    g_ptr_array_add (problems, g_strdup ("the server is stopping: calls under way are finished, new ones refused"));
-  else if (!__atomic_load_n (&server->recovered, __ATOMIC_ACQUIRE))
-    g_ptr_array_add (problems, g_strdup ("the server is starting: staged writes are being settled"));
-  else
-    probe (server, problems);
-  return problems;
+  return look (server, NULL);
 }
 
 /* --------------------------------------------------------------------------------------- rendering */
@@ -90,13 +89,21 @@ string_page (GString *text)
   return g_string_free_to_bytes (text);
 }
 
+static void
+append_line (gpointer line, gpointer text)
+{
+  g_string_append_printf (text, "%s\n", (const char *) line);
+}
+
 static GBytes *
 page_ready (GsiServer *server, gboolean *ret_ok)
 {
-  g_autoptr (GPtrArray) problems = gsi_server_problems (server);
+  g_autoptr (GPtrArray) checks = NULL;
+  g_autoptr (GPtrArray) problems = look (server, &checks);
   GString *text = g_string_new (problems->len == 0 ? "ready\n" : "not ready\n");
-  for (guint i = 0; i < problems->len; i++)
-    g_string_append_printf (text, "%s\n", (const char *) problems->pdata[i]);
+  if (checks->len == 0)
+    g_ptr_array_foreach (problems, append_line, text);
+  g_ptr_array_foreach (checks, append_line, text);
   *ret_ok = problems->len == 0;
   return string_page (text);
 }
@@ -119,9 +126,11 @@ append_cell (GString *html, const char *text)
 static void
 append_instances (GsiServer *server, GString *html)
 {
+  GsiWiring *wiring;
+  GsiGeneration *generation = gsi_server_hold (server, &wiring);
   g_string_append (html, "<h2>Plugins</h2><table><tr><th>kind</th><th>name</th><th>plugin</th><th>version</th></tr>");
   for (guint32 kind = 1; kind <= GS_KIND_MAX; kind++)
-    for (GsiInstance *const *one = gsi_registry_all (server->registry, kind); *one != NULL; one++)
+    for (GsiInstance *const *one = gsi_registry_all (generation->registry, kind); *one != NULL; one++)
       {
         const GsiPlugin *plugin = gsi_instance_plugin (*one);
         g_string_append (html, "<tr>");
@@ -132,6 +141,20 @@ append_instances (GsiServer *server, GString *html)
         g_string_append (html, "</tr>");
       }
   g_string_append (html, "</table>");
+  gsi_wiring_unref (wiring);
+}
+
+static void
+append_checks (GPtrArray *checks, GString *html)
+{
+  g_string_append (html, "<h2>Checks</h2><ul>");
+  for (guint i = 0; i < checks->len; i++)
+    {
+      g_string_append (html, "<li>");
+      append_escaped (html, checks->pdata[i]);
+      g_string_append (html, "</li>");
+    }
+  g_string_append (html, "</ul>");
 }
 
 static GBytes *
@@ -142,7 +165,8 @@ page_status (GsiServer *server, gboolean *ret_ok)
         "body{font:15px/1.5 system-ui,sans-serif;max-width:56em;margin:2em auto;padding:0 1em}"
         "table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em .2em 0}"
         ".ok{color:#176b2c}.bad{color:#a4161a}</style></head><body><h1>Gitstead " GSI_VERSION "</h1>";
-  g_autoptr (GPtrArray) problems = gsi_server_problems (server);
+  g_autoptr (GPtrArray) checks = NULL;
+  g_autoptr (GPtrArray) problems = look (server, &checks);
   g_autofree char *uptime
       = gsi_text_duration ((guint64) (g_get_monotonic_time () - server->started_us) / G_USEC_PER_SEC * G_USEC_PER_SEC);
   GString *html = g_string_new (head);
@@ -158,6 +182,7 @@ page_status (GsiServer *server, gboolean *ret_ok)
   g_string_append_printf (html, "<p>up for %s, %u calls under way; <a href=\"/metrics\">metrics</a>, "
                                 "<a href=\"/readyz\">readiness</a></p>",
                           uptime, gsi_rpc_in_flight (server->rpc));
+  append_checks (checks, html);
   append_instances (server, html);
   g_string_append (html, "</body></html>\n");
   *ret_ok = problems->len == 0;

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `gitstead serve` and `gitstead check`: signals, exit codes, and nothing else. */
 #include "main/command.h"
-#include "main/server.h"
+#include "main/reload.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -32,25 +35,48 @@ notify_manager (const char *state)
   close (fd);
 }
 
+/* The manager wants to know the time, so that it can tell this reload from the one before. */
+static void
+notify_reloading (void)
+{
+  g_autofree char *state
+      = g_strdup_printf ("RELOADING=1\nMONOTONIC_USEC=%" G_GINT64_FORMAT, g_get_monotonic_time ());
+  notify_manager (state);
+}
+
+/* TRUE: the server is to end. */
+static gboolean
+take_signals (GsiServer *server, int signal_fd)
+{
+  struct signalfd_siginfo info;
+  gboolean reload = FALSE;
+  while (read (signal_fd, &info, sizeof info) == sizeof info)
+    {
+      if (info.ssi_signo != SIGHUP)
+        return TRUE;
+      reload = TRUE;
+    }
+  if (reload)
+    {
+      notify_reloading ();
+      gsi_server_reload (server, NULL, NULL); /* the log says how it went */
+      notify_manager ("READY=1");
+    }
+  return FALSE;
+}
+
 /* Signals stay blocked in every thread that libraries start; only the main thread takes them, here. */
 static void
-wait_for_end (GsiServer *server, const sigset_t *signals)
+wait_for_end (GsiServer *server, int signal_fd)
 {
-  const struct timespec second = { 1, 0 };
+  struct pollfd fds[] = { { signal_fd, POLLIN, 0 }, { gsi_server_wake_fd (server), POLLIN, 0 } };
   for (;;)
     {
-      int sig = sigtimedwait (signals, NULL, &second);
-      if (sig == SIGTERM || sig == SIGINT)
+      if (poll (fds, G_N_ELEMENTS (fds), 1000) < 0 && errno != EINTR)
         return;
-      if (sig == SIGHUP)
-        {
-          g_autoptr (GError) why = NULL;
-          if (gsi_server_reload (server, &why))
-            gsi_log (gsi_server_log (server), GS_LOG_INFO, "server.reloaded", GS_TEXT ("config", server->config_path));
-          else
-            gsi_log (gsi_server_log (server), GS_LOG_ERROR, "server.reload.refused", GSI_LOG_ERROR_FIELDS (why));
-        }
-      gsi_log_sweep (gsi_server_log (server));
+      if (take_signals (server, signal_fd))
+        return;
+      gsi_server_turn (server);
     }
 }
 
@@ -89,10 +115,11 @@ gsi_command_serve (int argc, char **argv)
   g_autoptr (GError) error = NULL;
   g_autoptr (GsiServer) server = NULL;
   sigset_t signals;
+  int signal_fd;
 
   if (!parse_config_option (argc, argv,
-                            "Runs a server until SIGTERM or SIGINT, which let calls under way finish. SIGHUP reopens the log "
-                            "file and takes over log levels.\n\nExample:\n  gitstead serve --config /etc/gitstead.yaml",
+                            "Runs a server until SIGTERM or SIGINT, which let calls under way finish. SIGHUP, or "
+                            "'gitstead reload', takes over what changed in the configuration.\n\nExample:\n  gitstead serve --config /etc/gitstead.yaml",
                             &config, NULL))
     return GSI_EXIT_USAGE;
   signal (SIGPIPE, SIG_IGN);
@@ -101,17 +128,25 @@ gsi_command_serve (int argc, char **argv)
   sigaddset (&signals, SIGINT);
   sigaddset (&signals, SIGHUP);
   pthread_sigmask (SIG_BLOCK, &signals, NULL);
+  signal_fd = signalfd (-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (signal_fd < 0)
+    {
+      g_printerr ("gitstead: cannot serve: waiting for signals: %s\n", g_strerror (errno));
+      return GSI_EXIT_FAILED;
+    }
 
   server = gsi_server_new (config, &error);
   if (server == NULL || !gsi_server_start (server, &error))
     {
       g_printerr ("gitstead: cannot serve: %s\n", error->message);
+      close (signal_fd);
       return GSI_EXIT_FAILED;
     }
   notify_manager ("READY=1");
-  wait_for_end (server, &signals);
+  wait_for_end (server, signal_fd);
   notify_manager ("STOPPING=1");
   gsi_server_stop (server);
+  close (signal_fd);
   return GSI_EXIT_OK;
 }
 
@@ -136,7 +171,7 @@ gsi_command_check (int argc, char **argv)
     }
   if (print)
     {
-      g_autofree char *text = gsi_registry_print (server->registry);
+      g_autofree char *text = gsi_registry_print (server->now->registry);
       fputs (text, stdout);
     }
   else

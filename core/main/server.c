@@ -6,7 +6,12 @@
 
 #include "base/clock.h"
 #include "base/crash.h"
+#include "main/probe.h"
+#include "main/reload.h"
 #include "router/settle.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 /* Threads on which the participants of writes work; started as needed. One that cannot be had is a lost participant. */
 #define PARTICIPANTS_MAX 4096
@@ -50,9 +55,8 @@ log_level (const char *name)
   return GS_LOG_INFO;
 }
 
-/* @ret_topics (*full*) must live as long as the settings are looked at. */
-static GsiLogSettings
-log_settings (const GsiOptions *options, char **ret_topics)
+GsiLogSettings
+gsi_server_log_settings (const GsiOptions *options, char **ret_topics)
 {
   GsiLogSettings settings = { 0 };
   *ret_topics = g_strjoinv (",", (char **) gsi_options_list (options, "log_topics"));
@@ -64,34 +68,40 @@ log_settings (const GsiOptions *options, char **ret_topics)
   return settings;
 }
 
-static void
-storage_free (gpointer data)
-{
-  GsiStorage *storage = data;
-  g_free (storage->reads);
-  g_free (storage);
-}
-
 GsiServer *
 gsi_server_new (const char *config_path, GError **error)
 {
   g_autoptr (GsiServer) server = g_new0 (GsiServer, 1);
+  GsiRegistry *registry;
   server->config_path = g_strdup (config_path);
-  server->storages = g_ptr_array_new_with_free_func (storage_free);
-  server->exports = g_ptr_array_new ();
-  server->groups = g_ptr_array_new_with_free_func (g_free);
+  server->exports = g_ptr_array_new_with_free_func (g_free);
+  server->lent = g_ptr_array_new ();
   server->suspects = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  server->reads = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+  server->retired = g_ptr_array_new ();
   server->started_us = g_get_monotonic_time ();
-  server->registry = gsi_registry_load (config_path, error);
-  return server->registry == NULL ? NULL : g_steal_pointer (&server);
+  gs_mutex_init (&server->lock);
+  gs_cond_init (&server->reloaded);
+  g_queue_init (&server->reloads);
+  server->wake_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (server->wake_fd < 0)
+    {
+      gs_fail (error, GS_ERROR_INTERNAL, "cannot make an eventfd: %s", g_strerror (errno));
+      return NULL;
+    }
+  registry = gsi_registry_load (config_path, error);
+  if (registry == NULL)
+    return NULL;
+  server->now = gsi_generation_new (server, registry);
+  return g_steal_pointer (&server);
 }
 
 static gboolean
 make_base (GsiServer *server, GError **error)
 {
-  const GsiOptions *options = gsi_registry_server (server->registry);
+  const GsiOptions *options = gsi_registry_server (server->now->registry);
   g_autofree char *topics = NULL;
-  GsiLogSettings settings = log_settings (options, &topics);
+  GsiLogSettings settings = gsi_server_log_settings (options, &topics);
   GsiRpcLimits limits;
 
   server->log = gsi_log_new (&settings, error);
@@ -104,14 +114,7 @@ make_base (GsiServer *server, GError **error)
                                   (guint) gsi_options_integer (options, "queue"), error);
   if (server->workers == NULL)
     return FALSE;
-  gsi_rpc_limits_default (&limits);
-  limits.max_streams = (guint) gsi_options_integer (options, "streams");
-  limits.max_in_flight = (guint) gsi_options_integer (options, "max_in_flight");
-  limits.max_in_flight_per_repository = (guint) gsi_options_integer (options, "max_per_repository");
-  limits.max_message_bytes = (gsize) gsi_options_integer (options, "max_message");
-  limits.default_timeout_us = gsi_options_integer (options, "call_timeout");
-  limits.keep_outcome_us = gsi_options_integer (options, "idempotency_window");
-  limits.keep_outcomes = (guint) gsi_options_integer (options, "idempotency_entries");
+  gsi_generation_limits (server->now->registry, &limits);
   server->streams = gsi_pool_new_elastic ("stream", limits.max_streams, limits.max_streams, STREAM_IDLE_US, error);
   if (server->streams == NULL)
     return FALSE;
@@ -134,114 +137,107 @@ no_needs (gpointer user, const char *role, GsInstance *ret_instance)
 static gboolean
 make_instances (GsiServer *server, GError **error)
 {
-  GsiHostSetup setup = { 0 };
-  setup.log = server->log;
-  setup.metrics = server->metrics;
-  setup.pool = server->workers;
-  setup.timers = server->timers;
-  setup.services.user = server;
-  setup.services.method = service_method;
-  setup.services.call_begin = service_call_begin;
-  setup.services.call_cancel = service_call_cancel;
-  setup.services.call_ready = service_call_ready;
-  setup.services.page = gsi_server_page;
-  server->host = gsi_host_new (&setup, "core", no_needs, NULL);
-  return gsi_registry_create (server->registry, &setup, error);
-}
-
-static const GsiStorage *
-server_storage (GsiServer *server, const char *name)
-{
-  for (guint i = 0; i < server->storages->len; i++)
-    if (strcmp (((const GsiStorage *) server->storages->pdata[i])->name, name) == 0)
-      return server->storages->pdata[i];
-  return NULL;
-}
-
-static void
-make_group (GsiServer *server, const GsiVirtualStorage *configured)
-{
-  gsize n = configured->n_storages;
-  /* One block: the group and, behind it, its list of storages. */
-  GsiStorageGroup *group = g_malloc0 (sizeof *group + n * sizeof (GsiStorage *));
-  const GsiStorage **storages = (const GsiStorage **) (group + 1);
-  for (gsize i = 0; i < n; i++)
-    storages[i] = server_storage (server, configured->storages[i]);
-  group->name = configured->name;
-  group->storages = storages;
-  group->n_storages = n;
-  group->routing = GSI_OPS (configured->routing, GsRoutingOps);
-  group->routing_self = GSI_SELF (configured->routing);
-  group->consistency = GSI_OPS (configured->consistency, GsConsistencyOps);
-  group->consistency_self = GSI_SELF (configured->consistency);
-  group->n_copies = configured->copies;
-  group->min_copies = configured->min_copies;
-  g_ptr_array_add (server->groups, group);
+  GsiHostSetup *setup = &server->setup;
+  setup->log = server->log;
+  setup->metrics = server->metrics;
+  setup->pool = server->workers;
+  setup->timers = server->timers;
+  setup->services.user = server;
+  setup->services.method = service_method;
+  setup->services.call_begin = service_call_begin;
+  setup->services.call_cancel = service_call_cancel;
+  setup->services.call_ready = service_call_ready;
+  setup->services.page = gsi_server_page;
+  server->host = gsi_host_new (setup, "core", no_needs, NULL);
+  return gsi_registry_create (server->now->registry, setup, error);
 }
 
 static gboolean
 make_router (GsiServer *server, GError **error)
 {
-  GsiRegistry *registry = server->registry;
-  GsiInstance *metadata = gsi_registry_get (registry, GS_KIND_METADATA, NULL);
-  GsiInstance *access = gsi_registry_get (registry, GS_KIND_ACCESS, NULL);
-  GsiInstance *cache = gsi_registry_get (registry, GS_KIND_CACHE, NULL);
   g_autofree GsiBinding *bindings = gsi_router_bindings (gsi_rpc_methods (server->rpc));
-  GsiRouterConfig config = { 0 };
-
-  for (GsiInstance *const *one = gsi_registry_all (registry, GS_KIND_STORAGE); *one != NULL; one++)
-    {
-      GsiStorage *storage = g_new0 (GsiStorage, 1);
-      storage->name = gsi_instance (*one)->name;
-      storage->ops = GSI_OPS (*one, GsStorageOps);
-      storage->self = GSI_SELF (*one);
-      storage->zone = gsi_options_string (gsi_instance_core_options (*one), "zone");
-      if (storage->zone == NULL)
-        storage->zone = "";
-      storage->weight = gsi_options_integer (gsi_instance_core_options (*one), "weight");
-      storage->reads = g_new0 (guint32, 1);
-      g_ptr_array_add (server->storages, storage);
-    }
-  for (const GsiVirtualStorage *const *one = gsi_registry_virtual_storages (registry); *one != NULL; one++)
-    make_group (server, *one);
-  config.metadata = GSI_OPS (metadata, GsMetadataOps);
-  config.metadata_self = GSI_SELF (metadata);
-  config.access = GSI_OPS (access, GsAccessOps);
-  config.access_self = GSI_SELF (access);
-  config.cache = GSI_OPS (cache, GsCacheOps);
-  config.cache_self = GSI_SELF (cache);
-  config.storages = (const GsiStorage *const *) server->storages->pdata;
-  config.n_storages = server->storages->len;
-  config.virtual_storages = (const GsiStorageGroup *const *) server->groups->pdata;
-  config.n_virtual_storages = server->groups->len;
-  config.host = gsi_host_get (server->host);
-  config.pool = server->participants;
-  config.holds = gsi_server_holds;
-  config.holds_user = server;
-  server->router = gsi_router_new (&config);
-  gsi_rpc_set_access (server->rpc, config.access, config.access_self);
+  gsi_generation_wire (server->now, NULL);
+  gsi_router_take_over (server->now->router);
+  gsi_rpc_set_wiring (server->rpc, server->now->wiring);
   return gsi_rpc_handle_all (server->rpc, gsi_server_bindings (), server, error)
-         && gsi_rpc_handle_all (server->rpc, bindings, server->router, error);
+         && gsi_rpc_handle_all (server->rpc, bindings, NULL, error);
+}
+
+/* ----------------------------------------------------------------------------------- for other threads */
+
+GsiGeneration *
+gsi_server_hold (GsiServer *server, GsiWiring **ret_wiring)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&server->lock);
+  *ret_wiring = gsi_wiring_ref (server->now->wiring);
+  return server->now;
+}
+
+guint32 *
+gsi_server_reads (GsiServer *server, const char *storage)
+{
+  guint32 *reads = g_hash_table_lookup (server->reads, storage);
+  if (reads == NULL)
+    g_hash_table_insert (server->reads, g_strdup (storage), reads = g_new0 (guint32, 1));
+  return reads;
+}
+
+void
+gsi_server_wake (GsiServer *server)
+{
+  eventfd_write (server->wake_fd, 1);
+}
+
+int
+gsi_server_wake_fd (GsiServer *server)
+{
+  return server->wake_fd;
+}
+
+void
+gsi_server_turn (GsiServer *server)
+{
+  eventfd_t n;
+  while (eventfd_read (server->wake_fd, &n) == 0)
+    ;
+  gsi_reload_asked (server);
+  gsi_reload_reap (server);
+  gsi_log_sweep (server->log);
 }
 
 /* ------------------------------------------------------------------------------------ housekeeping */
-
-static void maintain_work (gpointer user);
-
-static void
-maintain_arm (GsiServer *server)
-{
-  const GsiOptions *options = gsi_registry_server (server->registry);
-  if (!__atomic_load_n (&server->stopping, __ATOMIC_ACQUIRE))
-    gsi_timer_add (server->timers, gsi_options_integer (options, "maintenance_interval"), maintain_work, server);
-}
 
 static void
 maintain_work (gpointer user)
 {
   GsiServer *server = user;
-  server->suspects = gsi_router_maintain (server->router, server->suspects);
-  maintain_arm (server);
+  GsiWiring *wiring;
+  GsiGeneration *generation = gsi_server_hold (server, &wiring);
+  gint64 every_us = gsi_options_integer (gsi_registry_server (generation->registry), "maintenance_interval");
+  server->suspects = gsi_router_maintain (generation->router, server->suspects);
+  gsi_wiring_unref (wiring);
+  gsi_server_maintain_arm (server, every_us);
+}
+
+void
+gsi_server_maintain_arm (GsiServer *server, gint64 every_us)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&server->lock);
+  if (!__atomic_load_n (&server->stopping, __ATOMIC_ACQUIRE))
+    server->maintain_timer = gsi_timer_add (server->timers, every_us, maintain_work, server);
+}
+
+void
+gsi_server_maintain_every (GsiServer *server, gint64 every_us)
+{
+  gboolean waits;
+  gs_mutex_lock (&server->lock);
+  waits = server->maintain_timer != 0 && gsi_timer_cancel (server->timers, server->maintain_timer);
+  if (waits)
+    server->maintain_timer = 0;
+  gs_mutex_unlock (&server->lock);
+  if (waits) /* otherwise a round is under way, and what follows it looks by itself */
+    gsi_server_maintain_arm (server, every_us);
 }
 
 /* ----------------------------------------------------------------------------------- start and stop */
@@ -260,7 +256,7 @@ log_ready (GsiServer *server)
 static gboolean
 check_schema (GsiServer *server, GError **error)
 {
-  GsiInstance *metadata = gsi_registry_get (server->registry, GS_KIND_METADATA, NULL);
+  GsiInstance *metadata = gsi_registry_get (server->now->registry, GS_KIND_METADATA, NULL);
   const GsMetadataOps *ops = GSI_OPS (metadata, GsMetadataOps);
   g_autoptr (GError) why = NULL;
   guint pending = 0;
@@ -283,21 +279,23 @@ gsi_server_start (GsiServer *server, GError **error)
 {
   if (!make_base (server, error) || !make_instances (server, error))
     return FALSE;
-  if (!gsi_registry_start (server->registry, GSI_KINDS_INNER, error))
+  if (!gsi_registry_start (server->now->registry, GSI_KINDS_INNER, error))
     return FALSE;
   if (!check_schema (server, error) || !make_router (server, error) || !gsi_server_make_node (server, error)
-      || !gsi_router_recover (server->router, error))
+      || !gsi_router_recover (server->now->router, error))
     {
-      gsi_registry_stop (server->registry, GSI_KINDS_INNER);
+      gsi_registry_stop (server->now->registry, GSI_KINDS_INNER);
       return FALSE;
     }
   __atomic_store_n (&server->recovered, 1, __ATOMIC_RELEASE);
-  if (!gsi_registry_start (server->registry, GSI_KIND_BIT (GS_KIND_TRANSPORT), error))
+  if (!gsi_registry_start (server->now->registry, GSI_KIND_BIT (GS_KIND_TRANSPORT), error))
     {
-      gsi_registry_stop (server->registry, GSI_KINDS_INNER);
+      gsi_registry_stop (server->now->registry, GSI_KINDS_INNER);
       return FALSE;
     }
-  maintain_arm (server);
+  gsi_server_maintain_arm (server, gsi_options_integer (gsi_registry_server (server->now->registry),
+                                                        "maintenance_interval"));
+  gsi_probes_start (server);
   log_ready (server);
   return TRUE;
 }
@@ -305,11 +303,15 @@ gsi_server_start (GsiServer *server, GError **error)
 void
 gsi_server_stop (GsiServer *server)
 {
-  gint64 grace_us = gsi_options_integer (gsi_registry_server (server->registry), "shutdown_grace");
+  gint64 grace_us = gsi_options_integer (gsi_registry_server (server->now->registry), "shutdown_grace");
+  GsiRegistry *registry = server->now->registry;
   __atomic_store_n (&server->stopping, 1, __ATOMIC_RELEASE);
-  gsi_router_maintain_stop (server->router);
+  gsi_reload_refuse (server);
+  gsi_router_maintain_stop (server->now->router);
+  for (guint i = 0; i < server->retired->len; i++)
+    gsi_router_maintain_stop (((GsiGeneration *) server->retired->pdata[i])->router);
   gsi_log (server->log, GS_LOG_INFO, "server.stopping", GS_NUMBER ("in_flight", gsi_rpc_in_flight (server->rpc)));
-  gsi_registry_drain (server->registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
+  gsi_registry_drain (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_rpc_drain (server->rpc);
   if (!gsi_rpc_wait_idle (server->rpc, gsi_clock_now_us () + grace_us))
     {
@@ -320,13 +322,20 @@ gsi_server_stop (GsiServer *server)
   gsi_serve_drain (server->serve);
   gsi_rpc_stop (server->rpc);
   gsi_serve_stop (server->serve);
-  gsi_registry_stop (server->registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
+  gsi_registry_stop (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_timers_stop (server->timers);
-  gsi_router_stop (server->router);
+  gsi_router_stop (server->now->router);
+  for (guint i = 0; i < server->retired->len; i++)
+    gsi_router_stop (((GsiGeneration *) server->retired->pdata[i])->router);
   gsi_pool_stop (server->participants);
   gsi_pool_stop (server->streams);
   gsi_pool_stop (server->workers);
-  gsi_registry_stop (server->registry, GSI_KINDS_INNER);
+  /* Nothing runs any more, so nobody holds an earlier generation; what it had alone stops before what it needed. */
+  for (guint i = 0; i < server->retired->len; i++)
+    gsi_generation_free (server->retired->pdata[i]);
+  g_ptr_array_set_size (server->retired, 0);
+  gsi_server_node_clear (server);
+  gsi_registry_stop (registry, GSI_KINDS_INNER);
   gsi_log (server->log, GS_LOG_INFO, "server.stopped", GS_TEXT ("config", server->config_path));
 }
 
@@ -339,39 +348,34 @@ gsi_server_free (GsiServer *server)
   gsi_pool_free (server->participants);
   gsi_pool_free (server->streams);
   gsi_pool_free (server->workers);
+  gsi_rpc_free (server->rpc); /* lets go of the wiring; no call is left */
   gsi_serve_free (server->serve);
-  gsi_router_free (server->router);
-  gsi_registry_free (server->registry);
+  gsi_server_node_clear (server);
+  gsi_generation_free (server->now);
+  g_ptr_array_unref (server->retired);
   gsi_host_free (server->host);
-  gsi_rpc_free (server->rpc);
   gsi_metrics_free (server->metrics);
   gsi_crash_forget_log ();
   gsi_log_free (server->log);
   g_clear_pointer (&server->suspects, g_hash_table_destroy);
+  g_hash_table_destroy (server->reads);
+  gs_cond_clear (&server->reloaded);
+  gs_mutex_clear (&server->lock);
+  if (server->wake_fd >= 0)
+    close (server->wake_fd);
   g_ptr_array_unref (server->exports);
-  g_ptr_array_unref (server->storages);
-  g_ptr_array_unref (server->groups);
+  g_ptr_array_unref (server->lent);
   g_free (server->config_path);
   g_free (server);
-}
-
-gboolean
-gsi_server_reload (GsiServer *server, GError **error)
-{
-  g_autoptr (GsiRegistry) fresh = gsi_registry_load (server->config_path, error);
-  g_autofree char *topics = NULL;
-  GsiLogSettings settings;
-  if (fresh == NULL)
-    return FALSE;
-  settings = log_settings (gsi_registry_server (fresh), &topics);
-  return gsi_log_reopen (server->log, error) && gsi_log_set_levels (server->log, &settings, error);
 }
 
 char **
 gsi_server_endpoints (GsiServer *server)
 {
   g_autoptr (GPtrArray) all = g_ptr_array_new ();
-  for (GsiInstance *const *one = gsi_registry_all (server->registry, GS_KIND_TRANSPORT); *one != NULL; one++)
+  GsiWiring *wiring;
+  GsiGeneration *generation = gsi_server_hold (server, &wiring);
+  for (GsiInstance *const *one = gsi_registry_all (generation->registry, GS_KIND_TRANSPORT); *one != NULL; one++)
     {
       g_autofree char **urls = NULL;
       if (!gsi_instance_running (*one))
@@ -380,6 +384,7 @@ gsi_server_endpoints (GsiServer *server)
       for (guint i = 0; urls != NULL && urls[i] != NULL; i++)
         g_ptr_array_add (all, urls[i]);
     }
+  gsi_wiring_unref (wiring);
   g_ptr_array_add (all, NULL);
   return (char **) g_ptr_array_free (g_steal_pointer (&all), FALSE);
 }

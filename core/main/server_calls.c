@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The Server service: what it is, what it can do, cancelling. */
-#include "main/server.h"
+#include "main/reload.h"
 
 #include "gitstead/v1/server.pb-c.h"
 
@@ -16,6 +16,7 @@ server_hello (gpointer user, GsiCall *call, GError **error)
   const Gitstead__V1__HelloRequest *request = (const void *) call->request;
   Gitstead__V1__HelloReply reply = GITSTEAD__V1__HELLO_REPLY__INIT;
   gboolean common = request->n_wire_majors == 0;
+  GsiRpcLimits limits;
 
   for (gsize i = 0; i < request->n_wire_majors; i++)
     common = common || request->wire_majors[i] == WIRE_MAJOR;
@@ -25,7 +26,8 @@ server_hello (gpointer user, GsiCall *call, GError **error)
   reply.wire_major = WIRE_MAJOR;
   reply.server_epoch = gsi_rpc_epoch (server->rpc);
   reply.agent = (char *) "gitstead/" GSI_VERSION;
-  reply.max_message_bytes = (guint32) MIN (gsi_rpc_limits (server->rpc)->max_message_bytes, G_MAXUINT32);
+  gsi_rpc_limits (server->rpc, &limits);
+  reply.max_message_bytes = (guint32) MIN (limits.max_message_bytes, G_MAXUINT32);
   reply.max_in_flight = CONNECTION_IN_FLIGHT;
   gsi_call_reply (call, &reply.base);
   return TRUE;
@@ -68,11 +70,11 @@ instance_message_free (gpointer message)
 }
 
 static GPtrArray *
-instance_messages (GsiServer *server)
+instance_messages (GsiGeneration *generation)
 {
   GPtrArray *messages = g_ptr_array_new_with_free_func (instance_message_free);
   for (guint32 kind = 1; kind <= GS_KIND_MAX; kind++)
-    for (GsiInstance *const *one = gsi_registry_all (server->registry, kind); *one != NULL; one++)
+    for (GsiInstance *const *one = gsi_registry_all (generation->registry, kind); *one != NULL; one++)
       {
         const GsiPlugin *plugin = gsi_instance_plugin (*one);
         Gitstead__V1__Instance *message = g_new (Gitstead__V1__Instance, 1);
@@ -92,12 +94,14 @@ server_info (gpointer user, GsiCall *call, GError **error)
   GsiServer *server = user;
   Gitstead__V1__InfoReply reply = GITSTEAD__V1__INFO_REPLY__INIT;
   g_autoptr (GPtrArray) problems = gsi_server_problems (server);
-  g_autoptr (GPtrArray) instances = instance_messages (server);
+  GsiWiring *wiring;
+  GsiGeneration *generation = gsi_server_hold (server, &wiring); /* the reply borrows from it */
+  g_autoptr (GPtrArray) instances = instance_messages (generation);
   g_autoptr (GPtrArray) groups = g_ptr_array_new ();
   g_auto (GStrv) endpoints = gsi_server_endpoints (server);
 
-  for (guint i = 0; i < server->groups->len; i++)
-    g_ptr_array_add (groups, (gpointer) ((const GsiStorageGroup *) server->groups->pdata[i])->name);
+  for (guint i = 0; i < generation->groups->len; i++)
+    g_ptr_array_add (groups, (gpointer) ((const GsiStorageGroup *) generation->groups->pdata[i])->name);
   reply.version = (char *) GSI_VERSION;
   reply.server_epoch = gsi_rpc_epoch (server->rpc);
   reply.uptime_s = (guint64) ((g_get_monotonic_time () - server->started_us) / G_USEC_PER_SEC);
@@ -111,6 +115,7 @@ server_info (gpointer user, GsiCall *call, GError **error)
   reply.endpoints = endpoints;
   reply.n_endpoints = g_strv_length (endpoints);
   gsi_call_reply (call, &reply.base);
+  gsi_wiring_unref (wiring);
   return TRUE;
 }
 
@@ -156,12 +161,48 @@ server_methods (gpointer user, GsiCall *call, GError **error)
   return TRUE;
 }
 
+/* ----------------------------------------------------------------------------------------- reload */
+
+static void
+change_message_free (gpointer message)
+{
+  g_free (message); /* its texts are the change's */
+}
+
+static gboolean
+server_reload (gpointer user, GsiCall *call, GError **error)
+{
+  GsiServer *server = user;
+  Gitstead__V1__ReloadReply reply = GITSTEAD__V1__RELOAD_REPLY__INIT;
+  g_autoptr (GPtrArray) changes = NULL;
+  g_autoptr (GPtrArray) messages = g_ptr_array_new_with_free_func (change_message_free);
+
+  if (!gsi_reload_ask (server, &call->base, &changes, error))
+    return FALSE;
+  for (guint i = 0; i < changes->len; i++)
+    {
+      const GsiConfigChange *change = changes->pdata[i];
+      Gitstead__V1__ConfigChange *message = g_new (Gitstead__V1__ConfigChange, 1);
+      gitstead__v1__config_change__init (message);
+      message->kind = (Gitstead__V1__ConfigChangeKind) (change->kind + GITSTEAD__V1__CONFIG_CHANGE_KIND__CONFIG_ADDED);
+      message->what = change->what;
+      message->detail = change->detail;
+      reply.restart_needed = reply.restart_needed || change->kind == GSI_CHANGE_RESTART;
+      g_ptr_array_add (messages, message);
+    }
+  reply.changes = (Gitstead__V1__ConfigChange **) messages->pdata;
+  reply.n_changes = messages->len;
+  reply.config = server->config_path;
+  gsi_call_reply (call, &reply.base);
+  return TRUE;
+}
+
 const GsiBinding *
 gsi_server_bindings (void)
 {
   static const GsiBinding bindings[] = {
     { 1, server_hello }, { 2, server_ping },    { 3, server_cancel },
-    { 4, server_info },  { 5, server_methods }, { 0, NULL },
+    { 4, server_info },  { 5, server_methods }, { 6, server_reload }, { 0, NULL },
   };
   return bindings;
 }

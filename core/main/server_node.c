@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The server as a node: which storages it lends to the routers of its cluster. */
+/*
+ * The server as a node: which storages it lends to the routers of its cluster.
+ *
+ * What they staged stands on these storages and on this metadata store for as long as it takes, so the node keeps what it was
+ * started with: what a reload would change of it waits for a restart.
+ */
 #include "main/server.h"
 
 #include "rpc/cluster.h"
@@ -13,7 +18,11 @@ cancel_call (gpointer user, const GsTxId *id)
 static gboolean
 router_holds (gpointer user, const GsTxId *txid)
 {
-  return gsi_router_holds (((GsiServer *) user)->router, txid);
+  GsiWiring *wiring;
+  GsiGeneration *generation = gsi_server_hold (user, &wiring);
+  gboolean holds = gsi_router_holds (generation->router, txid);
+  gsi_wiring_unref (wiring);
+  return holds;
 }
 
 gboolean
@@ -26,9 +35,12 @@ gsi_server_holds (gpointer user, const GsTxId *txid)
 static gboolean
 add_export (GsiServer *server, const char *name, GError **error)
 {
-  for (guint i = 0; i < server->storages->len; i++)
+  GPtrArray *storages = server->now->storages;
+  for (guint i = 0; i < storages->len; i++)
     {
-      const GsiStorage *storage = server->storages->pdata[i];
+      const GsiStorage *storage = storages->pdata[i];
+      GsiInstance *instance = gsi_registry_get (server->now->registry, GS_KIND_STORAGE, storage->name);
+      GsiStorage *own;
       if (strcmp (storage->name, name) != 0)
         continue;
       if (storage->ops->probe != NULL)
@@ -36,7 +48,11 @@ add_export (GsiServer *server, const char *name, GError **error)
                         "server: exports names the storage '%s', which another process lends to this one; routers use "
                         "that process directly",
                         name);
-      g_ptr_array_add (server->exports, (gpointer) storage);
+      own = g_memdup2 (storage, sizeof *storage);
+      own->zone = ""; /* routers have their own word for it */
+      g_ptr_array_add (server->exports, own);
+      gsi_instance_hold (instance);
+      g_ptr_array_add (server->lent, instance);
       return TRUE;
     }
   return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "server: exports names the storage '%s', which is not configured",
@@ -46,8 +62,8 @@ add_export (GsiServer *server, const char *name, GError **error)
 gboolean
 gsi_server_make_node (GsiServer *server, GError **error)
 {
-  const GsiOptions *options = gsi_registry_server (server->registry);
-  GsiInstance *metadata = gsi_registry_get (server->registry, GS_KIND_METADATA, NULL);
+  const GsiOptions *options = gsi_registry_server (server->now->registry);
+  GsiInstance *metadata = gsi_registry_get (server->now->registry, GS_KIND_METADATA, NULL);
   const char *const *names = gsi_options_list (options, "exports");
   const char *token = gsi_options_string (options, "cluster_token");
   GsiServeConfig config = { 0 };
@@ -61,6 +77,11 @@ gsi_server_make_node (GsiServer *server, GError **error)
   for (; *names != NULL; names++)
     if (!add_export (server, *names, error))
       return FALSE;
+  if (server->exports->len > 0)
+    {
+      gsi_instance_hold (metadata);
+      g_ptr_array_add (server->lent, metadata);
+    }
   config.host = gsi_host_get (server->host);
   config.metadata = GSI_OPS (metadata, GsMetadataOps);
   config.metadata_self = GSI_SELF (metadata);
@@ -72,4 +93,12 @@ gsi_server_make_node (GsiServer *server, GError **error)
   config.user = server;
   server->serve = gsi_serve_new (&config);
   return gsi_rpc_handle_all (server->rpc, gsi_serve_bindings (), server->serve, error);
+}
+
+void
+gsi_server_node_clear (GsiServer *server)
+{
+  for (guint i = 0; i < server->lent->len; i++)
+    gsi_instance_release (server->lent->pdata[i]);
+  g_ptr_array_set_size (server->lent, 0);
 }

@@ -27,6 +27,7 @@ struct GsiHost
   GsMutex lock; /* of all below; the pool's and the timers' locks are below it */
   GsCond idle;
   guint n_work; /* queued, running, or waiting for its time */
+  guint n_calls; /* begun and not ended */
   gboolean closed;
   GHashTable *timers; /* &Work.timer -> Work */
 };
@@ -174,7 +175,7 @@ gsi_host_quiesce (GsiHost *host)
       work->timer = 0;
       work_gone (host, work);
     }
-  while (host->n_work > 0)
+  while (host->n_work > 0 || host->n_calls > 0)
     gs_cond_wait (&host->idle, &host->lock);
 }
 
@@ -207,6 +208,42 @@ host_method (const GsHost *pub, guint32 number, const char *name, GsMethodInfo *
   return services->method != NULL && services->method (services->user, number, name, ret_info);
 }
 
+/* A call that is counted until its done function has returned. */
+typedef struct
+{
+  GsiHost *host;
+  void (*done) (gpointer user, const GsOutcome *outcome);
+  gpointer user;
+} Counted;
+
+static void
+counted_done (gpointer user, const GsOutcome *outcome)
+{
+  Counted *counted = user;
+  GsiHost *host = counted->host;
+  counted->done (counted->user, outcome);
+  g_free (counted);
+  gs_mutex_lock (&host->lock);
+  if (--host->n_calls == 0)
+    gs_cond_broadcast (&host->idle);
+  gs_mutex_unlock (&host->lock);
+}
+
+static GsCallHandle
+begin_counted (GsiHost *host, const GsInbound *inbound)
+{
+  const GsiHostServices *services = &host->setup.services;
+  Counted *counted = g_new (Counted, 1);
+  GsInbound own = *inbound;
+  *counted = (Counted) { host, inbound->done, inbound->user };
+  own.done = counted_done;
+  own.user = counted;
+  gs_mutex_lock (&host->lock);
+  host->n_calls++;
+  gs_mutex_unlock (&host->lock);
+  return services->call_begin (services->user, host->instance, &own);
+}
+
 static GsCallHandle
 host_call_begin (const GsHost *pub, const GsInbound *inbound)
 {
@@ -217,7 +254,7 @@ host_call_begin (const GsHost *pub, const GsInbound *inbound)
                               .message = "This process takes no calls" };
 
   if (services->call_begin != NULL)
-    return services->call_begin (services->user, of (pub)->instance, inbound);
+    return begin_counted (of (pub), inbound);
   inbound->done (inbound->user, &outcome);
   return 0;
 }
@@ -295,6 +332,13 @@ GsiLog *
 gsi_host_log (const GsiHost *host)
 {
   return host->setup.log;
+}
+
+guint
+gsi_host_calls (GsiHost *host)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&host->lock);
+  return host->n_calls;
 }
 
 gboolean

@@ -42,10 +42,12 @@ GsiHost *gsi_host_new (const GsiHostSetup *setup, const char *instance, GsiHostN
 /** What the plugin gets; lives as long as @host. */
 const GsHost *gsi_host_get (const GsiHost *host);
 GsiLog *gsi_host_log (const GsiHost *host);
+/** Calls that the instance began and that have not ended. */
+guint gsi_host_calls (GsiHost *host);
 /** Is somebody there to take a transport's calls? */
 gboolean gsi_host_takes_calls (const GsiHost *host);
 /**
- * Cancels the instance's timers and waits until no work that it submitted is queued or running: called between its stop
+ * Cancels the instance's timers and waits until no work that it submitted is queued or running and no call of it is: called between its stop
  * and its destroy. Work that it submits from now on is refused with UNAVAILABLE.
  */
 void gsi_host_quiesce (GsiHost *host);

@@ -12,6 +12,8 @@ gsi_instance_new (GsiRegistry *registry, guint32 kind, const char *name, const G
 {
   GsiInstance *instance = g_new0 (GsiInstance, 1);
 
+  instance->refs = 1;
+  instance->loader = gsi_loader_ref (registry->loader);
   instance->name = g_strdup (name);
   instance->label = g_strdup_printf ("%s %s", gsi_kind_name (kind), name);
   instance->node = node;
@@ -28,20 +30,21 @@ gsi_instance_new (GsiRegistry *registry, guint32 kind, const char *name, const G
 }
 
 void
-gsi_instance_free (GsiInstance *instance)
+gsi_instance_unref (GsiInstance *instance)
 {
-  if (instance == NULL)
+  if (instance == NULL || --instance->refs > 0)
     return;
   gsi_layers_free (instance);
   gsi_host_free (instance->host);
   gsi_options_free (instance->options);
-  gsi_options_free (instance->core_options);
+  gsi_options_free (instance->wanted);
   g_hash_table_unref (instance->turns);
   gs_mutex_clear (&instance->lock);
   gs_cond_clear (&instance->turn);
   g_free (instance->needs);
   g_free (instance->name);
   g_free (instance->label);
+  gsi_loader_free (instance->loader);
   g_free (instance);
 }
 
@@ -58,15 +61,15 @@ gsi_instance_plugin (const GsiInstance *instance)
 }
 
 const GsiOptions *
-gsi_instance_core_options (const GsiInstance *instance)
-{
-  return instance->core_options;
-}
-
-const GsiOptions *
 gsi_instance_options (const GsiInstance *instance)
 {
   return instance->options;
+}
+
+guint
+gsi_instance_calls (const GsiInstance *instance)
+{
+  return instance->host != NULL ? gsi_host_calls (instance->host) : 0;
 }
 
 gboolean

@@ -148,6 +148,10 @@ check_functions (const GsiPlugin *plugin, GError **error)
   g_autoptr (GString) missing = g_string_new (NULL);
   const char *kind = gsi_kind_name (plugin->plugin.kind);
 
+  if ((plugin->plugin.adjust == NULL) != (plugin->plugin.adjusted == NULL))
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it has %s without %s: fill in both or neither",
+                    plugin->plugin.adjust != NULL ? "adjust" : "adjusted",
+                    plugin->plugin.adjust != NULL ? "adjusted" : "adjust");
   if (plugin->plugin.create == NULL || plugin->plugin.destroy == NULL)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it has no %s function, which every plugin must have",
                     plugin->plugin.create == NULL ? "create" : "destroy");

@@ -13,6 +13,7 @@
 
 struct GsiLoader
 {
+  gint refs; /* atomic */
   char **folders;
   GsMutex lock;
   GHashTable *by_path; /* canonical path -> GsiPlugin */
@@ -45,13 +46,21 @@ gsi_loader_new (const char *const *folders)
   loader->folders = (char **) g_ptr_array_free (all, FALSE);
   loader->by_path = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, (GDestroyNotify) gsi_plugin_free);
   gs_mutex_init (&loader->lock);
+  loader->refs = 1;
+  return loader;
+}
+
+GsiLoader *
+gsi_loader_ref (GsiLoader *loader)
+{
+  __atomic_add_fetch (&loader->refs, 1, __ATOMIC_RELAXED);
   return loader;
 }
 
 void
 gsi_loader_free (GsiLoader *loader)
 {
-  if (loader == NULL)
+  if (loader == NULL || __atomic_sub_fetch (&loader->refs, 1, __ATOMIC_ACQ_REL) > 0)
     return;
   g_hash_table_unref (loader->by_path);
   gs_mutex_clear (&loader->lock);

@@ -24,7 +24,8 @@ typedef struct GsiLoader GsiLoader;
 /** Search order: @folders (NULL-terminated, may be NULL), those in GITSTEAD_PLUGIN_PATH (':' between), the built-in
  * one. *full*. */
 GsiLoader *gsi_loader_new (const char *const *folders);
-/** The plugins' code stays in memory; what gsi_loader_load gave is freed. */
+GsiLoader *gsi_loader_ref (GsiLoader *loader);
+/** Drops a reference. The plugins' code stays in memory; with the last one, what gsi_loader_load gave is freed. */
 void gsi_loader_free (GsiLoader *loader);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsiLoader, gsi_loader_free)
 

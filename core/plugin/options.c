@@ -617,3 +617,85 @@ gsi_options_print (const GsiOptions *options, guint indent, GString *out)
       g_string_append_c (out, '\n');
     }
 }
+
+/* ------------------------------------------------------------------------------------------ comparing */
+
+static gboolean
+same_value (const Value *one, const Value *other)
+{
+  if (one->set != other->set || one->number != other->number || g_strcmp0 (one->text, other->text) != 0
+      || (one->list == NULL) != (other->list == NULL))
+    return FALSE;
+  return one->list == NULL || g_strv_equal ((const char *const *) one->list, (const char *const *) other->list);
+}
+
+static void
+option_change_free (gpointer data)
+{
+  GsiOptionChange *change = data;
+  g_free (change->text);
+  g_free (change);
+}
+
+static void
+append_value (const Value *value, GString *out)
+{
+  if (value->set)
+    print_value (value, out);
+  else
+    g_string_append (out, "unset");
+}
+
+GPtrArray *
+gsi_options_diff (const GsiOptions *before, const GsiOptions *after)
+{
+  GPtrArray *changes = g_ptr_array_new_with_free_func (option_change_free);
+  for (gsize i = 0; i < after->n_values; i++)
+    {
+      const Value *now = &after->values[i];
+      const Value *was = find_value (before, now->row->key);
+      GString *text;
+      GsiOptionChange *change;
+      if (was == NULL || same_value (was, now))
+        continue;
+      text = g_string_new (now->row->key);
+      g_string_append (text, ": ");
+      append_value (was, text);
+      g_string_append (text, " -> ");
+      append_value (now, text);
+      change = g_new0 (GsiOptionChange, 1);
+      change->row = now->row;
+      change->text = g_string_free (text, FALSE);
+      g_ptr_array_add (changes, change);
+    }
+  return changes;
+}
+
+void
+gsi_options_retain (GsiOptions *after, const GsiOptions *before)
+{
+  for (gsize i = 0; i < after->n_values; i++)
+    {
+      Value *now = &after->values[i];
+      const Value *was = find_value (before, now->row->key);
+      if (was == NULL || (now->row->flags & GS_OPTION_RELOADABLE) != 0 || same_value (was, now))
+        continue;
+      value_clear (now);
+      now->set = was->set;
+      now->number = was->number;
+      now->text = g_strdup (was->text);
+      now->list = g_strdupv (was->list);
+    }
+}
+
+gboolean
+gsi_options_share (const GsiOptions *one, const GsiOptions *other, const char *key)
+{
+  const Value *left = find_value (one, key), *right = find_value (other, key);
+  if (left == NULL || right == NULL || left->list == NULL || right->list == NULL)
+    return FALSE;
+  for (char **word = left->list; *word != NULL; word++)
+    if (g_strv_contains ((const char *const *) right->list, *word))
+      return TRUE;
+  return FALSE;
+}

@@ -31,6 +31,21 @@ const char *const *gsi_options_list (const GsiOptions *options, const char *key)
 /** Appends the effective values as YAML lines "INDENTkey: value", secrets as "********"; unset ones are left out. */
 void gsi_options_print (const GsiOptions *options, guint indent, GString *out);
 
+/** What one option was and what it is to be. */
+typedef struct
+{
+  const GsOption *row;
+  char *text; /* "size: 1MiB -> 2MiB"; secrets are masked */
+} GsiOptionChange;
+
+/** Options of one plugin's rows that differ in effect: GsiOptionChange, empty when none does. *full*
+ *  (g_ptr_array_unref). */
+GPtrArray *gsi_options_diff (const GsiOptions *before, const GsiOptions *after);
+/** Gives the options that are not reloadable in @after the values that they have in @before. Both have the same rows. */
+void gsi_options_retain (GsiOptions *after, const GsiOptions *before);
+/** Do two lists of that key, not necessarily of one plugin, have an element in common? */
+gboolean gsi_options_share (const GsiOptions *one, const GsiOptions *other, const char *key);
+
 /** Is the row array itself sane? FALSE with @error naming the row. @reserved as @others above. */
 gboolean gsi_options_check_rows (const GsOption *rows, const char *const *reserved, GError **error);
 

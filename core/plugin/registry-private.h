@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* registry-private.h - shared by settings.c (file to instances), order.c (needs), instance.c and registry.c (life). */
+/* registry-private.h - shared by settings.c (file to instances), order.c (needs), instance.c and registry.c (life), and
+ * reload.c (from one registry to the next). */
 #ifndef GSI_PLUGIN_REGISTRY_PRIVATE_H
 #define GSI_PLUGIN_REGISTRY_PRIVATE_H
 
@@ -11,13 +12,16 @@ typedef struct GsiLayer GsiLayer;
 
 struct GsiInstance
 {
+  guint refs;        /* registries that hold it; of the main thread */
+  GsiLoader *loader; /* a reference: plugin lives in it */
   GsInstance pub;    /* the plugin's own */
   GsInstance outer;  /* what others call: that, or the outermost layer's */
   GPtrArray *layers; /* GsiLayer, the outermost first */
   char *name, *label;      /* "default", "storage default" */
   const GsiPlugin *plugin; /* NULL when it could not be loaded: there is a problem about it already */
   GsiOptions *options;
-  GsiOptions *core_options; /* of storages; NULL for others */
+  GsiOptions *wanted; /* during a reload: the options that it is to take in place; NULL when they stay */
+  gpointer adjusting; /* during a reload: what its adjust slot returned */
   const GsiNode *node; /* its mapping; NULL for one that nobody wrote */
   GsiInstance **needs; /* one per row of the plugin's needs; NULL for an optional one that is absent */
   gsize n_needs;
@@ -44,20 +48,23 @@ struct GsiRegistry
   GsiConfigFile *config;
   GsiLoader *loader;
   GsiOptions *server;
-  GPtrArray *instances;                /* all, in the order of the file; owns them */
+  GPtrArray *instances;                /* all, in the order of the file; a reference each */
   GPtrArray *by_kind[GS_KIND_MAX + 1]; /* NULL-terminated */
   GPtrArray *virtuals;                 /* GsiVirtual, owned */
   GPtrArray *virtual_list;             /* &GsiVirtual.pub, NULL-terminated */
+  GHashTable *core_options;            /* storage -> GsiOptions by gsi_storage_options */
   GPtrArray *order;                    /* instances, needs first */
   GPtrArray *started;                  /* as they were started */
 };
 
 /** @node may be NULL. Registered with the registry. */
 GsiInstance *gsi_instance_new (GsiRegistry *registry, guint32 kind, const char *name, const GsiNode *node);
-void gsi_instance_free (GsiInstance *instance);
+/** After it was destroyed. NULL is fine. */
+void gsi_instance_unref (GsiInstance *instance);
 
-/** Reads every section into instances and virtual storages. */
-void gsi_settings_read (GsiRegistry *registry, GsiProblems *problems);
+/** Reads every section into instances and virtual storages. @before, if any, lends its loader where that looks in the
+ *  same folders. */
+void gsi_settings_read (GsiRegistry *registry, const GsiRegistry *before, GsiProblems *problems);
 /** Fills in every instance's needs and registry->order. */
 void gsi_order_resolve (GsiRegistry *registry, GsiProblems *problems);
 

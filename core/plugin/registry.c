@@ -28,7 +28,7 @@ list_new (void)
 }
 
 static GsiRegistry *
-registry_new (GsiConfigFile *config, GsiProblems *problems, GError **error)
+registry_new (GsiConfigFile *config, const GsiRegistry *before, GsiProblems *problems, GError **error)
 {
   g_autoptr (GsiRegistry) registry = g_new0 (GsiRegistry, 1);
 
@@ -39,11 +39,12 @@ registry_new (GsiConfigFile *config, GsiProblems *problems, GError **error)
   registry->virtuals = g_ptr_array_new_with_free_func (virtual_free);
   registry->virtual_list = list_new ();
   registry->order = g_ptr_array_new ();
+  registry->core_options = g_hash_table_new_full (NULL, NULL, NULL, (GDestroyNotify) gsi_options_free);
   registry->started = g_ptr_array_new ();
   /* What is not YAML says nothing about sections. */
   if (gsi_problems_count (problems) == 0 || gsi_config_root (config)->n_items > 0)
     {
-      gsi_settings_read (registry, problems);
+      gsi_settings_read (registry, before, problems);
       gsi_order_resolve (registry, problems);
     }
   return gsi_problems_check (problems, error) ? g_steal_pointer (&registry) : NULL;
@@ -52,24 +53,31 @@ registry_new (GsiConfigFile *config, GsiProblems *problems, GError **error)
 GsiRegistry *
 gsi_registry_load (const char *path, GError **error)
 {
+  return gsi_registry_load_after (path, NULL, error);
+}
+
+GsiRegistry *
+gsi_registry_load_after (const char *path, const GsiRegistry *before, GError **error)
+{
   g_autoptr (GsiProblems) problems = gsi_problems_new ();
-  return registry_new (gsi_config_load (path, problems), problems, error);
+  return registry_new (gsi_config_load (path, problems), before, problems, error);
 }
 
 GsiRegistry *
 gsi_registry_parse (const char *name, const char *text, GError **error)
 {
   g_autoptr (GsiProblems) problems = gsi_problems_new ();
-  return registry_new (gsi_config_parse (name, text, strlen (text), problems), problems, error);
+  return registry_new (gsi_config_parse (name, text, strlen (text), problems), NULL, problems, error);
 }
 
+/* Those that no other registry holds. */
 static void
 destroy_instances (GsiRegistry *registry)
 {
   for (guint i = registry->order->len; i-- > 0;)
     {
       GsiInstance *instance = g_ptr_array_index (registry->order, i);
-      if (!instance->created)
+      if (!instance->created || instance->refs > 1)
         continue;
       /* One that was never started may have been given work too. */
       gsi_host_quiesce (instance->host);
@@ -85,10 +93,11 @@ gsi_registry_free (GsiRegistry *registry)
 {
   if (registry == NULL)
     return;
+  gsi_registry_adjusted (registry, FALSE);
   gsi_registry_stop (registry, GSI_KINDS_ALL);
   destroy_instances (registry);
   for (guint i = 0; i < registry->instances->len; i++)
-    gsi_instance_free (g_ptr_array_index (registry->instances, i));
+    gsi_instance_unref (g_ptr_array_index (registry->instances, i));
   g_ptr_array_unref (registry->instances);
   for (guint32 kind = 0; kind <= GS_KIND_MAX; kind++)
     g_ptr_array_unref (registry->by_kind[kind]);
@@ -96,6 +105,7 @@ gsi_registry_free (GsiRegistry *registry)
   g_ptr_array_unref (registry->virtuals);
   g_ptr_array_unref (registry->order);
   g_ptr_array_unref (registry->started);
+  g_hash_table_unref (registry->core_options);
   gsi_options_free (registry->server);
   gsi_loader_free (registry->loader);
   gsi_config_free (registry->config);
@@ -108,6 +118,12 @@ const GsiOptions *
 gsi_registry_server (const GsiRegistry *registry)
 {
   return registry->server;
+}
+
+const GsiOptions *
+gsi_registry_core_options (const GsiRegistry *registry, const GsiInstance *storage)
+{
+  return g_hash_table_lookup (registry->core_options, storage);
 }
 
 GsiLoader *
@@ -194,6 +210,8 @@ gsi_registry_create (GsiRegistry *registry, const GsiHostSetup *setup, GError **
       const GsPlugin *plugin = &instance->plugin->plugin;
       g_autoptr (GError) failed = NULL;
 
+      if (instance->created)
+        continue; /* carried over */
       instance->host = gsi_host_new (setup, instance->label, find_need, instance);
       instance->pub.ops = plugin->ops;
       instance->pub.self
@@ -275,7 +293,38 @@ stop_one (GsiInstance *instance)
            GS_NUMBER ("us", gsi_clock_now_us () - began));
 }
 
-/* Stops the last started ones of @kinds until @keep are left. */
+void
+gsi_instance_hold (GsiInstance *instance)
+{
+  instance->refs++;
+  for (gsize i = 0; i < instance->n_needs; i++)
+    if (instance->needs[i] != NULL)
+      gsi_instance_hold (instance->needs[i]);
+}
+
+void
+gsi_instance_release (GsiInstance *instance)
+{
+  gsize n_needs = instance->n_needs;
+  g_autofree GsiInstance **needs = g_memdup2 (instance->needs, n_needs * sizeof (GsiInstance *));
+  if (instance->refs == 1)
+    {
+      if (instance->running)
+        stop_one (instance);
+      if (instance->created)
+        {
+          gsi_host_quiesce (instance->host);
+          gsi_layers_destroy (instance);
+          instance->plugin->plugin.destroy (instance->pub.self);
+        }
+    }
+  gsi_instance_unref (instance);
+  for (gsize i = 0; i < n_needs; i++)
+    if (needs[i] != NULL)
+      gsi_instance_release (needs[i]);
+}
+
+/* Stops the last started ones of @kinds until @keep are left, but for those that another registry holds. */
 static void
 stop_down_to (GsiRegistry *registry, guint32 kinds, guint keep)
 {
@@ -283,6 +332,8 @@ stop_down_to (GsiRegistry *registry, guint32 kinds, guint keep)
     {
       GsiInstance *instance = g_ptr_array_index (registry->started, i);
       if ((kinds & GSI_KIND_BIT (instance->pub.kind)) == 0)
+        continue;
+      if (instance->refs > 1)
         continue;
       stop_one (instance);
       g_ptr_array_remove_index (registry->started, i);
@@ -297,9 +348,10 @@ gsi_registry_start (GsiRegistry *registry, guint32 kinds, GError **error)
   for (guint i = 0; i < registry->order->len; i++)
     {
       GsiInstance *instance = g_ptr_array_index (registry->order, i);
-      if ((kinds & GSI_KIND_BIT (instance->pub.kind)) == 0 || instance->running)
+      if ((kinds & GSI_KIND_BIT (instance->pub.kind)) == 0
+          || (instance->running && g_ptr_array_find (registry->started, instance, NULL)))
         continue;
-      if (!start_one (instance, error))
+      if (!instance->running && !start_one (instance, error))
         {
           stop_down_to (registry, GSI_KINDS_ALL, before);
           return FALSE;
@@ -332,8 +384,10 @@ gsi_registry_stop (GsiRegistry *registry, guint32 kinds)
 /* ----------------------------------------------------------------------------------------- printing */
 
 static void
-print_instance (const GsiInstance *instance, const char *lead, guint indent, GString *out)
+print_instance (const GsiRegistry *registry, const GsiInstance *instance, const char *lead, guint indent, GString *out)
 {
+  const GsiOptions *core_options = gsi_registry_core_options (registry, instance);
+
   g_string_append_printf (out, "%sname: %s\n%*splugin: ", lead, instance->name, (int) indent, "");
   gsi_text_append_json (out, instance->plugin->path, -1);
   g_string_append_c (out, '\n');
@@ -341,8 +395,8 @@ print_instance (const GsiInstance *instance, const char *lead, guint indent, GSt
     if (instance->needs[i] != NULL)
       g_string_append_printf (out, "%*s%s: %s\n", (int) indent, "", instance->plugin->plugin.needs[i].role,
                               instance->needs[i]->name);
-  if (instance->core_options != NULL)
-    gsi_options_print (instance->core_options, indent, out);
+  if (core_options != NULL)
+    gsi_options_print (core_options, indent, out);
   gsi_options_print (instance->options, indent, out);
   gsi_layers_print (instance, indent, out);
 }
@@ -352,7 +406,7 @@ print_kind (const GsiRegistry *registry, guint32 kind, const char *section, GStr
 {
   g_string_append_printf (out, "%s:\n", section);
   for (GsiInstance *const *instance = gsi_registry_all (registry, kind); *instance != NULL; instance++)
-    print_instance (*instance, "  - ", 4, out);
+    print_instance (registry, *instance, "  - ", 4, out);
 }
 
 char *
@@ -380,8 +434,8 @@ gsi_registry_print (const GsiRegistry *registry)
       g_string_append_printf (out, "  - name: %s\n    storages: [%s]\n    copies: %" G_GSIZE_FORMAT
                               "\n    min_copies: %" G_GSIZE_FORMAT "\n",
                               (*at)->name, storages, (*at)->copies, (*at)->min_copies);
-      print_instance ((*at)->routing, "    routing:\n      ", 6, out);
-      print_instance ((*at)->consistency, "    consistency:\n      ", 6, out);
+      print_instance (registry, (*at)->routing, "    routing:\n      ", 6, out);
+      print_instance (registry, (*at)->consistency, "    consistency:\n      ", 6, out);
     }
   print_kind (registry, GS_KIND_TRANSPORT, "transports", out);
   return g_string_free (out, FALSE);

@@ -152,17 +152,19 @@ load_plugin (GsiRegistry *registry, GsiInstance *instance, const char *plugin_na
 
 /* The core's own keys of a storage. Those of the plugin have been checked with the plugin's rows. */
 static void
-read_storage (GsiInstance *instance, GsiProblems *problems)
+read_storage (GsiRegistry *registry, GsiInstance *instance, GsiProblems *problems)
 {
+  GsiOptions *options;
   g_autoptr (GPtrArray) others = g_ptr_array_new ();
   const char *zone;
 
   for (guint i = 0; i < instance->node->n_items; i++)
     g_ptr_array_add (others, (gpointer) instance->node->keys[i]->text);
   g_ptr_array_add (others, NULL);
-  instance->core_options = gsi_options_new (gsi_storage_options, instance->node, instance->label,
-                                            (const char *const *) others->pdata, problems);
-  zone = gsi_options_string (instance->core_options, "zone");
+  options = gsi_options_new (gsi_storage_options, instance->node, instance->label, (const char *const *) others->pdata,
+                             problems);
+  g_hash_table_insert (registry->core_options, instance, options);
+  zone = gsi_options_string (options, "zone");
   if (zone != NULL && zone[0] != '\0' && !zone_is_fine (zone))
     gsi_problems_add (problems, gsi_node_get (instance->node, "zone"),
                       "%s: \"%s\" is no zone: want ZONE or ZONE/RACK of letters, digits, \"-\", \"_\" and \".\", at most "
@@ -203,7 +205,7 @@ read_instance (GsiRegistry *registry, guint32 kind, const GsiNode *node, const c
     }
   instance = gsi_instance_new (registry, kind, name, node);
   if (kind == GS_KIND_STORAGE)
-    read_storage (instance, problems);
+    read_storage (registry, instance, problems);
   if (plugin_name != NULL)
     load_plugin (registry, instance, plugin_name, gsi_node_get (node, "plugin"), problems);
   return instance;
@@ -408,7 +410,7 @@ read_plugin_path (const GsiNode *root, GsiProblems *problems)
 }
 
 void
-gsi_settings_read (GsiRegistry *registry, GsiProblems *problems)
+gsi_settings_read (GsiRegistry *registry, const GsiRegistry *before, GsiProblems *problems)
 {
   const GsiNode *root = gsi_config_root (registry->config);
   const GsiNode *server = gsi_node_get (root, "server");
@@ -416,6 +418,11 @@ gsi_settings_read (GsiRegistry *registry, GsiProblems *problems)
 
   check_sections (root, problems);
   registry->loader = read_plugin_path (root, problems);
+  if (before != NULL && g_strv_equal (gsi_loader_folders (before->loader), gsi_loader_folders (registry->loader)))
+    {
+      gsi_loader_free (registry->loader);
+      registry->loader = gsi_loader_ref (before->loader);
+    }
   if (server != NULL && server->type != GSI_NODE_MAPPING)
     {
       gsi_problems_add (problems, server, "server: want a mapping, not %s", gsi_node_kind (server));

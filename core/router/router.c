@@ -36,14 +36,28 @@ struct GsiRouter
 GsiRouter *
 gsi_router_new (const GsiRouterConfig *config)
 {
+  GsiRouter *router = gsi_router_new_after (config, NULL);
+  gsi_router_take_over (router);
+  return router;
+}
+
+GsiRouter *
+gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
+{
   GsiRouter *router = g_new0 (GsiRouter, 1);
   router->config = *config;
-  router->settler = gsi_settler_new (router);
+  router->settler = before != NULL ? gsi_settler_ref (before->settler) : gsi_settler_new (config->host);
   gs_mutex_init (&router->lock);
   gs_cond_init (&router->idle);
   router->asked = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   router->stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   return router;
+}
+
+void
+gsi_router_take_over (GsiRouter *router)
+{
+  gsi_settler_take_over (router->settler, router);
 }
 
 void
@@ -100,15 +114,19 @@ gsi_router_background_begin (GsiRouter *router)
   if (router->stopping || router->n_background >= BACKGROUND_MAX)
     return FALSE;
   router->n_background++;
+  gsi_wiring_ref (router->config.wiring); /* the call's own goes with its answer */
   return TRUE;
 }
 
 void
 gsi_router_background_end (GsiRouter *router)
 {
-  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
+  GsiWiring *wiring = router->config.wiring;
+  gs_mutex_lock (&router->lock);
   if (--router->n_background == 0)
     gs_cond_broadcast (&router->idle);
+  gs_mutex_unlock (&router->lock);
+  gsi_wiring_unref (wiring); /* the router may be gone with it */
 }
 
 void
@@ -116,7 +134,7 @@ gsi_router_free (GsiRouter *router)
 {
   if (router == NULL)
     return;
-  gsi_settler_free (router->settler);
+  gsi_settler_unref (router->settler);
   if (router->stop_fd >= 0)
     close (router->stop_fd);
   g_hash_table_destroy (router->asked);
@@ -275,7 +293,7 @@ gsi_router_replica_path (guint64 id)
 void
 gsi_router_settle_later (GsiRouter *router, const GsiStorage *storage)
 {
-  gsi_settler_later (router->settler, storage);
+  gsi_settler_later (router->settler, storage->name);
 }
 
 GsiBinding *

@@ -17,6 +17,7 @@
 #include "node/node.h"
 #include "router/row.h"
 #include "rpc/methods.h"
+#include "rpc/rpc.h"
 
 /** A named group of storages that clients see as one. */
 typedef struct
@@ -46,6 +47,7 @@ typedef struct
   gsize n_virtual_storages;
   const GsiStorage *const *storages; /* all of this process */
   gsize n_storages;
+  GsiWiring *wiring; /* keeps all of the above while somebody refers to it; NULL: it stays anyway */
   struct GsiPool *pool; /* threads for the participants of writes; NULL: each write goes on in one thread */
   /** Is that write in the hand of another router, which staged it in this process as a node? NULL = never. */
   gboolean (*holds) (gpointer user, const GsTxId *txid);
@@ -56,8 +58,15 @@ typedef struct GsiRouter GsiRouter;
 
 /** *full*. Copies @config. */
 GsiRouter *gsi_router_new (const GsiRouterConfig *config);
-/** No new round of settling begins, and none is running when it returns; writes that go on behind their answer have
- *  come to their end. The timers have been stopped. */
+/**
+ * As gsi_router_new, for a configuration that follows that of @before: both know of the same writes under way. The
+ * old one goes on until gsi_router_take_over. *full*.
+ */
+GsiRouter *gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before);
+/** From now on @router settles what is open. Waits for nothing. */
+void gsi_router_take_over (GsiRouter *router);
+/** No new round of settling begins, by no router that shares it, and none is running when it returns; writes of this one
+ *  that go on behind their answer have come to their end. The timers have been stopped. */
 void gsi_router_stop (GsiRouter *router);
 /** After every call has ended. NULL is fine. */
 void gsi_router_free (GsiRouter *router);

@@ -12,7 +12,7 @@
 /* A replica that is recorded as behind, and may have caught up by itself. */
 typedef struct
 {
-  const GsiStorage *storage;
+  char *storage; /* its name: a reload may take the storage away */
   guint64 repository_id, generation;
   char *replica_path;
 } Doubt;
@@ -21,16 +21,20 @@ static void
 doubt_free (gpointer data)
 {
   g_free (((Doubt *) data)->replica_path);
+  g_free (((Doubt *) data)->storage);
   g_free (data);
 }
 
 struct GsiSettler
 {
-  GsiRouter *router;
+  gint refs; /* atomic */
+  const GsHost *host;
   GsMutex lock;
   GsCond idle;
   GHashTable *claimed; /* of GsTxId *: writes under way in this process */
-  GHashTable *wanted;  /* of GsiStorage *: rounds asked for */
+  GsiRouter *router;   /* of the next round; its wiring, if any, is held as long as it is this one */
+  GsiWiring *wiring;
+  GHashTable *wanted;  /* names of storages: rounds asked for */
   GQueue doubts;       /* of Doubt */
   gboolean armed;   /* a timer is set, or a round is under way */
   gboolean working; /* a round is under way */
@@ -53,31 +57,56 @@ txid_equal (gconstpointer a, gconstpointer b)
 }
 
 GsiSettler *
-gsi_settler_new (GsiRouter *router)
+gsi_settler_new (const GsHost *host)
 {
   GsiSettler *settler = g_new0 (GsiSettler, 1);
-  settler->router = router;
+  settler->refs = 1;
+  settler->host = host;
   gs_mutex_init (&settler->lock);
   gs_cond_init (&settler->idle);
   settler->claimed = g_hash_table_new_full (txid_hash, txid_equal, g_free, NULL);
-  settler->wanted = g_hash_table_new (NULL, NULL);
+  settler->wanted = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   return settler;
+}
+
+GsiSettler *
+gsi_settler_ref (GsiSettler *settler)
+{
+  __atomic_add_fetch (&settler->refs, 1, __ATOMIC_RELAXED);
+  return settler;
+}
+
+void
+gsi_settler_take_over (GsiSettler *settler, GsiRouter *router)
+{
+  GsiWiring *before;
+  gs_mutex_lock (&settler->lock);
+  before = settler->wiring;
+  settler->router = router;
+  settler->wiring = gsi_wiring_ref (gsi_router_config (router)->wiring);
+  gs_mutex_unlock (&settler->lock);
+  gsi_wiring_unref (before);
 }
 
 void
 gsi_settler_stop (GsiSettler *settler)
 {
-  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&settler->lock);
+  GsiWiring *wiring;
+  gs_mutex_lock (&settler->lock);
   settler->stopping = TRUE;
   while (settler->working)
     gs_cond_wait (&settler->idle, &settler->lock);
+  wiring = g_steal_pointer (&settler->wiring);
+  gs_mutex_unlock (&settler->lock);
+  gsi_wiring_unref (wiring);
 }
 
 void
-gsi_settler_free (GsiSettler *settler)
+gsi_settler_unref (GsiSettler *settler)
 {
-  if (settler == NULL)
+  if (settler == NULL || __atomic_sub_fetch (&settler->refs, 1, __ATOMIC_ACQ_REL) > 0)
     return;
+  gsi_wiring_unref (settler->wiring);
   g_hash_table_destroy (settler->claimed);
   g_hash_table_destroy (settler->wanted);
   g_queue_clear_full (&settler->doubts, doubt_free);
@@ -324,28 +353,29 @@ gsi_router_recover (GsiRouter *router, GError **error)
 
 static void settler_arm (GsiSettler *settler);
 
-/* Takes what is wanted, unless the end has come. *full*. */
+/* Takes what is wanted, unless the end has come, and who is to do it. *full*. */
 static GPtrArray *
-settler_take (GsiSettler *settler)
+settler_take (GsiSettler *settler, GsiRouter **ret_router, GsiWiring **ret_wiring)
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&settler->lock);
-  GPtrArray *storages = g_ptr_array_new ();
+  GPtrArray *storages = g_ptr_array_new_with_free_func (g_free);
   GHashTableIter iter;
   gpointer storage;
   settler->working = !settler->stopping;
   g_hash_table_iter_init (&iter, settler->wanted);
   while (settler->working && g_hash_table_iter_next (&iter, &storage, NULL))
-    g_ptr_array_add (storages, storage);
+    g_ptr_array_add (storages, g_strdup (storage));
+  *ret_router = settler->router;
+  *ret_wiring = gsi_wiring_ref (settler->wiring);
   g_hash_table_remove_all (settler->wanted);
   return storages;
 }
 
 /* TRUE: there is nothing to doubt any more. */
 static gboolean
-clear_up (GsiSettler *settler, const Doubt *doubt, GsCall *call)
+clear_up (GsiRouter *router, const GsiStorage *storage, const Doubt *doubt, GsCall *call)
 {
-  const GsiRouterConfig *config = gsi_router_config (settler->router);
-  const GsiStorage *storage = doubt->storage;
+  const GsiRouterConfig *config = gsi_router_config (router);
   GsRepo repo = { sizeof repo, doubt->repository_id, doubt->replica_path };
   GsReplicaState state = { .size = sizeof state };
   g_autoptr (GError) why = NULL;
@@ -358,24 +388,24 @@ clear_up (GsiSettler *settler, const Doubt *doubt, GsCall *call)
 }
 
 static void
-clear_up_all (GsiSettler *settler, const GsiStorage *storage, GsCall *call)
+clear_up_all (GsiSettler *settler, GsiRouter *router, const GsiStorage *storage, GsCall *call)
 {
   GQueue mine = G_QUEUE_INIT, kept = G_QUEUE_INIT;
   Doubt *doubt;
   gs_mutex_lock (&settler->lock);
   while ((doubt = g_queue_pop_head (&settler->doubts)) != NULL)
-    g_queue_push_tail (doubt->storage == storage ? &mine : &kept, doubt);
+    g_queue_push_tail (strcmp (doubt->storage, storage->name) == 0 ? &mine : &kept, doubt);
   settler->doubts = kept;
   gs_mutex_unlock (&settler->lock);
   while ((doubt = g_queue_pop_head (&mine)) != NULL)
     {
-      if (clear_up (settler, doubt, call))
+      if (clear_up (router, storage, doubt, call))
         doubt_free (doubt);
       else
         {
           gs_mutex_lock (&settler->lock);
           g_queue_push_tail (&settler->doubts, doubt);
-          g_hash_table_add (settler->wanted, (gpointer) storage);
+          g_hash_table_add (settler->wanted, g_strdup (storage->name));
           gs_mutex_unlock (&settler->lock);
         }
     }
@@ -385,8 +415,10 @@ static void
 settler_work (gpointer user)
 {
   GsiSettler *settler = user;
-  const GsHost *host = gsi_router_config (settler->router)->host;
-  g_autoptr (GPtrArray) storages = settler_take (settler);
+  const GsHost *host = settler->host;
+  GsiRouter *router;
+  GsiWiring *wiring;
+  g_autoptr (GPtrArray) storages = settler_take (settler, &router, &wiring);
   gboolean again, away = FALSE;
   GsIdentity identity;
   GsCall call;
@@ -394,25 +426,27 @@ settler_work (gpointer user)
   gsi_own_call_init (&call, &identity, "settle");
   for (guint i = 0; i < storages->len; i++)
     {
-      const GsiStorage *one = storages->pdata[i];
+      const GsiStorage *one = gsi_router_storage (router, storages->pdata[i]);
       g_autoptr (GError) why = NULL;
+      if (one == NULL)
+        continue;
       if (one->ops->probe != NULL && !one->ops->probe (one->self, NULL))
         {
           away = TRUE; /* which is no reason to look ever less often */
           gs_mutex_lock (&settler->lock);
-          g_hash_table_add (settler->wanted, (gpointer) one);
+          g_hash_table_add (settler->wanted, g_strdup (one->name));
           gs_mutex_unlock (&settler->lock);
           continue;
         }
-      if (gsi_router_settle (settler->router, one, &call, &why))
+      if (gsi_router_settle (router, one, &call, &why))
         {
-          clear_up_all (settler, one, &call);
+          clear_up_all (settler, router, one, &call);
           continue;
         }
       host->log (host, GS_LOG_WARNING, "settle.failed",
                  (GsField[]){ GS_TEXT ("storage", one->name), GS_TEXT ("error", why->message) }, 2);
       gs_mutex_lock (&settler->lock);
-      g_hash_table_add (settler->wanted, (gpointer) one);
+      g_hash_table_add (settler->wanted, g_strdup (one->name));
       gs_mutex_unlock (&settler->lock);
     }
 
@@ -422,6 +456,7 @@ settler_work (gpointer user)
   settler->n_failed = again && !away ? settler->n_failed + 1 : 0;
   gs_cond_broadcast (&settler->idle);
   gs_mutex_unlock (&settler->lock);
+  gsi_wiring_unref (wiring);
   if (again)
     settler_arm (settler);
 }
@@ -429,7 +464,7 @@ settler_work (gpointer user)
 static void
 settler_arm (GsiSettler *settler)
 {
-  const GsHost *host = gsi_router_config (settler->router)->host;
+  const GsHost *host = settler->host;
   gint64 delay_us;
   gs_mutex_lock (&settler->lock);
   if (settler->armed || settler->stopping)
@@ -448,10 +483,10 @@ settler_arm (GsiSettler *settler)
 }
 
 void
-gsi_settler_later (GsiSettler *settler, const GsiStorage *storage)
+gsi_settler_later (GsiSettler *settler, const char *storage)
 {
   gs_mutex_lock (&settler->lock);
-  g_hash_table_add (settler->wanted, (gpointer) storage);
+  g_hash_table_add (settler->wanted, g_strdup (storage));
   gs_mutex_unlock (&settler->lock);
   settler_arm (settler);
 }
@@ -464,9 +499,9 @@ gsi_settler_later_replica (GsiSettler *settler, const GsiStorage *storage, guint
   if (settler->doubts.length < DOUBTS_MAX)
     {
       Doubt *doubt = g_new (Doubt, 1);
-      *doubt = (Doubt) { storage, repository_id, generation, g_strdup (replica_path) };
+      *doubt = (Doubt) { g_strdup (storage->name), repository_id, generation, g_strdup (replica_path) };
       g_queue_push_tail (&settler->doubts, doubt);
     }
   gs_mutex_unlock (&settler->lock);
-  gsi_settler_later (settler, storage);
+  gsi_settler_later (settler, storage->name);
 }

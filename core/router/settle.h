@@ -12,13 +12,18 @@
 
 typedef struct GsiSettler GsiSettler;
 
-GsiSettler *gsi_settler_new (GsiRouter *router);
+/** Shared by the routers of one process, one after the other: @host speaks for all of them. */
+GsiSettler *gsi_settler_new (const GsHost *host);
+GsiSettler *gsi_settler_ref (GsiSettler *settler);
+/** Rounds from now on are @router's. */
+void gsi_settler_take_over (GsiSettler *settler, GsiRouter *router);
 /** Waits for a round under way; no further one begins. Rounds whose timer was dropped are forgotten. */
 void gsi_settler_stop (GsiSettler *settler);
-/** After stop, or before anything was asked of it. NULL is fine. */
-void gsi_settler_free (GsiSettler *settler);
-/** Asks for a round on @storage, once, about a second from now; again until it succeeds. */
-void gsi_settler_later (GsiSettler *settler, const GsiStorage *storage);
+/** The last one: after stop, or before anything was asked of it. NULL is fine. */
+void gsi_settler_unref (GsiSettler *settler);
+/** Asks for a round on the storage of that name, once, about a second from now; again until it succeeds or there is no
+ *  such storage any more. */
+void gsi_settler_later (GsiSettler *settler, const char *storage);
 /**
  * The same, and looks afterwards whether the replica is at @generation: a storage may bring a decided write to its end by
  * itself when it comes back. Then it is recorded so.

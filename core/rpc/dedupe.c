@@ -100,6 +100,14 @@ gsi_dedupe_new (gint64 keep_us, guint max_outcomes, gsize max_bytes)
 }
 
 void
+gsi_dedupe_set_limits (GsiDedupe *dedupe, gint64 keep_us, guint max_outcomes, gsize max_bytes)
+{
+  dedupe->keep_us = keep_us;
+  dedupe->max_outcomes = max_outcomes;
+  dedupe->max_bytes = max_bytes;
+}
+
+void
 gsi_dedupe_free (GsiDedupe *dedupe)
 {
   if (dedupe == NULL)

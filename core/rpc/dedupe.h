@@ -34,6 +34,8 @@ typedef struct GsiDedupeEntry GsiDedupeEntry;
 
 GsiDedupe *gsi_dedupe_new (gint64 keep_us, guint max_outcomes, gsize max_bytes);
 void gsi_dedupe_free (GsiDedupe *dedupe);
+/** For outcomes from now on; what is kept already stays its time, as far as there is room. */
+void gsi_dedupe_set_limits (GsiDedupe *dedupe, gint64 keep_us, guint max_outcomes, gsize max_bytes);
 
 typedef struct
 {

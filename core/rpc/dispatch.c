@@ -77,6 +77,7 @@ static gboolean
 authenticate (Call *call, GError **error)
 {
   GsiRpc *rpc = call->rpc;
+  const GsiWiringSetup *wiring = &call->wiring->setup;
   const GsIdentity *identity = NULL;
   gboolean good;
   if (call->call.method->needs == GS_SCOPE_NONE)
@@ -95,10 +96,10 @@ authenticate (Call *call, GError **error)
       gs_mutex_unlock (&rpc->lock);
       return TRUE;
     }
-  if (rpc->access == NULL)
+  if (wiring->access == NULL)
     return gs_fail (error, GS_ERROR_UNAUTHENTICATED, "%s: this server has no access plugin, so nobody may",
                     call->call.method->name);
-  good = rpc->access->authenticate (rpc->access_self, &call->call.base, &call->credentials, &identity, error);
+  good = wiring->access->authenticate (wiring->access_self, &call->call.base, &call->credentials, &identity, error);
   gsi_record_forget_credentials (call);
   if (!good)
     return FALSE;
@@ -134,7 +135,7 @@ decode (Call *call, GError **error)
   gsize n_bytes;
   const guint8 *bytes = g_bytes_get_data (call->payload, &n_bytes);
   g_autoptr (GError) why = NULL;
-  call->arena = gs_arena_new (call->rpc->limits.decode_bytes);
+  call->arena = gs_arena_new (call->wiring->setup.limits.decode_bytes);
   if (call->encoding == GS_ENCODING_JSON)
     call->call.request = gsi_json_read (call->rpc->methods, call->arena, method->request, (const char *) bytes,
                                         n_bytes, &why);
@@ -204,10 +205,10 @@ gboolean
 gsi_call_authorize (GsiCall *public_call, GsScope scope, const char *path, GError **error)
 {
   Call *call = (Call *) public_call;
-  GsiRpc *rpc = call->rpc;
-  if (rpc->access == NULL || call->identity == NULL)
+  const GsiWiringSetup *wiring = &call->wiring->setup;
+  if (wiring->access == NULL || call->identity == NULL)
     return gs_fail (error, GS_ERROR_PERMISSION_DENIED, "%s: anonymous callers may not", public_call->method->name);
-  return rpc->access->authorize (rpc->access_self, call->identity, scope, path, error);
+  return wiring->access->authorize (wiring->access_self, call->identity, scope, path, error);
 }
 
 /* --------------------------------------------------------------------------------------------- duplicates */
@@ -290,7 +291,7 @@ enter_repository (Call *call, GError **error)
   key = g_strconcat (call->path, ":", call->call.virtual_storage, NULL); /* a path has no ':' */
   gs_mutex_lock (&rpc->lock);
   n = GPOINTER_TO_UINT (g_hash_table_lookup (rpc->repositories, key));
-  room = n < rpc->limits.max_in_flight_per_repository;
+  room = n < call->wiring->setup.limits.max_in_flight_per_repository;
   if (room)
     {
       g_hash_table_insert (rpc->repositories, g_strdup (key), GUINT_TO_POINTER (n + 1));
@@ -308,13 +309,13 @@ enter_streams (Call *call, GError **error)
   GsiRpc *rpc = call->rpc;
   gboolean room;
   gs_mutex_lock (&rpc->lock);
-  room = rpc->n_streams < rpc->limits.max_streams;
+  room = rpc->n_streams < call->wiring->setup.limits.max_streams;
   rpc->n_streams += room;
   call->streaming = room;
   gs_mutex_unlock (&rpc->lock);
   return room
          || gs_fail (error, GS_ERROR_BUSY, "%s: %u streams are under way already, which is the limit; try again",
-                     call->call.method->name, rpc->limits.max_streams);
+                     call->call.method->name, call->wiring->setup.limits.max_streams);
 }
 
 /* --------------------------------------------------------------------------------------------- the handler */
@@ -356,10 +357,10 @@ complete_reply (Call *call, GError **error)
   if (call->reply == NULL)
     return gs_fail (error, GS_ERROR_INTERNAL, "%s: it was carried out, but there is no reply to give (a bug in this"
                     " server)", method->name);
-  if (method->operation == GSI_ACCESSOR && g_bytes_get_size (call->reply) > call->rpc->limits.max_reply_bytes)
+  if (method->operation == GSI_ACCESSOR && g_bytes_get_size (call->reply) > call->wiring->setup.limits.max_reply_bytes)
     return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "%s: the reply has %" G_GSIZE_FORMAT " bytes, the limit is %"
                     G_GSIZE_FORMAT "; ask for less at once", method->name, g_bytes_get_size (call->reply),
-                    call->rpc->limits.max_reply_bytes);
+                    call->wiring->setup.limits.max_reply_bytes);
   return TRUE;
 }
 
@@ -411,7 +412,7 @@ start_stream (Call *call)
   else
     {
       call->state = CALL_PARKED; /* from here on others may end it */
-      call->park_until_us = g_get_monotonic_time () + rpc->limits.accept_timeout_us;
+      call->park_until_us = g_get_monotonic_time () + call->wiring->setup.limits.accept_timeout_us;
       gsi_dispatch_watch_locked (rpc, call->park_until_us);
     }
   flows = flows || call->ready;

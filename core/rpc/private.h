@@ -48,6 +48,7 @@ typedef struct
 {
   GsiCall call; /* first: handlers' pointer is the record's */
   GsiRpc *rpc;
+  GsiWiring *wiring; /* a reference: what it began with it ends with */
   GsCallHandle handle;
   gint refs;    /* atomic: the table, a pool's queue or a thread, the dedupe entry */
 
@@ -90,13 +91,16 @@ typedef struct
   GsMetric *counts[GSI_N_CODES]; /* atomic pointers: registered when a code first comes */
 } MethodSlot;
 
+struct GsiWiring
+{
+  gint refs; /* atomic, in line: ThreadSanitizer cannot see counts kept inside GLib */
+  GsiWiringSetup setup;
+};
+
 struct GsiRpc
 {
-  GsiRpcLimits limits;
   GsiMethods *methods;
   GHashTable *slots; /* const GsiMethod -> MethodSlot; constant after wiring */
-  const GsAccessOps *access;
-  gpointer access_self;
   GsiCluster *cluster; /* NULL: no process of a cluster is known */
   GsiPool *workers, *streams;
   GsiLog *log;
@@ -107,6 +111,7 @@ struct GsiRpc
   guint64 epoch;
 
   GsMutex lock;
+  GsiWiring *wiring; /* of calls that begin now; a reference */
   GsCond idle;  /* n_records became 0 */
   GsCond watch; /* for the watchdog */
   GHashTable *calls; /* &Call.handle -> Call (a reference), all but the ended */
@@ -122,7 +127,8 @@ struct GsiRpc
 };
 
 /* ---- record.c */
-Call *gsi_record_new (GsiRpc *rpc, const GsiMethod *method, const GsInbound *inbound);
+/** Consumes a reference to @wiring. */
+Call *gsi_record_new (GsiRpc *rpc, GsiWiring *wiring, const GsiMethod *method, const GsInbound *inbound);
 Call *gsi_record_ref (Call *call);
 void gsi_record_unref (Call *call);
 /** Wipes the copies of what the caller showed. */

@@ -90,18 +90,19 @@ time_limit (const GsiRpcLimits *limits, const GsiMethod *method, gint64 asked_us
 }
 
 Call *
-gsi_record_new (GsiRpc *rpc, const GsiMethod *method, const GsInbound *inbound)
+gsi_record_new (GsiRpc *rpc, GsiWiring *wiring, const GsiMethod *method, const GsInbound *inbound)
 {
   static const GsTxId none;
   const MethodSlot *slot = g_hash_table_lookup (rpc->slots, method);
   Call *call = g_new0 (Call, 1);
   call->rpc = rpc;
+  call->wiring = wiring;
   call->refs = 1;
   call->cancel_fd = -1;
   call->begun_us = g_get_monotonic_time ();
-  call->timeout_us = time_limit (&rpc->limits, method, inbound->timeout_us);
+  call->timeout_us = time_limit (&wiring->setup.limits, method, inbound->timeout_us);
   call->handler = slot->handler;
-  call->handler_user = slot->user;
+  call->handler_user = slot->user != NULL ? slot->user : wiring->setup.user;
   call->encoding = inbound->encoding;
   call->payload = inbound->payload ? g_bytes_ref (inbound->payload) : g_bytes_new (NULL, 0);
   call->peer = g_strndup (inbound->peer ? inbound->peer : "", MAX_PEER);
@@ -137,7 +138,7 @@ gsi_record_unref (Call *call)
   if (!g_atomic_int_dec_and_test (&call->refs))
     return;
   if (call->identity != NULL && call->identity != &gsi_cluster_identity)
-    rpc->access->release (rpc->access_self, call->identity);
+    call->wiring->setup.access->release (call->wiring->setup.access_self, call->identity);
   gsi_record_forget_credentials (call);
   if (call->cancel_fd >= 0)
     close (call->cancel_fd);
@@ -147,6 +148,7 @@ gsi_record_unref (Call *call)
   g_free (call->path);
   g_free (call->repository_key);
   g_free (call->peer);
+  gsi_wiring_unref (call->wiring);
   g_free (call);
   /* The last touch of @rpc: whoever waits for 0 frees it next. */
   gs_mutex_lock (&rpc->lock);
@@ -166,7 +168,7 @@ gsi_record_stop_error (const Call *call, StopReason reason)
                         name, (double) call->timeout_us / G_USEC_PER_SEC);
   if (reason == STOP_NO_PEER)
     return g_error_new (GS_ERROR, GS_ERROR_DEADLINE_EXCEEDED, "%s: the client did not connect for the stream within"
-                        " %.3g seconds", name, (double) call->rpc->limits.accept_timeout_us / G_USEC_PER_SEC);
+                        " %.3g seconds", name, (double) call->wiring->setup.limits.accept_timeout_us / G_USEC_PER_SEC);
   if (reason == STOP_SERVER)
     return g_error_new (GS_ERROR, GS_ERROR_UNAVAILABLE, "%s: the server is stopping; try again", name);
   return g_error_new (GS_ERROR, GS_ERROR_CANCELLED, "%s: the caller went away or cancelled", name);

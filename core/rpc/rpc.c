@@ -98,6 +98,48 @@ watch (void *user)
 
 /* ------------------------------------------------------------------------------------------ making, wiring */
 
+GsiWiring *
+gsi_wiring_new (const GsiWiringSetup *setup)
+{
+  GsiWiring *wiring = g_new0 (GsiWiring, 1);
+  wiring->refs = 1;
+  wiring->setup = *setup;
+  return wiring;
+}
+
+void
+gsi_wiring_set_user (GsiWiring *wiring, gpointer user)
+{
+  wiring->setup.user = user;
+}
+
+GsiWiring *
+gsi_wiring_ref (GsiWiring *wiring)
+{
+  if (wiring != NULL)
+    __atomic_add_fetch (&wiring->refs, 1, __ATOMIC_RELAXED);
+  return wiring;
+}
+
+void
+gsi_wiring_unref (GsiWiring *wiring)
+{
+  GsiWiringSetup setup;
+  if (wiring == NULL || __atomic_sub_fetch (&wiring->refs, 1, __ATOMIC_ACQ_REL) > 0)
+    return;
+  setup = wiring->setup;
+  g_free (wiring);
+  if (setup.released != NULL)
+    setup.released (setup.released_user);
+}
+
+static GsiWiring *
+wiring_now (GsiRpc *rpc)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&rpc->lock);
+  return gsi_wiring_ref (rpc->wiring);
+}
+
 static void
 collect (gpointer user)
 {
@@ -147,6 +189,7 @@ make_metrics (GsiRpc *rpc)
 static void
 rpc_clear (GsiRpc *rpc)
 {
+  gsi_wiring_unref (rpc->wiring);
   g_hash_table_unref (rpc->slots);
   g_hash_table_unref (rpc->calls);
   g_hash_table_unref (rpc->repositories);
@@ -171,7 +214,7 @@ gsi_rpc_new (const GsiRpcLimits *limits, GsiPool *workers, GsiPool *streams, Gsi
   if (methods == NULL)
     return NULL;
   rpc = g_new0 (GsiRpc, 1);
-  rpc->limits = *limits;
+  rpc->wiring = gsi_wiring_new (&(GsiWiringSetup) { .limits = *limits });
   rpc->methods = methods;
   rpc->workers = workers;
   rpc->streams = streams;
@@ -230,10 +273,29 @@ gsi_rpc_handle_all (GsiRpc *rpc, const GsiBinding *bindings, gpointer user, GErr
 }
 
 void
+gsi_rpc_set_wiring (GsiRpc *rpc, GsiWiring *wiring)
+{
+  const GsiRpcLimits *limits = &wiring->setup.limits;
+  GsiWiring *before;
+  gsi_wiring_ref (wiring);
+  gs_mutex_lock (&rpc->lock);
+  before = rpc->wiring;
+  rpc->wiring = wiring;
+  gsi_dedupe_set_limits (rpc->dedupe, limits->keep_outcome_us, limits->keep_outcomes, limits->keep_outcome_bytes);
+  gs_mutex_unlock (&rpc->lock);
+  gsi_wiring_unref (before);
+}
+
+void
 gsi_rpc_set_access (GsiRpc *rpc, const GsAccessOps *ops, gpointer self)
 {
-  rpc->access = ops;
-  rpc->access_self = self;
+  GsiWiringSetup setup = rpc->wiring->setup;
+  GsiWiring *wiring;
+  setup.access = ops;
+  setup.access_self = self;
+  wiring = gsi_wiring_new (&setup);
+  gsi_rpc_set_wiring (rpc, wiring);
+  gsi_wiring_unref (wiring);
 }
 
 gboolean
@@ -253,10 +315,11 @@ gsi_rpc_methods (const GsiRpc *rpc)
   return rpc->methods;
 }
 
-const GsiRpcLimits *
-gsi_rpc_limits (const GsiRpc *rpc)
+void
+gsi_rpc_limits (GsiRpc *rpc, GsiRpcLimits *ret_limits)
 {
-  return &rpc->limits;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&rpc->lock);
+  *ret_limits = rpc->wiring->setup.limits;
 }
 
 guint64
@@ -304,15 +367,16 @@ find_method (GsiRpc *rpc, const GsInbound *inbound, GError **error)
 }
 
 static gboolean
-check_inbound (GsiRpc *rpc, const GsiMethod *method, const GsInbound *inbound, GError **error)
+check_inbound (GsiRpc *rpc, const GsiRpcLimits *limits, const GsiMethod *method, const GsInbound *inbound,
+               GError **error)
 {
   const MethodSlot *slot = g_hash_table_lookup (rpc->slots, method);
   gsize n_bytes = inbound->payload ? g_bytes_get_size (inbound->payload) : 0;
   if (slot->handler == NULL)
     return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "%s: this server does not do that", method->name);
-  if (n_bytes > rpc->limits.max_message_bytes)
+  if (n_bytes > limits->max_message_bytes)
     return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "%s: the request has %" G_GSIZE_FORMAT " bytes, the limit is %"
-                    G_GSIZE_FORMAT, method->name, n_bytes, rpc->limits.max_message_bytes);
+                    G_GSIZE_FORMAT, method->name, n_bytes, limits->max_message_bytes);
   if ((method->bytes_in || method->bytes_out) && inbound->stream == NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s streams bytes, and this way of calling has no stream",
                     method->name);
@@ -324,12 +388,12 @@ check_inbound (GsiRpc *rpc, const GsiMethod *method, const GsInbound *inbound, G
 
 /* Under the lock: is there room for one more? Takes the place. */
 static gboolean
-enter_locked (GsiRpc *rpc, GError **error)
+enter_locked (GsiRpc *rpc, const GsiRpcLimits *limits, GError **error)
 {
   if (rpc->draining)
     return gs_fail (error, GS_ERROR_UNAVAILABLE, "the server is stopping and takes no new calls; try another one, or"
                     " later");
-  if (rpc->n_in_flight >= rpc->limits.max_in_flight)
+  if (rpc->n_in_flight >= limits->max_in_flight)
     return gs_fail (error, GS_ERROR_BUSY, "%u calls are under way already, which is the limit; try again",
                     rpc->n_in_flight);
   rpc->n_in_flight++;
@@ -356,22 +420,25 @@ gsi_rpc_begin (GsiRpc *rpc, const GsInbound *inbound)
 {
   GError *error = NULL;
   const GsiMethod *method = find_method (rpc, inbound, &error);
+  GsiWiring *wiring = wiring_now (rpc);
+  const GsiRpcLimits *limits = &wiring->setup.limits;
   gboolean entered = FALSE;
   GsCallHandle handle;
   Call *call;
 
-  if (method != NULL && check_inbound (rpc, method, inbound, &error))
+  if (method != NULL && check_inbound (rpc, limits, method, inbound, &error))
     {
       gs_mutex_lock (&rpc->lock);
-      entered = enter_locked (rpc, &error);
+      entered = enter_locked (rpc, limits, &error);
       gs_mutex_unlock (&rpc->lock);
     }
   if (!entered)
     {
       refuse (rpc, method, inbound, error);
+      gsi_wiring_unref (wiring);
       return 0;
     }
-  call = gsi_record_new (rpc, method, inbound);
+  call = gsi_record_new (rpc, wiring, method, inbound);
   gsi_record_ref (call);
   gs_mutex_lock (&rpc->lock);
   call->handle = handle = ++rpc->last_handle;

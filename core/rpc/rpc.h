@@ -41,6 +41,30 @@ typedef struct
 void gsi_rpc_limits_default (GsiRpcLimits *ret_limits);
 
 /**
+ * What a call stands on, from its begin to its end: who may, how much, and the router. It never changes; a reload makes
+ * another one beside it, and the old one is released when the last call that began with it has ended.
+ */
+typedef struct
+{
+  GsiRpcLimits limits;
+  const GsAccessOps *access; /* NULL: whatever needs permission is UNAUTHENTICATED */
+  gpointer access_self;
+  gpointer user;             /* of handlers that were bound without one */
+  void (*released) (gpointer user); /* nobody refers to it any more. Any thread: it only takes note. May be NULL */
+  gpointer released_user;
+} GsiWiringSetup;
+
+typedef struct GsiWiring GsiWiring;
+
+/** *full* (gsi_wiring_unref). Copies @setup. */
+GsiWiring *gsi_wiring_new (const GsiWiringSetup *setup);
+/** Before anybody else uses it: the user, where that needs the wiring to be made. */
+void gsi_wiring_set_user (GsiWiring *wiring, gpointer user);
+/** NULL is fine for both. Any thread. */
+GsiWiring *gsi_wiring_ref (GsiWiring *wiring);
+void gsi_wiring_unref (GsiWiring *wiring);
+
+/**
  * @workers carries out unary calls (and all checks), @streams the handlers of streaming methods: an elastic pool
  * of limits->max_streams threads and a queue as long, because a call's end is told just before its thread is
  * free. All pointers are borrowed until gsi_rpc_free. *full*. NULL with INTERNAL when the schema is broken or a
@@ -53,10 +77,15 @@ void gsi_rpc_free (GsiRpc *rpc);
 
 /* ------------------------------------------------------------------------------- wiring, before serving */
 
-/** Binds handlers; @user goes to each. INTERNAL for a number without a method or bound twice. */
+/** Binds handlers; @user goes to each, NULL = the wiring's user of the call. INTERNAL for a number without a method or bound twice. */
 gboolean gsi_rpc_handle_all (GsiRpc *rpc, const GsiBinding *bindings, gpointer user, GError **error);
 /** Who decides who may. Without one every call that needs permission is UNAUTHENTICATED. */
 void gsi_rpc_set_access (GsiRpc *rpc, const GsAccessOps *ops, gpointer self);
+/**
+ * Calls that begin from now on stand on @wiring; those under way go on with what they have. Takes a reference. Any
+ * thread; its released function may run before it returns.
+ */
+void gsi_rpc_set_wiring (GsiRpc *rpc, GsiWiring *wiring);
 
 /** The secret that the processes of one cluster share, in the form of a token. INVALID_ARGUMENT when it has not the form.
  */
@@ -64,7 +93,8 @@ gboolean gsi_rpc_set_cluster_token (GsiRpc *rpc, const char *token, GError **err
 
 /** The schema. *borrowed as long as @rpc*. */
 const GsiMethods *gsi_rpc_methods (const GsiRpc *rpc);
-const GsiRpcLimits *gsi_rpc_limits (const GsiRpc *rpc);
+/** Of calls that begin now. */
+void gsi_rpc_limits (GsiRpc *rpc, GsiRpcLimits *ret_limits);
 /** Random per process start: clients see from it that the server restarted. */
 guint64 gsi_rpc_epoch (const GsiRpc *rpc);
 

@@ -32,7 +32,7 @@ typedef struct
 {
   const GsHost *host;
   char *path;
-  guint64 size, max_entry;
+  guint64 size, max_entry; /* atomic: a reload changes them */
   guint64 hash_key[2];
   EntryStore store;
 
@@ -144,18 +144,18 @@ add (Disk *self, Entry *entry)
 static gboolean
 book (Disk *self, guint64 cost, guint64 *ret_seq, guint64 *ret_back, GQueue *dropped)
 {
-  guint64 freed = 0, needed;
+  guint64 freed = 0, needed, size = __atomic_load_n (&self->size, __ATOMIC_RELAXED);
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&self->lock);
-  while (self->bytes - freed + cost > self->size && self->order.tail != NULL)
+  while (self->bytes - freed + cost > size && self->order.tail != NULL)
     {
       Entry *oldest = self->order.tail->data;
       freed += oldest->cost;
       self->evictions++;
       drop (self, oldest, dropped);
     }
-  if (self->bytes - freed + cost > self->size)
+  if (self->bytes - freed + cost > size)
     return FALSE;
-  needed = self->bytes + cost > self->size ? self->bytes + cost - self->size : 0;
+  needed = self->bytes + cost > size ? self->bytes + cost - size : 0;
   self->bytes += cost - needed;
   *ret_back = freed - needed;
   *ret_seq = self->next_seq++;
@@ -267,7 +267,8 @@ disk_store (gpointer data, GsCall *call, GBytes *key, GBytes *value, gint64 ttl_
   guint64 cost = cost_of (entry_file_bytes (key_bytes, value_bytes)), seq = 0, back = 0;
   Entry *entry;
 
-  if (key_bytes > ENTRY_KEY_MAX || value_bytes > self->max_entry || cost > self->size)
+  if (key_bytes > ENTRY_KEY_MAX || value_bytes > __atomic_load_n (&self->max_entry, __ATOMIC_RELAXED)
+      || cost > __atomic_load_n (&self->size, __ATOMIC_RELAXED))
     {
       forget_key (self, key, &dropped); /* the old answer does not outlive a new one */
       free_dropped (self, &dropped);
@@ -349,12 +350,14 @@ static const GsOption disk_options[] = {
     .help = "A folder of its own, made when it is not there; what it holds survives a restart." },
   { .key = "size",
     .type = GS_OPTION_SIZE,
+    .flags = GS_OPTION_RELOADABLE,
     .fallback = "1GiB",
     .min = 64 * 1024,
     .max = (gint64) 1 << 44,
     .help = "How much room the files take at most, in whole blocks of 4 KiB." },
   { .key = "max_entry",
     .type = GS_OPTION_SIZE,
+    .flags = GS_OPTION_RELOADABLE,
     .fallback = "0",
     .min = 0,
     .max = (gint64) 1 << 40,
@@ -362,16 +365,22 @@ static const GsOption disk_options[] = {
   { NULL },
 };
 
+static void
+limits_read (const GsConfig *config, guint64 *ret_size, guint64 *ret_max_entry)
+{
+  *ret_size = (guint64) config->integer (config, "size");
+  *ret_max_entry = (guint64) config->integer (config, "max_entry");
+  if (*ret_max_entry == 0)
+    *ret_max_entry = *ret_size / 4;
+}
+
 static gpointer
 disk_create (const GsHost *host, const GsConfig *config, GError **error)
 {
   Disk *self = g_new0 (Disk, 1);
   self->host = host;
   self->path = g_strdup (config->string (config, "path"));
-  self->size = (guint64) config->integer (config, "size");
-  self->max_entry = (guint64) config->integer (config, "max_entry");
-  if (self->max_entry == 0)
-    self->max_entry = self->size / 4;
+  limits_read (config, &self->size, &self->max_entry);
   self->store.folder = self->store.lock = -1;
   self->next_seq = 1;
   host->random (host, self->hash_key, sizeof self->hash_key);
@@ -421,6 +430,24 @@ by_use (gconstpointer left, gconstpointer right)
   return a->seq < b->seq ? -1 : a->seq > b->seq;
 }
 
+/* Drops the oldest until the rest has room. */
+static void
+shrink (gpointer data)
+{
+  Disk *self = data;
+  GQueue dropped = G_QUEUE_INIT;
+  guint64 over, size = __atomic_load_n (&self->size, __ATOMIC_RELAXED);
+  gs_mutex_lock (&self->lock);
+  for (over = self->bytes > size ? self->bytes - size : 0; over > 0 && self->order.tail != NULL;)
+    {
+      Entry *oldest = self->order.tail->data;
+      over -= MIN (over, oldest->cost);
+      drop (self, oldest, &dropped);
+    }
+  gs_mutex_unlock (&self->lock);
+  free_dropped (self, &dropped);
+}
+
 static gboolean
 disk_start (gpointer data, GError **error)
 {
@@ -428,7 +455,6 @@ disk_start (gpointer data, GError **error)
   Scan scan = { .self = self, .stale = G_QUEUE_INIT };
   g_autoptr (GPtrArray) found = g_ptr_array_new ();
   GQueue dropped = G_QUEUE_INIT;
-  guint64 over;
   gboolean ok;
 
   scan.found = found;
@@ -440,14 +466,7 @@ disk_start (gpointer data, GError **error)
     publish (self, found->pdata[i], &dropped); /* of two of the same key, the later one stays */
   free_dropped (self, &dropped);
   free_dropped (self, &scan.stale);
-  /* The size may have been lowered. */
-  for (over = self->bytes > self->size ? self->bytes - self->size : 0; over > 0 && self->order.tail != NULL;)
-    {
-      Entry *oldest = self->order.tail->data;
-      over -= MIN (over, oldest->cost);
-      drop (self, oldest, &dropped);
-    }
-  free_dropped (self, &dropped);
+  shrink (self); /* the size may have been lowered */
   if (!ok)
     {
       entry_store_close (&self->store);
@@ -482,6 +501,36 @@ disk_destroy (gpointer data)
   g_free (self);
 }
 
+typedef struct
+{
+  guint64 size, max_entry;
+} Limits;
+
+static gpointer
+disk_adjust (gpointer data, const GsConfig *config, GError **error)
+{
+  Limits *limits = g_new0 (Limits, 1);
+  limits_read (config, &limits->size, &limits->max_entry);
+  return limits;
+}
+
+static void
+disk_adjusted (gpointer data, gpointer change, gboolean take)
+{
+  Disk *self = data;
+  Limits *limits = change;
+  if (take)
+    {
+      gboolean less = limits->size < self->size;
+      __atomic_store_n (&self->size, limits->size, __ATOMIC_RELAXED);
+      __atomic_store_n (&self->max_entry, limits->max_entry, __ATOMIC_RELAXED);
+      /* Where there is no thread for it now, the next answer that is stored makes room. */
+      if (less)
+        self->host->submit (self->host, shrink, self, NULL);
+    }
+  g_free (limits);
+}
+
 static const GsCacheOps disk_ops = {
   .lookup = disk_lookup,
   .store = disk_store,
@@ -492,4 +541,5 @@ static const GsCacheOps disk_ops = {
 GS_PLUGIN_DEFINE (GsCacheOps, .kind = GS_KIND_CACHE, .threads = GS_THREADS_PARALLEL, .name = "disk",
                   .version = "0.1.0", .summary = "Recently used answers in files, which survive a restart",
                   .license = "Apache-2.0", .options = disk_options, .ops = &disk_ops, .create = disk_create,
-                  .start = disk_start, .stop = disk_stop, .destroy = disk_destroy)
+                  .start = disk_start, .stop = disk_stop, .destroy = disk_destroy, .adjust = disk_adjust,
+                  .adjusted = disk_adjusted)

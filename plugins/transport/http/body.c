@@ -167,7 +167,7 @@ collect (HttpRequest *request, const guint8 **data, size_t *length)
     {
       http_request_fail (request, 413,
                          "the request's JSON is larger than this server takes (%" G_GSIZE_FORMAT " bytes)",
-                         request->server->options.json_body_max);
+                         HTTP_OPTION (request->server, json_body_max));
       request->phase = PHASE_DRAIN;
       return;
     }

@@ -214,7 +214,7 @@ certificate_name (struct MHD_Connection *connection)
 static gint64
 timeout_of (HttpRequest *request)
 {
-  gint64 timeout_us = request->server->options.request_timeout_us;
+  gint64 timeout_us = HTTP_OPTION (request->server, request_timeout_us);
   guint64 wanted_ms = 0;
   if (request->guard.timeout_ms != NULL
       && g_ascii_string_to_unsigned (request->guard.timeout_ms, 10, 1, G_MAXINT32, &wanted_ms, NULL))

@@ -54,7 +54,7 @@ answer_page (HttpRequest *request)
       page = host->page (host, GS_PAGE_READY, &ok);
       return http_answer_bytes (request, ok ? 200 : 503, "text/plain; charset=utf-8", page);
     case ROUTE_METRICS:
-      if (server->options.metrics_off || (server->options.metrics_loopback && !is_loopback (request->connection)))
+      if (HTTP_OPTION (server, metrics_off) || (HTTP_OPTION (server, metrics_loopback) && !is_loopback (request->connection)))
         return http_answer_error (request, 403, "metrics are not shown here (option metrics_access)");
       page = host->page (host, GS_PAGE_METRICS, &ok);
       return http_answer_bytes (request, 200, "text/plain; version=0.0.4; charset=utf-8", page);
@@ -165,8 +165,8 @@ check_extras (HttpRequest *request, guint *ret_status, const char **ret_why)
 static gboolean
 check_size (HttpRequest *request, guint *ret_status, const char **ret_why)
 {
-  const HttpOptions *options = &request->server->options;
-  guint64 limit = request->route.kind == ROUTE_API ? options->json_body_max : options->max_body;
+  HttpServer *server = request->server;
+  guint64 limit = request->route.kind == ROUTE_API ? HTTP_OPTION (server, json_body_max) : HTTP_OPTION (server, max_body);
   if (request->guard.length == G_MAXUINT64 || limit == 0 || request->guard.length <= limit)
     return TRUE;
   *ret_status = 413;
@@ -242,13 +242,13 @@ last_call (HttpRequest *request)
 static enum MHD_Result
 begin_body (HttpRequest *request)
 {
-  const HttpOptions *options = &request->server->options;
+  HttpServer *server = request->server;
   const Guard *guard = &request->guard;
   gboolean gzip = is_gzip (guard->content_encoding), api = request->route.kind == ROUTE_API;
   g_autoptr (GError) error = NULL;
-  guint64 max_inflate = options->max_inflate != 0 ? options->max_inflate : options->max_body;
+  guint64 max_body = HTTP_OPTION (server, max_body), max_inflate = HTTP_OPTION (server, max_inflate);
 
-  if (!decoder_init (&request->decoder, gzip, options->max_body, gzip ? max_inflate : 0, &error))
+  if (!decoder_init (&request->decoder, gzip, max_body, !gzip ? 0 : max_inflate != 0 ? max_inflate : max_body, &error))
     return http_answer_error (request, 503, error->message);
   if (gzip)
     request->decoded = g_byte_array_new ();
@@ -259,13 +259,13 @@ begin_body (HttpRequest *request)
       return ask (request);
     }
   request->phase = PHASE_COLLECT;
-  request->collect_max = api ? options->json_body_max + 1 : HTTP_HEAD_MAX;
+  request->collect_max = api ? HTTP_OPTION (server, json_body_max) + 1 : HTTP_HEAD_MAX;
   if (!gzip && !api)
     request->collect_max++; /* its length is known to fit */
   request->collected = g_byte_array_sized_new ((guint) MIN (guard->length, HTTP_HEAD_MAX));
   if (!guard->has_body)
     return last_call (request);
-  http_request_connection_deadline (request, request->begun_us + 2 * options->idle_timeout_us);
+  http_request_connection_deadline (request, request->begun_us + 2 * server->options.idle_timeout_us);
   return MHD_YES;
 }
 

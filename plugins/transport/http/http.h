@@ -29,6 +29,7 @@
 
 typedef struct HttpServer HttpServer;
 typedef struct HttpListener HttpListener;
+typedef struct HttpDaemon HttpDaemon;
 typedef struct HttpPump HttpPump;
 typedef struct HttpConnection HttpConnection;
 typedef struct HttpRequest HttpRequest;
@@ -46,6 +47,9 @@ typedef struct
   char *realm;
   gboolean metrics_off, metrics_loopback;
 } HttpOptions;
+
+/** Those that a reload changes are read by many threads. */
+#define HTTP_OPTION(server_, field_) __atomic_load_n (&(server_)->options.field_, __ATOMIC_RELAXED)
 
 /** What counts as "how did it end" in the metrics. */
 typedef enum
@@ -76,6 +80,7 @@ struct HttpServer
   gint draining;        /* atomic */
   gint stopping;        /* atomic; set before every suspended request is woken for the last time */
   gint in_flight;       /* atomic */
+  gint reaping;         /* atomic: a look at former daemons is due */
 
   GsMutex lock;
   GsCond empty;            /* no request is left */
@@ -85,15 +90,26 @@ struct HttpServer
   guint64 next_id;
 };
 
+/** One daemon of the library with its workers. */
+struct HttpDaemon
+{
+  HttpListener *listener;
+  struct MHD_Daemon *daemon;
+  guint n_handed; /* connections given to it that have not ended; guarded by the server's lock */
+};
+
 /**
- * One address, served by one daemon of the library with its own workers. We accept the connections and hand them
+ * One address, served by one daemon of the library: a reload that changes certificates or threads puts another one in
+ * its place, and the former one keeps the connections that it has. We accept the connections and hand them
  * over: the library's own way to stop listening (MHD_quiesce_daemon) races with its workers and then aborts the
  * whole process.
  */
 struct HttpListener
 {
   HttpServer *server;
-  struct MHD_Daemon *daemon;
+  HttpDaemon *daemon; /* takes new connections; changed under the server's lock */
+  GPtrArray *former;  /* of HttpDaemon: have connections left; guarded by the server's lock */
+  char *tls_sum;      /* checksum of the files that the daemon was made with; NULL without TLS */
   int fd;
   gboolean tls;
   char *url;                /* as endpoints shows it */
@@ -265,9 +281,36 @@ void http_pump_forget (HttpPump *pump, HttpRequest *request);
 /** Reads and drops what still comes on a copy of @fd, so that the answer is not lost in a reset. */
 void http_pump_linger (HttpPump *pump, int fd, gboolean tls);
 
+/* ---- reload.c ---- */
+
+gpointer http_adjust (gpointer self, const GsConfig *config, GError **error);
+void http_adjusted (gpointer self, gpointer change, gboolean take);
+
+/* ---- plugin.c ---- */
+
+/** Fills @ret_options (cleared before) with copies; what it holds is freed by http_options_clear. */
+gboolean http_options_read (const GsHost *host, const GsConfig *config, HttpOptions *ret_options, GError **error);
+void http_options_clear (HttpOptions *options);
+
 /* ---- listen.c ---- */
 
 gboolean http_listen (HttpServer *server, const char *url, GError **error);
+/** What https addresses serve with, as it is on disk now. */
+typedef struct
+{
+  char *certificate, *key, *ca;
+  char *sum; /* of all three */
+} HttpTls;
+gboolean http_tls_read (HttpServer *server, const HttpOptions *options, HttpTls *ret_tls, GError **error);
+/** Wipes the key. */
+void http_tls_clear (HttpTls *tls);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (HttpTls, http_tls_clear)
+/** A daemon for @listener's connections. @tls is for https. *full*. */
+HttpDaemon *http_daemon_new (HttpListener *listener, const HttpOptions *options, const HttpTls *tls, GError **error);
+/** Cuts the connections that are left. NULL is fine. */
+void http_daemon_free (HttpDaemon *daemon);
+/** Stops former daemons that have no connection left; looks again later when others have. */
+void http_reap (HttpServer *server);
 /** Takes what waits. FALSE: pause for a while. */
 gboolean http_listener_accept (HttpListener *listener);
 gboolean http_listener_has_room (HttpListener *listener);

@@ -171,6 +171,13 @@ note_completed (void *user, struct MHD_Connection *connection, void **context, e
     http_request_finish (request, why);
 }
 
+static void
+daemon_count (HttpDaemon *daemon, int delta)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&daemon->listener->server->lock);
+  daemon->n_handed += (guint) delta;
+}
+
 static HttpConnection *
 connection_new (HttpListener *listener, int fd)
 {
@@ -207,15 +214,18 @@ static void
 note_connection (void *user, struct MHD_Connection *connection, void **socket_context,
                  enum MHD_ConnectionNotificationCode code)
 {
+  HttpDaemon *daemon = user;
   if (code == MHD_CONNECTION_NOTIFY_STARTED)
     {
       const union MHD_ConnectionInfo *info = MHD_get_connection_info (connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-      *socket_context = info != NULL ? connection_new (user, info->connect_fd) : NULL;
+      *socket_context = info != NULL ? connection_new (daemon->listener, info->connect_fd) : NULL;
     }
-  else if (*socket_context != NULL)
+  else
     {
-      connection_free (*socket_context);
+      if (*socket_context != NULL)
+        connection_free (*socket_context);
       *socket_context = NULL;
+      daemon_count (daemon, -1);
     }
 }
 
@@ -260,16 +270,50 @@ read_file (HttpServer *server, const char *option, const char *path, gboolean se
   return text;
 }
 
+void
+http_tls_clear (HttpTls *tls)
+{
+  if (tls->key != NULL)
+    explicit_bzero (tls->key, strlen (tls->key));
+  g_clear_pointer (&tls->certificate, g_free);
+  g_clear_pointer (&tls->key, g_free);
+  g_clear_pointer (&tls->ca, g_free);
+  g_clear_pointer (&tls->sum, g_free);
+}
+
+gboolean
+http_tls_read (HttpServer *server, const HttpOptions *options, HttpTls *ret_tls, GError **error)
+{
+  g_auto (HttpTls) tls = { 0 };
+  GChecksum *sum;
+  tls.certificate = read_file (server, "tls_certificate", options->tls_certificate, FALSE, error);
+  if (tls.certificate == NULL
+      || (options->tls_client_ca != NULL
+          && (tls.ca = read_file (server, "tls_client_ca", options->tls_client_ca, FALSE, error)) == NULL)
+      || (tls.key = read_file (server, "tls_key", options->tls_key, TRUE, error)) == NULL)
+    return FALSE;
+  sum = g_checksum_new (G_CHECKSUM_SHA256);
+  g_checksum_update (sum, (const guchar *) tls.certificate, (gssize) strlen (tls.certificate) + 1);
+  g_checksum_update (sum, (const guchar *) tls.key, (gssize) strlen (tls.key) + 1);
+  if (tls.ca != NULL)
+    g_checksum_update (sum, (const guchar *) tls.ca, (gssize) strlen (tls.ca) + 1);
+  tls.sum = g_strdup (g_checksum_get_string (sum));
+  g_checksum_free (sum);
+  *ret_tls = tls;
+  memset (&tls, 0, sizeof tls);
+  return TRUE;
+}
+
 /* ------------------------------------------------------------------------------------------ starting */
 
-static gboolean
-start_daemon (HttpListener *listener, const char *certificate, const char *key, const char *ca, GError **error)
+static struct MHD_Daemon *
+start_daemon (HttpDaemon *daemon, const HttpOptions *options, const HttpTls *tls)
 {
-  HttpServer *server = listener->server;
-  const HttpOptions *options = &server->options;
+  HttpListener *listener = daemon->listener;
   unsigned int flags
       = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
   struct MHD_OptionItem items[8];
+  struct MHD_Daemon *started;
   guint n = 0;
   sigset_t all, before;
 
@@ -278,79 +322,86 @@ start_daemon (HttpListener *listener, const char *certificate, const char *key, 
   if (listener->tls)
     {
       flags |= MHD_USE_TLS;
-      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_KEY, 0, (void *) key };
-      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_CERT, 0, (void *) certificate };
+      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_KEY, 0, tls->key };
+      items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_CERT, 0, tls->certificate };
       items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0, (void *) PRIORITIES };
-      if (ca != NULL)
-        items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_TRUST, 0, (void *) ca };
+      if (tls->ca != NULL)
+        items[n++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_TRUST, 0, tls->ca };
     }
   items[n] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
 
   /* The library's threads inherit our mask: signals are the main loop's, and SIGPIPE from a pipe is nobody's. */
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &before);
-  listener->daemon = MHD_start_daemon (
+  started = MHD_start_daemon (
       flags, 0, NULL, NULL, http_handle, listener, MHD_OPTION_EXTERNAL_LOGGER, note_message, listener,
       MHD_OPTION_CONNECTION_LIMIT, options->max_connections + options->threads * LIMIT_SLACK,
       MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int) ((options->idle_timeout_us + G_USEC_PER_SEC - 1) / G_USEC_PER_SEC),
       MHD_OPTION_CONNECTION_MEMORY_LIMIT, options->max_header, MHD_OPTION_STRICT_FOR_CLIENT, 1,
       MHD_OPTION_URI_LOG_CALLBACK, note_uri, listener, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-      MHD_OPTION_NOTIFY_COMPLETED, note_completed, listener, MHD_OPTION_NOTIFY_CONNECTION, note_connection, listener,
+      MHD_OPTION_NOTIFY_COMPLETED, note_completed, listener, MHD_OPTION_NOTIFY_CONNECTION, note_connection, daemon,
       MHD_OPTION_ARRAY, items, MHD_OPTION_END);
   pthread_sigmask (SIG_SETMASK, &before, NULL);
-  if (listener->daemon == NULL)
-    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                    listener->tls
-                        ? "%s: can't serve %s: are tls_certificate, tls_key and tls_client_ca valid PEM files "
-                          "that belong together?"
-                        : "%s: can't serve %s: the HTTP library refused to start",
-                    server->host->instance, listener->url);
-  return TRUE;
+  return started;
+}
+
+HttpDaemon *
+http_daemon_new (HttpListener *listener, const HttpOptions *options, const HttpTls *tls, GError **error)
+{
+  HttpDaemon *daemon = g_new0 (HttpDaemon, 1);
+  daemon->listener = listener;
+  daemon->daemon = start_daemon (daemon, options, tls);
+  if (daemon->daemon != NULL)
+    return daemon;
+  g_free (daemon);
+  if (listener->tls)
+    gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+             "%s: can't serve %s: are tls_certificate (%s), tls_key (%s) and tls_client_ca (%s) valid PEM files that "
+             "belong together?",
+             listener->server->host->instance, listener->url, options->tls_certificate, options->tls_key,
+             options->tls_client_ca != NULL ? options->tls_client_ca : "none");
+  else
+    gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s: can't serve %s: the HTTP library refused to start",
+             listener->server->host->instance, listener->url);
+  return NULL;
+}
+
+void
+http_daemon_free (HttpDaemon *daemon)
+{
+  if (daemon == NULL)
+    return;
+  MHD_stop_daemon (daemon->daemon);
+  g_free (daemon);
 }
 
 gboolean
 http_listen (HttpServer *server, const char *url, GError **error)
 {
   g_auto (Address) address = { 0 };
-  g_autofree char *certificate = NULL, *ca = NULL;
-  char *key = NULL;
+  g_auto (HttpTls) tls = { 0 };
   HttpListener *listener;
-  gboolean started;
   int fd;
 
-  if (!parse_url (server, url, &address, error))
+  if (!parse_url (server, url, &address, error)
+      || (address.tls && !http_tls_read (server, &server->options, &tls, error)))
     return FALSE;
-  if (address.tls)
-    {
-      const HttpOptions *options = &server->options;
-      certificate = read_file (server, "tls_certificate", options->tls_certificate, FALSE, error);
-      if (certificate == NULL)
-        return FALSE;
-      if (options->tls_client_ca != NULL
-          && (ca = read_file (server, "tls_client_ca", options->tls_client_ca, FALSE, error)) == NULL)
-        return FALSE;
-      key = read_file (server, "tls_key", options->tls_key, TRUE, error);
-      if (key == NULL)
-        return FALSE;
-    }
   fd = open_socket (server, url, &address, error);
-  started = fd >= 0;
-  if (started)
-    {
-      listener = g_new0 (HttpListener, 1);
-      listener->server = server;
-      listener->tls = address.tls;
-      listener->fd = fd;
-      listener->url = bound_url (fd, &address);
-      g_ptr_array_add (server->listeners, listener);
-      started = start_daemon (listener, certificate, key, ca, error);
-      if (started)
-        http_pump_listen (server->pump, listener);
-    }
-  if (key != NULL)
-    explicit_bzero (key, strlen (key));
-  g_free (key);
-  return started;
+  if (fd < 0)
+    return FALSE;
+  listener = g_new0 (HttpListener, 1);
+  listener->server = server;
+  listener->tls = address.tls;
+  listener->fd = fd;
+  listener->url = bound_url (fd, &address);
+  listener->former = g_ptr_array_new ();
+  listener->tls_sum = g_steal_pointer (&tls.sum);
+  g_ptr_array_add (server->listeners, listener);
+  listener->daemon = http_daemon_new (listener, &server->options, &tls, error);
+  if (listener->daemon == NULL)
+    return FALSE;
+  http_pump_listen (server->pump, listener);
+  return TRUE;
 }
 
 gboolean
@@ -358,6 +409,21 @@ http_listener_has_room (HttpListener *listener)
 {
   return (guint) __atomic_load_n (&listener->n_connections, __ATOMIC_RELAXED)
          < listener->server->options.max_connections;
+}
+
+/* Counted before it is given away, so that a daemon that is replaced at this moment is not stopped under it. */
+static void
+hand_over (HttpListener *listener, int fd, const struct sockaddr_storage *peer, socklen_t length)
+{
+  HttpServer *server = listener->server;
+  HttpDaemon *daemon;
+  gs_mutex_lock (&server->lock);
+  daemon = listener->daemon;
+  daemon->n_handed++;
+  gs_mutex_unlock (&server->lock);
+  /* It closes the descriptor itself when it can't. */
+  if (MHD_add_connection (daemon->daemon, fd, (const struct sockaddr *) peer, length) != MHD_YES)
+    daemon_count (daemon, -1);
 }
 
 gboolean
@@ -383,8 +449,7 @@ http_listener_accept (HttpListener *listener)
       if (fd < 0)
         continue; /* that one left before it was taken */
       setsockopt (fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-      /* It closes the descriptor itself when it can't. */
-      (void) MHD_add_connection (listener->daemon, fd, (struct sockaddr *) &peer, length);
+      hand_over (listener, fd, &peer, length);
     }
   return TRUE;
 }
@@ -392,8 +457,10 @@ http_listener_accept (HttpListener *listener)
 void
 http_listener_free (HttpListener *listener)
 {
-  if (listener->daemon != NULL)
-    MHD_stop_daemon (listener->daemon);
+  http_daemon_free (listener->daemon);
+  g_ptr_array_foreach (listener->former, (GFunc) (void (*) (void)) http_daemon_free, NULL);
+  g_ptr_array_unref (listener->former);
+  g_free (listener->tls_sum);
   if (listener->fd >= 0)
     close (listener->fd);
   g_free (listener->url);

@@ -10,16 +10,20 @@ static const GsOption options[] = {
     = "Addresses to serve, as http://host:port or https://host:port; host * is every address, port 0 any free one." },
   { .key = "tls_certificate",
     .type = GS_OPTION_PATH,
+    .flags = GS_OPTION_RELOADABLE,
     .help = "PEM file with the server's certificate and the chain below its root; needed for https addresses." },
   { .key = "tls_key",
     .type = GS_OPTION_PATH,
+    .flags = GS_OPTION_RELOADABLE,
     .help = "PEM file with the certificate's private key; others must not be able to read it." },
   { .key = "tls_client_ca",
     .type = GS_OPTION_PATH,
+    .flags = GS_OPTION_RELOADABLE,
     .help = "PEM file with authorities for client certificates; a client that shows one signed by them is known by its "
             "common name." },
   { .key = "threads",
     .type = GS_OPTION_INT,
+    .flags = GS_OPTION_RELOADABLE,
     .fallback = "2",
     .min = 1,
     .max = 256,
@@ -32,6 +36,7 @@ static const GsOption options[] = {
     .help = "Open connections per address; more wait in the kernel's queue." },
   { .key = "max_header",
     .type = GS_OPTION_SIZE,
+    .flags = GS_OPTION_RELOADABLE,
     .fallback = "32KiB",
     .min = 8 * 1024,
     .max = 1024 * 1024,
@@ -45,20 +50,24 @@ static const GsOption options[] = {
     = "A connection on which nothing moves for so long is closed; twice that is the limit for a request's header." },
   { .key = "request_timeout",
     .type = GS_OPTION_DURATION,
+    .flags = GS_OPTION_RELOADABLE,
     .fallback = "0s",
     .max = 7 * 24 * 3600 * (gint64) G_USEC_PER_SEC,
     .help = "Longest time that one request may take, 0 = the limit of the method that it calls." },
   { .key = "max_body",
     .type = GS_OPTION_SIZE,
+    .flags = GS_OPTION_RELOADABLE,
     .fallback = "0",
     .help = "Largest body of a fetch or push request, 0 = no limit." },
   { .key = "max_inflate",
     .type = GS_OPTION_SIZE,
+    .flags = GS_OPTION_RELOADABLE,
     .fallback = "64MiB",
     .help = "Largest size that a gzip request body may inflate to, 0 = max_body; git compresses only negotiation, not "
             "packs." },
   { .key = "json_body_max",
     .type = GS_OPTION_SIZE,
+    .flags = GS_OPTION_RELOADABLE,
     .fallback = "1MiB",
     .min = 1024,
     .max = 256 * 1024 * 1024,
@@ -66,21 +75,28 @@ static const GsOption options[] = {
   { .key = "realm", .type = GS_OPTION_STRING, .fallback = "Gitstead", .help = "What password prompts name." },
   { .key = "metrics_access",
     .type = GS_OPTION_CHOICE,
+    .flags = GS_OPTION_RELOADABLE,
     .choices = "public|loopback|none",
     .fallback = "public",
     .help = "Who gets /metrics: everybody who can connect, only this host, or nobody." },
   { .key = NULL },
 };
 
-static void
-server_free (HttpServer *server)
+void
+http_options_clear (HttpOptions *o)
 {
-  HttpOptions *o = &server->options;
   g_strfreev (o->listen);
   g_free (o->tls_certificate);
   g_free (o->tls_key);
   g_free (o->tls_client_ca);
   g_free (o->realm);
+  memset (o, 0, sizeof *o);
+}
+
+static void
+server_free (HttpServer *server)
+{
+  http_options_clear (&server->options);
   g_ptr_array_unref (server->listeners);
   g_hash_table_unref (server->requests);
   g_hash_table_unref (server->connections);
@@ -99,34 +115,19 @@ realm_valid (const char *realm)
   return TRUE;
 }
 
-static gpointer
-create (const GsHost *host, const GsConfig *config, GError **error)
+gboolean
+http_options_read (const GsHost *host, const GsConfig *config, HttpOptions *ret_options, GError **error)
 {
   const char *access = config->string (config, "metrics_access");
   const char *realm = config->string (config, "realm");
   const char *const *urls = config->list (config, "listen");
-  HttpServer *server;
-  HttpOptions *o;
+  HttpOptions *o = ret_options;
 
   if (urls[0] == NULL)
-    {
-      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: the option 'listen' names no address", host->instance);
-      return NULL;
-    }
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: the option 'listen' names no address", host->instance);
   if (realm == NULL || !realm_valid (realm))
-    {
-      gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-               "%s: the option 'realm' must not have quotes, backslashes or control characters", host->instance);
-      return NULL;
-    }
-  server = g_new0 (HttpServer, 1);
-  o = &server->options;
-  server->host = host;
-  gs_mutex_init (&server->lock);
-  gs_cond_init (&server->empty);
-  server->requests = g_hash_table_new (g_int64_hash, g_int64_equal);
-  server->connections = g_hash_table_new (g_int64_hash, g_int64_equal);
-  server->listeners = g_ptr_array_new_with_free_func ((GDestroyNotify) http_listener_free);
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "%s: the option 'realm' must not have quotes, backslashes or control characters", host->instance);
   o->listen = g_strdupv ((char **) urls);
   o->tls_certificate = g_strdup (config->string (config, "tls_certificate"));
   o->tls_key = g_strdup (config->string (config, "tls_key"));
@@ -142,6 +143,25 @@ create (const GsHost *host, const GsConfig *config, GError **error)
   o->realm = g_strdup (realm);
   o->metrics_off = g_strcmp0 (access, "none") == 0;
   o->metrics_loopback = g_strcmp0 (access, "loopback") == 0;
+  return TRUE;
+}
+
+static gpointer
+create (const GsHost *host, const GsConfig *config, GError **error)
+{
+  HttpOptions read = { 0 };
+  HttpServer *server;
+
+  if (!http_options_read (host, config, &read, error))
+    return NULL;
+  server = g_new0 (HttpServer, 1);
+  server->options = read;
+  server->host = host;
+  gs_mutex_init (&server->lock);
+  gs_cond_init (&server->empty);
+  server->requests = g_hash_table_new (g_int64_hash, g_int64_equal);
+  server->connections = g_hash_table_new (g_int64_hash, g_int64_equal);
+  server->listeners = g_ptr_array_new_with_free_func ((GDestroyNotify) http_listener_free);
   return server;
 }
 
@@ -193,24 +213,35 @@ static void
 stop (gpointer self)
 {
   HttpServer *server = self;
+  g_autoptr (GPtrArray) daemons = g_ptr_array_new_with_free_func ((GDestroyNotify) http_daemon_free);
+  GPtrArray *listeners;
   drain (server);
   flush (server);
   __atomic_store_n (&server->stopping, 1, __ATOMIC_RELEASE);
   wake_all (server);
+  /* A look at former daemons may be under way: what it took from the lists is its own. */
+  gs_mutex_lock (&server->lock);
   for (guint i = 0; i < server->listeners->len; i++)
     {
       HttpListener *listener = g_ptr_array_index (server->listeners, i);
-      if (listener->daemon != NULL)
-        MHD_stop_daemon (listener->daemon);
-      listener->daemon = NULL;
+      for (guint j = 0; j < listener->former->len; j++)
+        g_ptr_array_add (daemons, listener->former->pdata[j]);
+      g_ptr_array_set_size (listener->former, 0);
+      g_ptr_array_add (daemons, g_steal_pointer (&listener->daemon));
     }
+  gs_mutex_unlock (&server->lock);
+  g_ptr_array_set_size (daemons, 0);
   /* The calls hold their requests until the host is done with them. */
   gs_mutex_lock (&server->lock);
   while (server->n_requests > 0)
     gs_cond_wait (&server->empty, &server->lock);
   gs_mutex_unlock (&server->lock);
   g_clear_pointer (&server->pump, http_pump_free);
-  g_ptr_array_set_size (server->listeners, 0);
+  gs_mutex_lock (&server->lock);
+  listeners = server->listeners;
+  server->listeners = g_ptr_array_new_with_free_func ((GDestroyNotify) http_listener_free);
+  gs_mutex_unlock (&server->lock);
+  g_ptr_array_unref (listeners);
 }
 
 static gboolean
@@ -256,4 +287,4 @@ static const GsTransportOps ops = { .endpoints = endpoints };
 GS_PLUGIN_DEFINE (GsTransportOps, .kind = GS_KIND_TRANSPORT, .threads = GS_THREADS_PARALLEL, .name = "http",
                   .version = "0.1.0", .summary = "Smart HTTP for git, JSON calls, health and metrics pages",
                   .license = "Apache-2.0", .options = options, .ops = &ops, .create = create, .start = start,
-                  .drain = drain, .stop = stop, .destroy = destroy);
+                  .drain = drain, .stop = stop, .destroy = destroy, .adjust = http_adjust, .adjusted = http_adjusted);

@@ -77,8 +77,7 @@ nt_conn_free (NtConn *conn)
   nng_aio_free (conn->rx_aio);
   nng_aio_free (conn->tx_aio);
   nng_stream_free (conn->stream);
-  if (conn->tls != NULL)
-    gnutls_deinit (conn->tls);
+  nt_tls_session_free (conn->tls);
   if (conn->rx != conn->small)
     g_free (conn->rx);
   g_free (conn->raw);
@@ -172,7 +171,7 @@ tls_pull (gnutls_transport_ptr_t user, void *buffer, size_t len)
 static gboolean
 tls_setup (NtConn *conn)
 {
-  conn->tls = nt_tls_session_new (conn->nt->creds);
+  conn->tls = nt_tls_session_new (conn->nt);
   if (conn->tls == NULL)
     return FALSE;
   conn->raw = g_malloc (RAW_SIZE);

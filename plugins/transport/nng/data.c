@@ -156,8 +156,7 @@ static void
 pending_drop (NtData *data, Pending *pending)
 {
   g_queue_unlink (&data->pending, &pending->link);
-  if (pending->tls != NULL)
-    gnutls_deinit (pending->tls);
+  nt_tls_session_free (pending->tls);
   if (pending->fd >= 0)
     close (pending->fd);
   g_free (pending);
@@ -331,7 +330,7 @@ accept_all (NtData *data, NtDataListener *listener)
       g_queue_push_tail_link (&data->pending, &pending->link);
       if (listener->url->scheme == NT_TLS)
         {
-          pending->tls = nt_tls_session_new (nt->creds);
+          pending->tls = nt_tls_session_new (nt);
           if (pending->tls == NULL)
             {
               pending_drop (data, pending);

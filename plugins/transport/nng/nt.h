@@ -80,9 +80,11 @@ void nt_tune_socket (int fd, NtScheme scheme, gint64 idle_us);
 
 /** NULL with @error when a file is missing or wrong. @client_ca may be NULL: then clients need no certificate. */
 NtTlsCreds *nt_tls_creds_new (const char *certificate, const char *key, const char *client_ca, GError **error);
-void nt_tls_creds_free (NtTlsCreds *creds);
-/** A server session without a transport; NULL when memory is out. */
-gnutls_session_t nt_tls_session_new (NtTlsCreds *creds);
+void nt_tls_creds_unref (NtTlsCreds *creds);
+/** A server session without a transport, with the instance's present credentials; NULL when memory is out. */
+gnutls_session_t nt_tls_session_new (Nt *nt);
+/** NULL is fine. */
+void nt_tls_session_free (gnutls_session_t session);
 /** The verified client certificate's common name, or its first DNS name; NULL when none was shown. *full*. */
 char *nt_tls_peer_name (gnutls_session_t session);
 
@@ -148,7 +150,6 @@ struct Nt
   NtLimits limits;
   char **listen, **data_listen;
   char *certificate, *key, *client_ca;
-  NtTlsCreds *creds;
   GPtrArray *listeners; /* NtListener */
   NtNonces *nonces;
   NtData *data;
@@ -157,6 +158,7 @@ struct Nt
 
   GsMutex lock;
   GsCond changed;
+  NtTlsCreds *creds; /* of sessions from now on; NULL: there is no TLS address */
   NtConn *conns;    /* open ones, linked */
   guint n_conns;    /* not yet freed */
   guint n_calls;    /* between call_begin and the end of done */

@@ -244,7 +244,7 @@ nt_stop (gpointer self)
   if (nt->reaper_runs)
     gs_thread_join (nt->reaper);
   nt->reaper_runs = FALSE;
-  g_clear_pointer (&nt->creds, nt_tls_creds_free);
+  g_clear_pointer (&nt->creds, nt_tls_creds_unref);
 }
 
 static gboolean
@@ -338,7 +338,7 @@ nt_destroy (gpointer self)
   g_ptr_array_unref (nt->listeners);
   nt_data_free (nt->data);
   nt_nonces_free (nt->nonces);
-  nt_tls_creds_free (nt->creds);
+  nt_tls_creds_unref (nt->creds);
   g_strfreev (nt->listen);
   g_strfreev (nt->data_listen);
   g_free (nt->certificate);
@@ -413,6 +413,51 @@ nt_create (const GsHost *host, const GsConfig *config, GError **error)
   return nt;
 }
 
+/* ------------------------------------------------------------------------------------------ reload */
+
+/* What a reload brings: certificates as they are now. */
+typedef struct
+{
+  NtTlsCreds *creds; /* NULL: there is no TLS address */
+} Change;
+
+static gpointer
+nt_adjust (gpointer self, const GsConfig *config, GError **error)
+{
+  Nt *nt = self;
+  const char *certificate = config->string (config, "tls_certificate"), *key = config->string (config, "tls_key");
+  NtTlsCreds *creds = NULL;
+  Change *change;
+  if (nt->creds != NULL && (certificate == NULL || key == NULL))
+    {
+      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "tls+tcp needs tls_certificate and tls_key to be set");
+      return NULL;
+    }
+  if (nt->creds != NULL
+      && (creds = nt_tls_creds_new (certificate, key, config->string (config, "tls_client_ca"), error)) == NULL)
+    return NULL;
+  change = g_new0 (Change, 1);
+  change->creds = creds;
+  return change;
+}
+
+static void
+nt_adjusted (gpointer self, gpointer data, gboolean take)
+{
+  Nt *nt = self;
+  Change *change = data;
+  NtTlsCreds *drop = change->creds;
+  if (take)
+    {
+      gs_mutex_lock (&nt->lock);
+      drop = nt->creds;
+      nt->creds = change->creds;
+      gs_mutex_unlock (&nt->lock);
+    }
+  nt_tls_creds_unref (drop);
+  g_free (change);
+}
+
 #define MINUTE G_GINT64_CONSTANT (60000000)
 
 static const GsOption options[] = {
@@ -422,9 +467,9 @@ static const GsOption options[] = {
     .help = "Addresses for bulk streams, one of each scheme that is listened on. Default: the same host with a free port, "
             "the same path with .data behind it." },
   { .key = "ipc_mode", .type = GS_OPTION_STRING, .fallback = "0600", .help = "File mode of unix sockets, octal." },
-  { .key = "tls_certificate", .type = GS_OPTION_PATH, .help = "PEM file with the server's certificate and its chain." },
-  { .key = "tls_key", .type = GS_OPTION_PATH, .help = "PEM file with the key of tls_certificate." },
-  { .key = "tls_client_ca", .type = GS_OPTION_PATH,
+  { .key = "tls_certificate", .type = GS_OPTION_PATH, .flags = GS_OPTION_RELOADABLE, .help = "PEM file with the server's certificate and its chain." },
+  { .key = "tls_key", .type = GS_OPTION_PATH, .flags = GS_OPTION_RELOADABLE, .help = "PEM file with the key of tls_certificate." },
+  { .key = "tls_client_ca", .type = GS_OPTION_PATH, .flags = GS_OPTION_RELOADABLE,
     .help = "PEM file with the authorities of client certificates; when set, clients must show one." },
   { .key = "max_message", .type = GS_OPTION_SIZE, .fallback = "1MiB", .min = 4096, .max = 64 * 1024 * 1024,
     .help = "Largest request or reply." },
@@ -456,4 +501,5 @@ static const GsTransportOps ops = { .endpoints = nt_endpoints };
 GS_PLUGIN_DEFINE (GsTransportOps, .kind = GS_KIND_TRANSPORT, .threads = GS_THREADS_PARALLEL, .name = "nng",
                   .version = "0.1.0", .summary = "Calls over nng's REQ/REP protocol (SP) on tcp, tls+tcp and ipc",
                   .license = "Apache-2.0", .options = options, .needs = NULL, .ops = &ops, .create = nt_create,
-                  .start = nt_start, .drain = nt_drain, .stop = nt_stop, .destroy = nt_destroy);
+                  .start = nt_start, .drain = nt_drain, .stop = nt_stop, .destroy = nt_destroy,
+                  .adjust = nt_adjust, .adjusted = nt_adjusted);

@@ -657,8 +657,7 @@ nt_pump_run (void *user)
     nt_count (nt, nt->rejected, 1);
   tear_down (&pump);
   say_goodbye (&pump);
-  if (pump.tls != NULL)
-    gnutls_deinit (pump.tls);
+  nt_tls_session_free (pump.tls);
   close (pump.fd);
   stream->tls = NULL;
   stream->fd = -1;

@@ -9,6 +9,7 @@
 
 struct NtTlsCreds
 {
+  gint refs; /* atomic: the instance, and each session */
   gnutls_certificate_credentials_t credentials;
   gnutls_priority_t priority;
   gboolean ask_client;
@@ -19,7 +20,9 @@ NtTlsCreds *
 nt_tls_creds_new (const char *certificate, const char *key, const char *client_ca, GError **error)
 {
   NtTlsCreds *creds = g_new0 (NtTlsCreds, 1);
-  int rv = gnutls_certificate_allocate_credentials (&creds->credentials);
+  int rv;
+  creds->refs = 1;
+  rv = gnutls_certificate_allocate_credentials (&creds->credentials);
   if (rv < 0)
     {
       creds->credentials = NULL;
@@ -39,7 +42,7 @@ nt_tls_creds_new (const char *certificate, const char *key, const char *client_c
     }
   if (rv < 0)
     {
-      nt_tls_creds_free (creds);
+      nt_tls_creds_unref (creds);
       return NULL;
     }
   creds->ask_client = client_ca != NULL;
@@ -50,9 +53,9 @@ nt_tls_creds_new (const char *certificate, const char *key, const char *client_c
 }
 
 void
-nt_tls_creds_free (NtTlsCreds *creds)
+nt_tls_creds_unref (NtTlsCreds *creds)
 {
-  if (creds == NULL)
+  if (creds == NULL || __atomic_sub_fetch (&creds->refs, 1, __ATOMIC_ACQ_REL) > 0)
     return;
   if (creds->credentials != NULL)
     gnutls_certificate_free_credentials (creds->credentials);
@@ -62,15 +65,22 @@ nt_tls_creds_free (NtTlsCreds *creds)
 }
 
 gnutls_session_t
-nt_tls_session_new (NtTlsCreds *creds)
+nt_tls_session_new (Nt *nt)
 {
+  NtTlsCreds *creds;
   gnutls_session_t session;
   if (gnutls_init (&session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL) < 0)
     return NULL;
+  /* They must outlive the session, and a reload may replace them before. */
+  gs_mutex_lock (&nt->lock);
+  creds = nt->creds;
+  __atomic_add_fetch (&creds->refs, 1, __ATOMIC_RELAXED);
+  gs_mutex_unlock (&nt->lock);
+  gnutls_session_set_ptr (session, creds);
   if (gnutls_priority_set (session, creds->priority) < 0
       || gnutls_credentials_set (session, GNUTLS_CRD_CERTIFICATE, creds->credentials) < 0)
     {
-      gnutls_deinit (session);
+      nt_tls_session_free (session);
       return NULL;
     }
   if (creds->ask_client)
@@ -79,6 +89,17 @@ nt_tls_session_new (NtTlsCreds *creds)
       gnutls_session_set_verify_cert2 (session, &creds->purpose, 1, 0);
     }
   return session;
+}
+
+void
+nt_tls_session_free (gnutls_session_t session)
+{
+  NtTlsCreds *creds;
+  if (session == NULL)
+    return;
+  creds = gnutls_session_get_ptr (session);
+  gnutls_deinit (session);
+  nt_tls_creds_unref (creds);
 }
 
 static char *

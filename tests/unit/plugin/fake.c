@@ -34,10 +34,11 @@ static const GsOption options[] = {
     .type = GS_OPTION_BOOL,
     .fallback = "false",
     .help = "Hand work to the host that ends only after stop." },
-  { .key = "count", .type = GS_OPTION_INT, .fallback = "3", .min = 1, .max = 10, .help = "A number." },
+  { .key = "count", .type = GS_OPTION_INT, .flags = GS_OPTION_RELOADABLE, .fallback = "3", .min = 1, .max = 10, .help = "A number." },
   { .key = "wait", .type = GS_OPTION_DURATION, .fallback = "1500ms", .min = 1000, .max = 60000000, .help = "A time." },
   { .key = "room", .type = GS_OPTION_SIZE, .fallback = "64KiB", .min = 1024, .max = 1 << 30, .help = "A size." },
   { .key = "secret", .type = GS_OPTION_STRING, .flags = GS_OPTION_SECRET, .help = "A secret." },
+  { .key = "listen", .type = GS_OPTION_LIST, .help = "Addresses, as transports have them." },
   { .key = "tags", .type = GS_OPTION_LIST, .fallback = "[one, two]", .help = "Some words." },
   { .key = NULL },
 };
@@ -164,6 +165,32 @@ destroy (gpointer data)
   g_free (self);
 }
 
+#ifdef FAKE_ADJUST
+/* What it takes is only traced; 9 is a number that it cannot take. */
+static gpointer
+adjust (gpointer self, const GsConfig *config, GError **error)
+{
+  gint64 count = config->integer (config, "count");
+  if (count == 9)
+    {
+      gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "9 is too many");
+      return NULL;
+    }
+  return g_strdup_printf ("%d", (int) count);
+}
+
+static void
+adjusted (gpointer self, gpointer change, gboolean take)
+{
+  g_autofree char *step = g_strconcat (take ? "take " : "drop ", change, NULL);
+  trace (self, step);
+  g_free (change);
+}
+#define FAKE_SLOTS .adjust = adjust, .adjusted = adjusted
+#else
+#define FAKE_SLOTS .adjust = NULL
+#endif
+
 GS_PLUGIN_DEFINE (FAKE_OPS, .kind = FAKE_KIND, .threads = FAKE_THREADS, .name = FAKE_NAME, .version = "1.2.3",
                   .summary = "A plugin for tests.", .license = "Apache-2.0", .options = options, .needs = need_rows,
-                  .ops = table, .create = create, .start = start, .drain = drain, .stop = stop, .destroy = destroy)
+                  .ops = table, .create = create, .start = start, .drain = drain, .stop = stop, .destroy = destroy, FAKE_SLOTS)

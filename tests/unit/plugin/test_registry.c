@@ -239,13 +239,13 @@ test_where_a_storage_is (void **state)
   g_autofree char *printed = NULL;
 
   assert_non_null (registry);
-  one = gsi_instance_core_options (gsi_registry_get (registry, GS_KIND_STORAGE, "one"));
-  two = gsi_instance_core_options (gsi_registry_get (registry, GS_KIND_STORAGE, "two"));
+  one = gsi_registry_core_options (registry, gsi_registry_get (registry, GS_KIND_STORAGE, "one"));
+  two = gsi_registry_core_options (registry, gsi_registry_get (registry, GS_KIND_STORAGE, "two"));
   assert_string_equal (gsi_options_string (one, "zone"), "eu-1/r_2.a");
   assert_int_equal (gsi_options_integer (one, "weight"), 7);
   assert_null (gsi_options_string (two, "zone"));
   assert_int_equal (gsi_options_integer (two, "weight"), 1);
-  assert_null (gsi_instance_core_options (gsi_registry_get (registry, GS_KIND_CACHE, NULL)));
+  assert_null (gsi_registry_core_options (registry, gsi_registry_get (registry, GS_KIND_CACHE, NULL)));
   printed = gsi_registry_print (registry);
   assert_has (printed, "weight: 7\n");
   for (gsize i = 0; i < G_N_ELEMENTS (bad); i++)
