@@ -73,9 +73,12 @@ class Router(Node):
              "token": self.cluster_token, "probe_interval": "200ms",
              "probe_timeout": "%dms" % (1000 * gitstead_test.SLOW)}
             for name, node in zip(NODES, self.nodes)]
+        consistency = {"plugin": self.consistency}
+        if self.consistency == "quorum":
+            consistency["laggard_wait"] = "30s"  # no node is slow here but by this machine: a hung one is found by probes
         config["virtual_storages"] = [
             {"name": "default", "storages": NODES[:len(self.nodes)], "routing": {"plugin": "rendezvous"},
-             "consistency": {"plugin": self.consistency}, "copies": self.copies, "min_copies": self.min_copies}]
+             "consistency": consistency, "copies": self.copies, "min_copies": self.min_copies}]
         return config
 
 

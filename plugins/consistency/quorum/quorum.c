@@ -58,11 +58,11 @@ static const GsOption quorum_options[] = {
       "for more than the majority." },
   { .key = "laggard_wait",
     .type = GS_OPTION_DURATION,
-    .fallback = "500ms",
+    .fallback = "5s",
     .min = G_USEC_PER_SEC / 1000,
     .max = 60 * (gint64) G_USEC_PER_SEC,
     .help = "How long a write waits for the remaining replicas once enough have it, first to stage and then to apply "
-            "it. One that takes longer is left behind and repaired." },
+            "it. One that takes longer is left behind, to be repaired." },
   { NULL },
 };
 

@@ -107,7 +107,7 @@ static void
 rule_all (void **state)
 {
   steps_play (&all, "CCC", 1, "BS0S1S2DA0A1A2",
-              STAGE3 "voter0 voter1 voter2 decide apply0 apply1 apply2 timer:500ms acknowledge");
+              STAGE3 "voter0 voter1 voter2 decide apply0 apply1 apply2 timer:5000ms acknowledge");
   steps_play (&all, "CCC", 1, "BS0L1", STAGE3 "abort1 abort0 abort2 fail:UNAVAILABLE");
   steps_play (&all, "CCc", 1, "B", "fail:UNAVAILABLE");
 }
