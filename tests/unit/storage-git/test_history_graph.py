@@ -320,7 +320,8 @@ class Big(unittest.TestCase):
             for i in (2, len(sizes) // 2, len(sizes) - 1):
                 print("page %d: VmHWM %d KiB, RssAnon %d KiB" % (i, *sizes[i]), flush=True)
             # What is listed stays nowhere. Texts come from objects, of which libgit2 keeps some, up to 64 MiB.
-            self.assertLess(sizes[-1][1] - sizes[2][1], most)
+            if not os.environ.get("GITSTEAD_TEST_SANITIZED"):  # whose allocator keeps what was freed
+                self.assertLess(sizes[-1][1] - sizes[2][1], most)
         for path in ("d3", "d3/f10", "nothing"):
             self.assertEqual(replica.ids(include=["main"], paths=[path]), replica.lines("rev-list", "main", "--", path))
         self.assertEqual(replica.call("Count", range={"include": ["main"]})["count"], self.N)
