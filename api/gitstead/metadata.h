@@ -271,7 +271,8 @@ typedef struct
   gboolean (*change_list) (gpointer self, GsCall *call, guint64 repository_id, guint64 after,
                            gsize limit, GsChangeVisit visit, gpointer user, GError **error);
   /**
-   * Says how far a replica is, adding it when it is new; never lowers what is recorded unless @force.
+   * Says how far a replica is, adding it when it is new; without @force it never lowers what is recorded,
+   * with it never raises it.
    * NOT_FOUND when the repository is gone; FAILED_PRECONDITION when it is not so far itself.
    */
   gboolean (*replica_set) (gpointer self, GsCall *call, guint64 repository_id, const char *storage,

@@ -29,7 +29,7 @@ gboolean
 gsi_server_holds (gpointer user, const GsTxId *txid)
 {
   GsiServer *server = user;
-  return server->serve != NULL && gsi_serve_claims (server->serve, txid);
+  return server->serve != NULL && gsi_serve_claims (server->serve, txid, NULL);
 }
 
 static gboolean

@@ -20,6 +20,14 @@ txid_equal (gconstpointer a, gconstpointer b)
   return memcmp (a, b, GS_TXID_SIZE) == 0;
 }
 
+/* A node may hold several participants of one write, each in a storage of its own. Staged begins with its txid. */
+static gboolean
+staged_equal (gconstpointer a, gconstpointer b)
+{
+  const Staged *one = a, *other = b;
+  return one->storage == other->storage && txid_equal (&one->txid, &other->txid);
+}
+
 static void
 staged_free (gpointer data)
 {
@@ -54,7 +62,7 @@ gsi_serve_new (const GsiServeConfig *config)
   serve->config = *config;
   gs_mutex_init (&serve->lock);
   gs_cond_init (&serve->changed);
-  serve->staged = g_hash_table_new_full (txid_hash, txid_equal, NULL, staged_free);
+  serve->staged = g_hash_table_new_full (txid_hash, staged_equal, NULL, staged_free);
   serve->sessions = g_hash_table_new_full (txid_hash, txid_equal, g_free, g_free);
   serve->watching = gs_thread_start (&serve->watch, "leases", watch_run, serve) == 0;
   return serve;
@@ -93,10 +101,19 @@ gsi_serve_free (GsiServe *serve)
 }
 
 gboolean
-gsi_serve_claims (GsiServe *serve, const GsTxId *txid)
+gsi_serve_claims (GsiServe *serve, const GsTxId *txid, const GsiStorage *storage)
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&serve->lock);
-  return g_hash_table_contains (serve->staged, txid->bytes);
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init (&iter, serve->staged);
+  while (g_hash_table_iter_next (&iter, NULL, &value))
+    {
+      const Staged *staged = value;
+      if (txid_equal (&staged->txid, txid) && (storage == NULL || staged->storage == storage))
+        return TRUE;
+    }
+  return FALSE;
 }
 
 /* ----------------------------------------------------------------------------------------- targets */

@@ -42,7 +42,7 @@ void gsi_serve_stop (GsiServe *serve);
 void gsi_serve_free (GsiServe *serve);
 /** The handlers, for gsi_rpc_handle_all; user data is the service. Ends with number 0. */
 const GsiBinding *gsi_serve_bindings (void);
-/** Is that write in a router's hand? Then it is not recovery's. */
-gboolean gsi_serve_claims (GsiServe *serve, const GsTxId *txid);
+/** Is that write in a router's hand, in @storage (NULL: in any)? Then it is not recovery's. */
+gboolean gsi_serve_claims (GsiServe *serve, const GsTxId *txid, const GsiStorage *storage);
 
 #endif

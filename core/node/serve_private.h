@@ -47,7 +47,7 @@ struct GsiServe
   GsiServeConfig config;
   GsMutex lock;
   GsCond changed;
-  GHashTable *staged;   /* &Staged.txid -> Staged, owned */
+  GHashTable *staged;   /* Staged -> itself, owned; by txid and storage */
   GHashTable *sessions; /* GsTxId -> gint64: when it was last heard of */
   GsThread watch;
   gboolean watching, stopping;
@@ -128,6 +128,8 @@ Staged *gsi_serve_staged_new (GsiServe *serve, const Inside *inside, const GsTxI
                               gboolean push, GError **error);
 /** Its place is free again. */
 void gsi_serve_staged_drop (GsiServe *serve, Staged *staged);
+/** Records in the metadata store how far a replica says it is. */
+void gsi_serve_record (GsiServe *serve, const GsiStorage *storage, guint64 repository_id, const char *replica_path);
 /** Commits or aborts by the order in it, on @call. Its place is free afterwards. */
 gboolean gsi_serve_staged_carry_out (GsiServe *serve, Staged *staged, GsCall *call, GError **error);
 /**

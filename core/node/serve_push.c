@@ -224,11 +224,10 @@ await_order (GsiServe *serve, Staged *staged, Push *push)
 static gboolean
 settle_push (GsiServe *serve, Staged *staged, Push *push, GError **error)
 {
-  guint64 repository_id = staged->repository_id, generation;
-  const char *storage = staged->storage->name;
+  const GsiStorage *storage = staged->storage;
+  guint64 repository_id = staged->repository_id;
+  g_autofree char *replica_path = g_strdup (staged->replica_path);
   gboolean done, commit, silent;
-  GsIdentity identity;
-  GsCall own;
   if (!await_order (serve, staged, push))
     {
       staged->txn = NULL;
@@ -236,15 +235,10 @@ settle_push (GsiServe *serve, Staged *staged, Push *push, GError **error)
       return gs_fail (error, GS_ERROR_UNKNOWN, "the metadata store does not say what became of the push");
     }
   commit = staged->commit;
-  generation = staged->decision.generation;
   silent = gs_call_cancelled (&push->call->base);
   done = gsi_serve_staged_carry_out (serve, staged, &push->call->base, error);
   if (done && commit && silent) /* its router took it for lost */
-    {
-      gsi_serve_own_call (&own, &identity);
-      serve->config.metadata->replica_set (serve->config.metadata_self, &own, repository_id, storage, generation, FALSE,
-                                           NULL);
-    }
+    gsi_serve_record (serve, storage, repository_id, replica_path);
   return done;
 }
 

@@ -34,7 +34,8 @@ gsi_serve_staged_new (GsiServe *serve, const Inside *inside, const GsTxId *txid,
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&serve->lock);
   Staged *staged;
-  if (g_hash_table_contains (serve->staged, txid))
+  const Staged key = { .txid = *txid, .storage = inside->storage };
+  if (g_hash_table_contains (serve->staged, &key))
     {
       gs_fail (error, GS_ERROR_ALREADY_EXISTS, "this write is staged on the node already");
       return NULL;
@@ -52,7 +53,7 @@ gsi_serve_staged_new (GsiServe *serve, const Inside *inside, const GsTxId *txid,
   staged->repository_id = inside->repo.id;
   staged->replica_path = g_strdup (inside->repo.replica_path);
   staged->push = push;
-  g_hash_table_insert (serve->staged, &staged->txid, staged);
+  g_hash_table_insert (serve->staged, staged, staged);
   return staged;
 }
 
@@ -60,7 +61,7 @@ void
 gsi_serve_staged_drop (GsiServe *serve, Staged *staged)
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&serve->lock);
-  g_hash_table_remove (serve->staged, &staged->txid);
+  g_hash_table_remove (serve->staged, staged);
   gs_cond_broadcast (&serve->changed);
 }
 
@@ -323,16 +324,18 @@ gsi_serve_settle (gpointer user, GsiCall *call, GError **error)
 {
   GsiServe *serve = user;
   const Gitstead__V1__NodeSettleRequest *request = (const void *) call->request;
+  g_auto (Inside) in = { 0 };
   gboolean here = FALSE, found;
-  Staged *staged;
-  GsTxId txid;
+  Staged *staged, key = { 0 };
 
-  if (!gsi_serve_txid (&request->txid, "txid", &txid, error))
+  if (!gsi_serve_txid (&request->txid, "txid", &key.txid, error)
+      || !gsi_serve_enter (serve, call, request->target, &in, error))
     return FALSE;
+  key.storage = in.storage;
   if (request->commit && request->refs_digest.len != GS_DIGEST_SIZE)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "refs_digest: must be %d bytes", GS_DIGEST_SIZE);
   gs_mutex_lock (&serve->lock);
-  staged = g_hash_table_lookup (serve->staged, &txid);
+  staged = g_hash_table_lookup (serve->staged, &key);
   found = staged != NULL;
   if (found && staged->state == STAGED_WAITING)
     {
@@ -357,6 +360,7 @@ gsi_serve_settle (gpointer user, GsiCall *call, GError **error)
 typedef struct
 {
   GsiServe *serve;
+  const GsiStorage *storage;
   Outflow out;
 } PendingOut;
 
@@ -365,7 +369,7 @@ pending_visit (const GsPending *pending, gpointer user)
 {
   PendingOut *to = user;
   Gitstead__V1__NodePending message = GITSTEAD__V1__NODE_PENDING__INIT;
-  if (gsi_serve_claims (to->serve, &pending->txid)
+  if (gsi_serve_claims (to->serve, &pending->txid, to->storage)
       || to->serve->config.holds (to->serve->config.user, &pending->txid))
     return TRUE;
   message.repository_id = pending->repo.id;
@@ -384,6 +388,7 @@ gsi_serve_pending (gpointer user, GsiCall *call, GError **error)
   gboolean listed;
   if (!gsi_serve_enter (user, call, request->target, &in, error))
     return FALSE;
+  to.storage = in.storage;
   gsi_serve_out_open (&to.out, call);
   listed = in.storage->ops->pending (in.storage->self, &call->base, pending_visit, &to, error);
   return gsi_serve_out_close (&to.out, listed ? error : NULL) && listed;
@@ -398,7 +403,7 @@ gsi_serve_resolve (gpointer user, GsiCall *call, GError **error)
   if (!gsi_serve_txid (&request->txid, "txid", &decision.txid, error)
       || !gsi_serve_enter (user, call, request->target, &in, error))
     return FALSE;
-  if (gsi_serve_claims (user, &decision.txid))
+  if (gsi_serve_claims (user, &decision.txid, in.storage))
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "this write is still in a router's hand");
   if (request->commit && request->refs_digest.len != GS_DIGEST_SIZE)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "refs_digest: must be %d bytes", GS_DIGEST_SIZE);
@@ -411,13 +416,35 @@ gsi_serve_resolve (gpointer user, GsiCall *call, GError **error)
 
 /* ------------------------------------------------------------------------------- silent routers */
 
+/* What the store says of a write, for one of its participants. */
+typedef struct
+{
+  GsDecision decision;
+  const char *storage;
+  gboolean voted; /* it was decided with this one's vote */
+} Fate;
+
 static gboolean
 take_decision (const GsChange *change, gpointer user)
 {
-  GsDecision *decision = user;
-  decision->generation = change->generation;
-  decision->refs_digest = change->refs_digest;
+  Fate *fate = user;
+  fate->decision.generation = change->generation;
+  fate->decision.refs_digest = change->refs_digest;
+  fate->voted = change->voters == NULL || g_strv_contains (change->voters, fate->storage);
   return FALSE;
+}
+
+void
+gsi_serve_record (GsiServe *serve, const GsiStorage *storage, guint64 repository_id, const char *replica_path)
+{
+  const GsRepo repo = { sizeof repo, repository_id, replica_path };
+  GsReplicaState state = { .size = sizeof state };
+  GsIdentity identity;
+  GsCall call;
+  gsi_serve_own_call (&call, &identity);
+  if (storage->ops->state (storage->self, &call, &repo, &state, NULL) && state.repository_id == repository_id)
+    serve->config.metadata->replica_set (serve->config.metadata_self, &call, repository_id, storage->name,
+                                         state.generation, FALSE, NULL);
 }
 
 gboolean
@@ -425,7 +452,7 @@ gsi_serve_staged_ask (GsiServe *serve, Staged *staged, gboolean for_good)
 {
   const GsMetadataOps *ops = serve->config.metadata;
   gpointer self = serve->config.metadata_self;
-  GsDecision decision = { sizeof decision, staged->txid, 0, { { 0 } } };
+  Fate fate = { { sizeof fate.decision, staged->txid, 0, { { 0 } } }, staged->storage->name, FALSE };
   GsTxState state = GS_TX_UNKNOWN;
   g_autoptr (GError) why = NULL;
   GsIdentity identity;
@@ -435,8 +462,7 @@ gsi_serve_staged_ask (GsiServe *serve, Staged *staged, gboolean for_good)
   gsi_serve_own_call (&call, &identity);
   told = (!for_good || ops->tx_abort (self, &call, staged->repository_id, &staged->txid, &state, &why))
          && (state == GS_TX_ABORTED
-             || ops->tx_find (self, &call, staged->repository_id, &staged->txid, &state, take_decision, &decision,
-                              &why));
+             || ops->tx_find (self, &call, staged->repository_id, &staged->txid, &state, take_decision, &fate, &why));
   if (!told && gs_error_code (why) == GS_ERROR_NOT_FOUND)
     {
       state = GS_TX_ABORTED; /* the repository is gone, or nothing is known of the write */
@@ -445,8 +471,8 @@ gsi_serve_staged_ask (GsiServe *serve, Staged *staged, gboolean for_good)
   if (!told || (state != GS_TX_DECIDED && state != GS_TX_ABORTED))
     return FALSE;
   gs_mutex_lock (&serve->lock);
-  staged->commit = state == GS_TX_DECIDED;
-  staged->decision = decision;
+  staged->commit = state == GS_TX_DECIDED && fate.voted; /* who did not vote for it has something else staged */
+  staged->decision = fate.decision;
   if (!staged->commit && staged->why == NULL)
     gs_fail (&staged->why, GS_ERROR_ABORTED, "the router that carried this write went away");
   gs_mutex_unlock (&serve->lock);
@@ -470,9 +496,10 @@ static void
 settle_silent (GsiServe *serve, Staged *staged, gboolean for_good)
 {
   gboolean told = gsi_serve_staged_ask (serve, staged, for_good);
-  GsDecision decision = staged->decision;
+  const GsiStorage *storage = staged->storage;
   guint64 repository_id = staged->repository_id;
-  const char *storage = staged->storage->name;
+  g_autofree char *replica_path = g_strdup (staged->replica_path);
+  gboolean commit = staged->commit;
   g_autoptr (GError) why = NULL;
   GsIdentity identity;
   GsCall call;
@@ -488,14 +515,13 @@ settle_silent (GsiServe *serve, Staged *staged, gboolean for_good)
       return;
     }
   gsi_serve_own_call (&call, &identity);
-  if (!staged->commit)
+  if (!commit)
     gsi_serve_staged_carry_out (serve, staged, &call, NULL);
   else if (gsi_serve_staged_carry_out (serve, staged, &call, &why))
-    serve->config.metadata->replica_set (serve->config.metadata_self, &call, repository_id, storage,
-                                         decision.generation, FALSE, NULL);
+    gsi_serve_record (serve, storage, repository_id, replica_path);
   else
     serve->config.host->log (serve->config.host, GS_LOG_ERROR, "node.apply.failed",
-                             (GsField[]) { GS_TEXT ("storage", storage), GS_TEXT ("error", why->message) }, 2);
+                             (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("error", why->message) }, 2);
 }
 
 /* Since when the write has nobody who cares for it; G_MAXINT64 = it has. Under the lock. */

@@ -53,6 +53,46 @@ write_fail (Write *write, const GsAction *action)
   write->end = WRITE_FAILED;
 }
 
+/* What is recorded of replicas is not the caller's: its deadline may be over, and the participant's call cancelled. */
+#define RECORD_US (10 * G_USEC_PER_SEC)
+
+/* It did not apply what it voted for: it is at most where it was before. */
+static void
+record_lost (Write *write, const Part *part)
+{
+  GsIdentity identity;
+  GsCall own;
+  gsi_own_call_init (&own, &identity, "write");
+  own.deadline_us = g_get_monotonic_time () + RECORD_US;
+  write->config->metadata->replica_set (write->config->metadata_self, &own, write->id, part->storage->name,
+                                        write->decision.generation - 1, TRUE, NULL);
+}
+
+/* It applied it later. It may miss an earlier one, so that it says itself how far it is. */
+static void
+record_applied (Write *write, const Part *part)
+{
+  const GsRepo repo = { sizeof repo, write->id, write->replica_path };
+  GsReplicaState state = { .size = sizeof state };
+  GsIdentity identity;
+  GsCall own;
+  gsi_own_call_init (&own, &identity, "write");
+  own.deadline_us = g_get_monotonic_time () + RECORD_US;
+  if (part->storage->ops->state (part->storage->self, &own, &repo, &state, NULL) && state.repository_id == write->id)
+    write->config->metadata->replica_set (write->config->metadata_self, &own, write->id, part->storage->name,
+                                          state.generation, FALSE, NULL);
+}
+
+static void
+ask_repair (Write *write, const Part *part, const char *why)
+{
+  GsIdentity identity;
+  GsCall own;
+  gsi_own_call_init (&own, &identity, "write");
+  own.deadline_us = g_get_monotonic_time () + RECORD_US;
+  gsi_router_ask_repair (write->router, &own, write->id, part->storage->name, why);
+}
+
 /* Nobody reads from it until it has the write: from before the caller hears of it. */
 static void
 write_repair (Write *write, gsize index)
@@ -63,11 +103,9 @@ write_repair (Write *write, gsize index)
   if (part->voter && !part->behind)
     {
       part->behind = TRUE;
-      write->config->metadata->replica_set (write->config->metadata_self, write_part_call (part), write->id,
-                                            part->storage->name, write->decision.generation - 1, TRUE, NULL);
+      record_lost (write, part);
     }
-  gsi_router_ask_repair (write->router, write_part_call (part), write->id, part->storage->name,
-                         part->voter ? "it was lost while it applied a write" : "it took no part in a write");
+  ask_repair (write, part, part->voter ? "it was lost while it applied a write" : "it took no part in a write");
   if (part->voter && write_part_state (part) != PART_COMMITTING)
     gsi_settler_later_replica (gsi_router_settler (write->router), part->storage, write->id, write->replica_path,
                                write->decision.generation);
@@ -82,14 +120,12 @@ late_result (Write *write, const GsEvent *event)
     {
       part->applied = TRUE;
       if (part->behind)
-        write->config->metadata->replica_set (write->config->metadata_self, write_part_call (part), write->id,
-                                              part->storage->name, write->decision.generation, FALSE, NULL);
+        record_applied (write, part);
       part->behind = FALSE;
     }
   else if (event->type == GS_EVENT_LOST && part->voter && !part->applied && write->decision.generation > 0)
     {
-      write->config->metadata->replica_set (write->config->metadata_self, write_part_call (part), write->id,
-                                            part->storage->name, write->decision.generation - 1, TRUE, NULL);
+      record_lost (write, part);
       part->behind = TRUE;
       if (write->end != WRITE_RUNNING)
         gsi_settler_later_replica (gsi_router_settler (write->router), part->storage, write->id, write->replica_path,
@@ -394,10 +430,11 @@ write_conclude (Write *write, GError **error)
   write_tell (write);
   if (write->end == WRITE_ACKNOWLEDGED)
     return write_answer (write, error);
-  if (write->nothing)
+  if (write->nothing && !write->open)
     return write_reply (write, NULL, error);
-  /* The same call was decided meanwhile, by another router that it was sent to again: its answer is ours. */
-  if (gs_error_code (write->why) == GS_ERROR_ALREADY_EXISTS && !call->method->bytes_in
+  /* The same call was decided meanwhile, by another router that it was sent to before: its answer is ours, whatever
+   * stopped this one (its refs have moved, or their locks are held). */
+  if (!write->open && !call->method->bytes_in
       && answer_repeat (write->router, write->row, write->binding, call, &repeated, NULL) && repeated)
     return TRUE;
   g_propagate_error (error, g_steal_pointer (&write->why));

@@ -145,6 +145,29 @@ write_refresh (Write *write, GError **error)
   return TRUE;
 }
 
+/*
+ * Another write was decided: voters that it did not reach are no longer current, and a decision that counts on them would
+ * leave a gap in their history. The plugin names the rest anew. FALSE: there is none.
+ */
+static gboolean
+write_leave_out (Write *write)
+{
+  gboolean any = FALSE;
+  for (gsize i = 0; i < write->n_parts; i++)
+    for (gsize k = 0; write->parts[i]->voter && k < write->row->n_replicas; k++)
+      if (strcmp (write->row->replicas[k].storage, write->parts[i]->storage->name) == 0
+          && write->row->replicas[k].generation < write->row->generation)
+        {
+          write_event (write, GS_EVENT_BEHIND, i, NULL);
+          any = TRUE;
+        }
+  for (gsize i = 0; any && i < write->n_parts; i++)
+    write->parts[i]->voter = FALSE;
+  if (any)
+    write_event (write, GS_EVENT_UNDECIDED, 0, NULL);
+  return any;
+}
+
 void
 write_decide (Write *write)
 {
@@ -166,7 +189,11 @@ write_decide (Write *write)
         {
           g_clear_error (&why);
           if (write_refresh (write, &why))
-            continue;
+            {
+              if (write_leave_out (write))
+                return;
+              continue;
+            }
         }
       if (code == GS_ERROR_FAILED_PRECONDITION || code == GS_ERROR_NOT_FOUND)
         state = GS_TX_ABORTED;

@@ -332,8 +332,12 @@ mem_replica_set (gpointer data, GsCall *call, guint64 repository_id, const char 
                     storage, generation, repository_id, repo->row.generation);
   replica = mem_replica_of (repo, storage);
   if (replica == NULL)
-    replica = mem_replica_add (repo, storage);
-  replica->row.generation = force ? generation : MAX (replica->row.generation, generation);
+    {
+      replica = mem_replica_add (repo, storage);
+      replica->row.generation = generation;
+    }
+  replica->row.generation
+      = force ? MIN (replica->row.generation, generation) : MAX (replica->row.generation, generation);
   replica->row.verified_wall_us = now_us;
   return TRUE;
 }

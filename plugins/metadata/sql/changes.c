@@ -389,7 +389,9 @@ sql_replica_set (gpointer self, GsCall *call, guint64 repository_id, const char 
   query = sql_query (conn, SQL_REPLICA_SET);
   sql_bind_int (&query, ":id", (gint64) repository_id);
   sql_bind_text (&query, ":storage", storage);
-  sql_bind_int (&query, ":generation", found && !force ? MAX (now, (gint64) generation) : (gint64) generation);
+  sql_bind_int (&query, ":generation", !found  ? (gint64) generation
+                                        : force ? MIN (now, (gint64) generation)
+                                                : MAX (now, (gint64) generation));
   return sql_run (&query, error) && sql_commit (conn, error);
 }
 
