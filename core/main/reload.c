@@ -200,18 +200,24 @@ reload (GsiServer *server, GPtrArray **ret_changes, GError **error)
   return TRUE;
 }
 
-gboolean
-gsi_server_reload (GsiServer *server, GPtrArray **ret_changes, GError **error)
+static gboolean
+reload_now (GsiServer *server, GPtrArray **ret_changes, GError **error)
 {
   g_autoptr (GError) why = NULL;
   gboolean reopened = gsi_log_reopen (server->log, &why);
 
-  gsi_reload_reap (server);
   if (reopened && reload (server, ret_changes, &why))
     return TRUE;
   gsi_log (server->log, GS_LOG_ERROR, "server.reload.refused", GSI_LOG_ERROR_FIELDS (why));
   g_propagate_error (error, g_steal_pointer (&why));
   return FALSE;
+}
+
+gboolean
+gsi_server_reload (GsiServer *server, GPtrArray **ret_changes, GError **error)
+{
+  gsi_reload_reap (server);
+  return reload_now (server, ret_changes, error);
 }
 
 /* --------------------------------------------------------------------------------------- asked by calls */
@@ -290,10 +296,12 @@ gsi_reload_asked (GsiServer *server)
   g_autoptr (GPtrArray) changes = NULL;
   g_autoptr (GError) error = NULL;
   GQueue taken;
+  /* Before they are taken: to stop an address may mean to wait for one of them, which can still withdraw now. */
+  gsi_reload_reap (server);
   take (server, &taken);
   if (taken.length == 0)
     return;
-  gsi_server_reload (server, &changes, &error);
+  reload_now (server, &changes, &error);
   answer (server, &taken, changes, error);
 }
 

@@ -322,7 +322,10 @@ gsi_server_stop (GsiServer *server)
   gsi_serve_drain (server->serve);
   gsi_rpc_stop (server->rpc);
   gsi_serve_stop (server->serve);
-  gsi_registry_stop (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
+  /* All of them now, also those that a generation of before a reload holds: what their requests use goes next. */
+  for (guint i = 0; i < server->retired->len; i++)
+    gsi_registry_end (((GsiGeneration *) server->retired->pdata[i])->registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
+  gsi_registry_end (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_timers_stop (server->timers);
   gsi_router_stop (server->now->router);
   for (guint i = 0; i < server->retired->len; i++)

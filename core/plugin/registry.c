@@ -324,18 +324,19 @@ gsi_instance_release (GsiInstance *instance)
       gsi_instance_release (needs[i]);
 }
 
-/* Stops the last started ones of @kinds until @keep are left, but for those that another registry holds. */
+/* Stops the last started ones of @kinds until @keep are left; those that another registry holds only when @shared. */
 static void
-stop_down_to (GsiRegistry *registry, guint32 kinds, guint keep)
+stop_down_to (GsiRegistry *registry, guint32 kinds, guint keep, gboolean shared)
 {
   for (guint i = registry->started->len; i-- > keep;)
     {
       GsiInstance *instance = g_ptr_array_index (registry->started, i);
       if ((kinds & GSI_KIND_BIT (instance->pub.kind)) == 0)
         continue;
-      if (instance->refs > 1)
+      if (instance->refs > 1 && !shared)
         continue;
-      stop_one (instance);
+      if (instance->running) /* else it was stopped by way of another registry */
+        stop_one (instance);
       g_ptr_array_remove_index (registry->started, i);
     }
 }
@@ -353,7 +354,7 @@ gsi_registry_start (GsiRegistry *registry, guint32 kinds, GError **error)
         continue;
       if (!instance->running && !start_one (instance, error))
         {
-          stop_down_to (registry, GSI_KINDS_ALL, before);
+          stop_down_to (registry, GSI_KINDS_ALL, before, FALSE);
           return FALSE;
         }
       g_ptr_array_add (registry->started, instance);
@@ -378,7 +379,13 @@ gsi_registry_drain (GsiRegistry *registry, guint32 kinds)
 void
 gsi_registry_stop (GsiRegistry *registry, guint32 kinds)
 {
-  stop_down_to (registry, kinds, 0);
+  stop_down_to (registry, kinds, 0, FALSE);
+}
+
+void
+gsi_registry_end (GsiRegistry *registry, guint32 kinds)
+{
+  stop_down_to (registry, kinds, 0, TRUE);
 }
 
 /* ----------------------------------------------------------------------------------------- printing */

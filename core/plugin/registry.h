@@ -97,6 +97,8 @@ gboolean gsi_registry_start (GsiRegistry *registry, guint32 kinds, GError **erro
 void gsi_registry_drain (GsiRegistry *registry, guint32 kinds);
 /** Stops those of @kinds that run and that no other registry holds, in the exact reverse of their start order. */
 void gsi_registry_stop (GsiRegistry *registry, guint32 kinds);
+/** The same at the end of the process: also those that another registry holds. */
+void gsi_registry_end (GsiRegistry *registry, guint32 kinds);
 
 /** The instance of that kind and name; NULL when there is none. @name NULL: the first of the kind. */
 GsiInstance *gsi_registry_get (const GsiRegistry *registry, guint32 kind, const char *name);

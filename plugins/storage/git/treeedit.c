@@ -4,12 +4,15 @@
 
 #define MODE_TREE 0040000u
 #define ENTRIES_MAX 4000000u /* that one edit may hold in memory */
+#define FOLDER_WEIGHT 4u     /* entries that a folder made here costs as much as */
+#define DEPTH_MAX 1024u      /* moves add up; freeing recurses, and so does git */
 
 typedef struct
 {
   guint32 mode;
   GsOid oid;            /* len 0: of a folder that was changed */
   GHashTable *children; /* name -> Node; NULL until the folder is read */
+  guint height;         /* at most so many levels were put below */
 } Node;
 
 struct TreeEdit
@@ -194,6 +197,9 @@ open_parent (TreeEdit *edit, const char *path, Node **ret_node, const char **ret
       Node *child = g_hash_table_lookup (node->children, name);
       if (child == NULL)
         {
+          if ((edit->loaded += FOLDER_WEIGHT) > ENTRIES_MAX)
+            return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "the folders to be changed have more than %u entries",
+                            ENTRIES_MAX);
           child = g_new0 (Node, 1);
           child->mode = MODE_TREE;
           child->children = children_new ();
@@ -234,12 +240,34 @@ touch (TreeEdit *edit, const char *path)
     }
 }
 
+/* What is put at @path has @below levels itself. After open_parent, which made the folders. */
+static gboolean
+note_height (TreeEdit *edit, const char *path, guint below, GError **error)
+{
+  Node *node = &edit->root;
+  guint parts = 1;
+  for (const char *at = path; *at != '\0'; at++)
+    parts += *at == '/';
+  if (parts + below > DEPTH_MAX)
+    return path_fail (error, GS_ERROR_OUT_OF_RANGE, path, strlen (path), "would be too deep");
+  for (const char *at = path, *slash; node != NULL; at = slash + 1, parts--)
+    {
+      node->height = MAX (node->height, parts + below);
+      slash = strchr (at, '/');
+      if (slash == NULL)
+        break;
+      g_autofree char *name = g_strndup (at, (gsize) (slash - at));
+      node = g_hash_table_lookup (node->children, name);
+    }
+  return TRUE;
+}
+
 static gboolean
 put_node (TreeEdit *edit, const char *path, Node *node, GError **error)
 {
   Node *parent = NULL, *there;
   const char *last = NULL;
-  if (!open_parent (edit, path, &parent, &last, error))
+  if (!open_parent (edit, path, &parent, &last, error) || !note_height (edit, path, node->height, error))
     return FALSE;
   there = g_hash_table_lookup (parent->children, last);
   if (there != NULL && odb_mode_type (there->mode) == GS_OBJECT_TREE)

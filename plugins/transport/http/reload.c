@@ -148,6 +148,8 @@ take_idle (HttpServer *server, gboolean *ret_left)
           *ret_left = TRUE;
         }
     }
+  if (!*ret_left)
+    __atomic_store_n (&server->reaping, 0, __ATOMIC_RELEASE); /* under the lock: who adds one from now on sees it */
   return NULL;
 }
 
@@ -164,7 +166,6 @@ http_reap (HttpServer *server)
   gboolean left;
   while ((daemon = take_idle (server, &left)) != NULL)
     http_daemon_free (daemon);
-  if (left && server->host->timer (server->host, LOOK_US, reap_work, server) != 0)
-    return;
-  __atomic_store_n (&server->reaping, 0, __ATOMIC_RELEASE);
+  if (left && server->host->timer (server->host, LOOK_US, reap_work, server) == 0)
+    __atomic_store_n (&server->reaping, 0, __ATOMIC_RELEASE);
 }

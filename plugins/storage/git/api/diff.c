@@ -3,6 +3,7 @@
 #include "diff.h"
 
 #define PATHS_MAX 500
+#define COMPARED_PARENTS_MAX 64u /* each is compared, and the commit read again for it */
 #define PAIRS_MAX 1000
 #define CONTEXT_MAX 1000
 #define PATCH_ID_MAX (64u << 20)
@@ -300,11 +301,16 @@ add_pair (GitCall *call, GArray *comparisons, guint32 index, const Gitstead__V1_
     return FALSE;
   if (n_parents > 1 && merges == GITSTEAD__V1__DIFF_MERGES__MERGES_NONE)
     return TRUE;
+  if (merges == GITSTEAD__V1__DIFF_MERGES__MERGES_ALL_PARENTS && n_parents > COMPARED_PARENTS_MAX)
+    return gs_fail (error, GS_ERROR_OUT_OF_RANGE,
+                    "pairs.right: a commit has %" G_GSIZE_FORMAT " parents; at most %u are compared", n_parents,
+                    COMPARED_PARENTS_MAX);
   g_array_append_val (comparisons, comparison);
   for (gsize i = 1; i < n_parents && merges == GITSTEAD__V1__DIFF_MERGES__MERGES_ALL_PARENTS; i++)
     {
       comparison.parent = (guint32) i;
-      if (!api_parent_sides (call, &commit, i, &comparison.sides, NULL, error))
+      if (!gs_call_check (call->call, "find changed paths", error)
+          || !api_parent_sides (call, &commit, i, &comparison.sides, NULL, error))
         return FALSE;
       g_array_append_val (comparisons, comparison);
     }

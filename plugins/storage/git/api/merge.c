@@ -286,16 +286,18 @@ folder_free (gpointer data)
   g_free (folder);
 }
 
-static gboolean
-find_entry (GBytes *tree, const char *name, GsOid *ret_oid)
+/* Name -> raw object id, both in @tree. */
+static GHashTable *
+index_tree (GBytes *tree)
 {
+  GHashTable *names = g_hash_table_new (g_str_hash, g_str_equal);
   gsize left;
   const char *at = g_bytes_get_data (tree, &left), *entry;
   guint32 mode;
-  while (odb_tree_next (&at, &left, &entry, &mode, ret_oid))
-    if (strcmp (entry, name) == 0)
-      return TRUE;
-  return FALSE;
+  GsOid oid;
+  while (odb_tree_next (&at, &left, &entry, &mode, &oid))
+    g_hash_table_insert (names, (gpointer) entry, (gpointer) (entry + strlen (entry) + 1));
+  return names;
 }
 
 static gboolean
@@ -312,15 +314,17 @@ read_any (Change *change, const char *objects, const GsOid *oid, GsObjectType *r
 
 /* The folder of that name in each of the known trees; *@ret_same when one of them is just what the result has. */
 static gboolean
-known_below (Change *change, const char *objects, const Folder *folder, const char *name, const GsOid *oid,
+known_below (Change *change, const char *objects, const GPtrArray *indices, const char *name, const GsOid *oid,
              gboolean is_tree, GPtrArray *below, gboolean *ret_same, GError **error)
 {
   *ret_same = FALSE;
-  for (guint i = 0; i < folder->known->len && !*ret_same; i++)
+  for (guint i = 0; i < indices->len && !*ret_same; i++)
     {
-      GsOid entry;
-      if (!find_entry (folder->known->pdata[i], name, &entry))
+      GsOid entry = { .len = oid->len };
+      const void *raw = g_hash_table_lookup (indices->pdata[i], name);
+      if (raw == NULL)
         continue;
+      memcpy (entry.raw, raw, entry.len);
       *ret_same = gs_oid_equal (&entry, oid);
       if (*ret_same || !is_tree)
         continue;
@@ -346,9 +350,10 @@ static gboolean
 collect_folder (Change *change, const char *objects, const Folder *folder, GPtrArray *stack, GError **error)
 {
   GsObjectType type;
+  g_autoptr (GPtrArray) indices = g_ptr_array_new_with_free_func ((GDestroyNotify) g_hash_table_unref);
   g_autoptr (GBytes) bytes = NULL;
   const char *at, *name;
-  gsize left, len;
+  gsize left, len, n = 0;
   guint32 mode;
   GsOid oid, added;
   if (!read_any (change, objects, &folder->tree, &type, &bytes, error))
@@ -357,14 +362,18 @@ collect_folder (Change *change, const char *objects, const Folder *folder, GPtrA
   left = len;
   if (!draft_add (change->draft, GS_OBJECT_TREE, at, len, &added, error))
     return FALSE;
+  for (guint i = 0; i < folder->known->len; i++)
+    g_ptr_array_add (indices, index_tree (folder->known->pdata[i]));
   while (odb_tree_next (&at, &left, &name, &mode, &oid))
     {
       GsObjectType kind = odb_mode_type (mode);
+      if (n++ % 256 == 0 && !gs_call_check (change->call, "gathering what a merge made", error))
+        return FALSE;
       g_autoptr (GPtrArray) below = g_ptr_array_new_with_free_func ((GDestroyNotify) g_bytes_unref);
       gboolean same;
       if (kind == GS_OBJECT_COMMIT || draft_has (change->draft, &oid))
         continue;
-      if (!known_below (change, objects, folder, name, &oid, kind == GS_OBJECT_TREE, below, &same, error))
+      if (!known_below (change, objects, indices, name, &oid, kind == GS_OBJECT_TREE, below, &same, error))
         return FALSE;
       if (same)
         continue;

@@ -2,7 +2,7 @@
 /* Reading commits for the Git API: their parts, as lenient as git is, and as messages. See api.h. */
 #include "api.h"
 
-#define PARENTS_MAX 100000
+#define PARENTS_MAX 10000 /* kept for the whole call */
 
 void
 api_name_loss (GitCall *call, const GsOid *oid, GError **error)

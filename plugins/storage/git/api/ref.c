@@ -355,13 +355,14 @@ collect (GitCall *call, const Gitstead__V1__RefQueryRequest *request, RefSnapsho
       Row row = { .index = i };
       ref_snapshot_get (snapshot, i, &ref);
       row.name = ref.name;
+      if (!gs_call_check (call->call, "list refs", error))
+        return FALSE;
       if (ref_name_hidden (call->repo->refs, ref.name) || !matches (patterns, ref.name))
         continue;
       /* As git does; but whoever asks for the commits is told that one is lost. */
       if (ref.missing && !request->commits && !request->tags)
         continue;
-      if (!gs_call_check (call->call, "list refs", error)
-          || !points_at_one (call, &ref, oids, request->n_points_at, &wanted, error))
+      if (!points_at_one (call, &ref, oids, request->n_points_at, &wanted, error))
         return FALSE;
       if (!wanted)
         continue;

@@ -127,18 +127,34 @@ static gboolean
 parent_of (GitCall *call, const char *field, guint64 n, GsOid *oid, GError **error)
 {
   g_autoptr (GBytes) bytes = NULL;
-  CommitParts parts;
-  if (!api_read (call, oid, GS_OBJECT_COMMIT, API_COMMIT_MAX, &bytes, error)
-      || !api_commit_parse (call, oid, g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes), &parts, error))
+  const gsize hex_len = 2 * (gsize) call->repo->format;
+  guint64 n_parents = 0;
+  GsOid link, wanted = { .len = 0 };
+  gsize len;
+  const char *at, *end;
+  /* Nothing of the commits on the way is kept: a revision may name a million of them. */
+  if (!api_read (call, oid, GS_OBJECT_COMMIT, API_COMMIT_MAX, &bytes, error))
     return FALSE;
-  if (n > parts.n_parents)
+  at = g_bytes_get_data (bytes, &len);
+  end = at + len;
+  if (!odb_parse_link (at, len, "tree", &link))
+    {
+      gs_fail (error, GS_ERROR_DATA_LOSS, "it names no tree");
+      api_name_loss (call, oid, error);
+      return FALSE;
+    }
+  for (at += strlen ("tree ") + hex_len + 1; at < end && odb_parse_link (at, (gsize) (end - at), "parent", &link);
+       at += strlen ("parent ") + hex_len + 1)
+    if (++n_parents == n)
+      wanted = link;
+  if (wanted.len == 0)
     {
       char hex[GS_OID_HEX_MAX + 1];
       gs_oid_hex (oid, hex);
-      return gs_fail (error, GS_ERROR_NOT_FOUND, "%s: commit %s has %" G_GSIZE_FORMAT " parents, not %" G_GUINT64_FORMAT,
-                      field, hex, parts.n_parents, n);
+      return gs_fail (error, GS_ERROR_NOT_FOUND, "%s: commit %s has %" G_GUINT64_FORMAT " parents, not %" G_GUINT64_FORMAT,
+                      field, hex, n_parents, n);
     }
-  *oid = parts.parents[n - 1];
+  *oid = wanted;
   return TRUE;
 }
 
