@@ -848,6 +848,17 @@ class Merges(ChangeTestCase):
         self.assertEqual(first, self.git("rev-list", "--max-parents=0", "side", cwd=self.folder))
         self.settled()
 
+    def test_moves_do_not_add_up(self):
+        """Each move may put a folder below hundreds of others: together they must not make a tree that nothing can walk."""
+        actions, name = [action("CREATE", "x0/f", content=b"1")], "x0"
+        for n in range(1, 200):
+            top = "x%d" % n
+            below = "/".join([top] + ["d"] * 250 + ["m"])
+            actions.append(action("MOVE", below, from_path=name))
+            name = top
+        self.refused("CommitFiles", "OUT_OF_RANGE", "too deep", write=self.write(), message="m", actions=actions)
+        self.assertEqual(self.server.call("Server/Ping", {"echo": "still"})["echo"], "still")
+
     def test_bad_merges(self):
         self.commit(action("CREATE", "a"))
         cases = [

@@ -27,6 +27,7 @@ typedef enum
 {
   SAY_YES,
   SAY_MOVED_ON,      /* another write was decided meanwhile */
+  SAY_LEFT_BEHIND,   /* the same, and it did not reach our replica */
   SAY_ABORTED,       /* there is an abort mark */
   SAY_NOTHING_DONE,  /* no answer, and it was not taken */
   SAY_NOTHING_TAKEN, /* no answer, but it was taken */
@@ -92,10 +93,10 @@ meta_decide (gpointer self, GsCall *call, const GsDecideRequest *request, guint6
   World *world = self;
   Say say = world->says[MIN (world->n_decides, world->n_says - 1)];
   world->n_decides++;
-  if (say == SAY_MOVED_ON)
+  if (say == SAY_MOVED_ON || say == SAY_LEFT_BEHIND)
     {
       world->generation++;
-      world->replica_generation++;
+      world->replica_generation += say == SAY_MOVED_ON;
       return gs_fail (error, GS_ERROR_ABORTED, "moved on");
     }
   assert_int_equal (request->expected_generation, world->generation);
@@ -412,6 +413,8 @@ typedef struct
 static const Case cases[] = {
   { "decided at once", { SAY_YES }, 1, .generation = 4, .n_committed = 1 },
   { "retried at the new generation", { SAY_MOVED_ON, SAY_MOVED_ON, SAY_YES }, 3, .generation = 6, .n_committed = 1 },
+  { "not decided with one that missed another write", { SAY_LEFT_BEHIND, SAY_YES }, 2, .code = GS_ERROR_ABORTED,
+    .n_aborted = 1 },
   { "an abort mark drops it", { SAY_ABORTED }, 1, .code = GS_ERROR_FAILED_PRECONDITION, .n_aborted = 1,
     .says_text = "abort mark" },
   { "no answer, found decided", { SAY_NOTHING_TAKEN }, 1, .n_silent = 2, .generation = 4, .n_committed = 1 },
