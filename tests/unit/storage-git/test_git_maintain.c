@@ -272,7 +272,10 @@ test_beside_pushes_and_fetches (void **state)
     assert_int_equal (gs_thread_start (&threads[i], "beside", run[i], &beside[i]), 0);
   /* As many pushes as it takes to be repacked under them twice, however slow this machine is. */
   gint64 until_us = g_get_monotonic_time () + 180 * G_USEC_PER_SEC;
-  for (int i = 1; i < 40 || (fake_host_logged (f->host, "storage.maintain.repacked") < 2 && g_get_monotonic_time () < until_us); i++)
+  for (int i = 1;
+       i < 40
+       || (fake_host_logged (f->host, "storage.maintain.repacked") < 2 && g_get_monotonic_time () < until_us);
+       i++)
     push_many (f, &repo, i, i + 1);
   for (gsize i = 0; i < G_N_ELEMENTS (run); i++)
     {
