@@ -144,7 +144,7 @@ class Traffic(threading.Thread):
         self.work = test.scratch()
         self.git("clone", "-q", self.url, self.work)
         self.done, self.acknowledged, self.failed, self.times = threading.Event(), {}, [], []
-        self.test = test
+        test.addCleanup(self.stop)  # before the folder goes
 
     def run(self):
         n = 0
@@ -161,7 +161,14 @@ class Traffic(threading.Thread):
 
     def stop(self):
         self.done.set()
-        self.join(120 * gitstead_test.SLOW)
+        if self.is_alive():
+            self.join(120 * gitstead_test.SLOW)
+
+    def until(self, condition, seconds, what):
+        """Waits for @condition; refused pushes end the wait, and are told."""
+        eventually(lambda: condition() or len(self.failed) >= 3, seconds, what)
+        if not condition():
+            raise AssertionError("%s: %d pushes were refused before:\n%s" % (what, len(self.failed), self.failed[-1]))
 
     def longest_gap(self):
         return max((b - a for a, b in zip(self.times, self.times[1:])), default=0)
@@ -300,11 +307,11 @@ class Quorum(Cluster):
         self.git("push", "-q", self.url, "main", cwd=self.work)
         traffic = Traffic(self, self.first, "team/project", self.token, "a")
         traffic.start()
-        eventually(lambda: len(traffic.times) >= 3, 60, "three pushes")
+        traffic.until(lambda: len(traffic.times) >= 3, 60, "three pushes")
         self.nodes[2].process.send_signal(signal.SIGSTOP)
         try:
             stopped = time.monotonic()
-            eventually(lambda: len([t for t in traffic.times if t > stopped]) >= 5, 60, "pushes while a node hangs")
+            traffic.until(lambda: len([t for t in traffic.times if t > stopped]) >= 5, 60, "pushes while a node hangs")
             self.git("ls-remote", self.url)
         finally:
             self.nodes[2].process.send_signal(signal.SIGCONT)
@@ -323,7 +330,7 @@ class Quorum(Cluster):
         self.git("push", "-q", self.url, "main", cwd=self.work)
         traffic = Traffic(self, self.first, "team/project", self.token, "a")
         traffic.start()
-        eventually(lambda: len(traffic.times) >= 2, 60, "two pushes")
+        traffic.until(lambda: len(traffic.times) >= 2, 60, "two pushes")
         self.first.kill()
         traffic.stop()
         self.settled()
