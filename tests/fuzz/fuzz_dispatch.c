@@ -16,6 +16,7 @@
 #include <gitstead/storage.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -91,6 +92,7 @@ open_repository (void)
   g_autoptr (GError) error = NULL;
   const GsiMethod *const *all;
   gsize n;
+  signal (SIGPIPE, SIG_IGN); /* as in a server: git may end before it has read all */
   folder = fake_tempdir_new ();
   g_autofree char *root = g_build_filename (folder, "root", NULL);
   plugin = gs_plugin_query ();

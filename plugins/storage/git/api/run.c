@@ -15,7 +15,9 @@ is_loss (const char *said)
 {
   static const char *const signs[] = { "unable to read", "bad object", "corrupt", "missing ", "could not read", "cannot read",
                                        "is empty", "inflate", "not a valid object", "unable to unpack",
-                                       "bad tree", "failed to read object", "unable to parse commit" };
+                                       "bad tree", "failed to read object", "unable to parse", "in tree entry",
+                                       "too-short tree", "bogus commit", "not a commit", "not a tree", "not a blob",
+                                       "not a tag" };
   for (gsize i = 0; i < G_N_ELEMENTS (signs); i++)
     if (strstr (said, signs[i]) != NULL)
       return TRUE;
