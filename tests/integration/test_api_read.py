@@ -529,6 +529,12 @@ class Diffs(ApiCase):
         self.assertEqual({p["pair"] for p in reply["paths"]}, {1})
         self.assertNotIn("DIFF_RENAMED", {p["path"]["status"] for p in reply["paths"]})
 
+    def test_changed_paths_of_pairs_without_a_difference(self):
+        pairs = [{"left": right, "right": "main"} for right in ("main", "main~2", "main", "main")]
+        paths = self.api("plain", "Diff/ChangedPaths", pairs=pairs)["paths"]
+        self.assertEqual({entry["pair"] for entry in paths}, {1})
+        self.assertEqual(self.api("plain", "Diff/ChangedPaths", pairs=pairs[:1])["paths"], [])
+
     def test_patch(self):
         for left, right in (("main~5", "main"), ("", "main~1"), ("", "v1.0"), ("main", "main")):
             whole = git(history("odd"), "format-patch", "--stdout", "--no-signature", "--full-index",
