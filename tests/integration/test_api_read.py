@@ -47,10 +47,13 @@ class ApiCase(ServerTestCase):
         super().setUpClass()
         token = cls.server.new_token()
         for name in cls.histories:
-            url = cls.server.create(name)
-            Git(token)("push", "-q", "--mirror", url, cwd=history(name))
+            cls.fill(name, cls.server.create(name), token)
             if name == "odd":
                 cls.server.call("Ref/SetDefaultBranch", {"repository": {"path": name}, "branch": "main"})
+
+    @classmethod
+    def fill(cls, name, url, token):
+        Git(token)("push", "-q", "--mirror", url, cwd=history(name))
 
     def post(self, name, method, fields):
         """Status and answer. One connection for all: a test makes hundreds of calls."""
