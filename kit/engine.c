@@ -300,6 +300,14 @@ conformance_advance (Conformance *c, gint64 by_us)
   __atomic_add_fetch (&c->skew_us, by_us, __ATOMIC_ACQ_REL);
 }
 
+gboolean
+conformance_reach (Conformance *c, gboolean reachable)
+{
+  if (c->target->reach != NULL)
+    c->target->reach (reachable, c->target->reach_user);
+  return c->target->reach != NULL;
+}
+
 char *
 conformance_log (Conformance *c)
 {

@@ -68,6 +68,9 @@ typedef struct
   const ConformanceLayer *layers; /* the outermost first */
   gsize n_layers;
   gboolean repeat_busy; /* a call that comes back BUSY is made again: for layers that make calls fail so */
+  /** Cuts the plugin off from the server that it speaks with, or connects it again. NULL: nobody can. */
+  void (*reach) (gboolean reachable, gpointer user);
+  gpointer reach_user;
 } ConformanceTarget;
 
 #define CONFORMANCE_NOTE_SIZE 64
@@ -147,6 +150,8 @@ void conformance_end (Conformance *c);
 gboolean conformance_restart (Conformance *c, GError **error);
 /** Moves both clocks that the plugin sees forward. */
 void conformance_advance (Conformance *c, gint64 by_us);
+/** See ConformanceTarget.reach. FALSE: it cannot be done here. */
+gboolean conformance_reach (Conformance *c, gboolean reachable);
 /** What the plugin has logged so far. *full*. */
 char *conformance_log (Conformance *c);
 /** Does the plugin declare this option? */
