@@ -102,7 +102,7 @@ pair_body (Conformance *c, guint index, gpointer user)
   GsRefQuery query = { .size = sizeof query };
   if (index == 0)
     {
-      for (guint64 i = 0; i < 60 && !conformance_has_failed (c); i++)
+      for (guint64 i = 0; i < 30 && !conformance_has_failed (c); i++)
         {
           const GsOid *from = &pair->oids[i % 2], *to = &pair->oids[1 - i % 2];
           GsRefUpdate updates[2]

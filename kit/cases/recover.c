@@ -297,14 +297,14 @@ probed (Conformance *c)
   ok = ops->probe (c->self, &error);
   CHECK (c, ok, "a storage that works to be there", "%s", error != NULL ? error->message : "no error");
   CHECK (c, g_get_monotonic_time () - began_us < SOON_US, "an answer at once", "it blocked");
-  if (!conformance_reach (c, FALSE))
+  if (!conformance_reach (c, 0))
     return;
   for (gint64 until_us = g_get_monotonic_time () + 10 * G_USEC_PER_SEC; ok && g_get_monotonic_time () < until_us;)
     {
       g_clear_error (&error);
       ok = ops->probe (c->self, &error);
     }
-  conformance_reach (c, TRUE);
+  conformance_reach (c, -1);
   CHECK (c, !ok, "to be told that it is not there any more", "it is said to be there");
   CHECK (c, gs_error_code (error) == GS_ERROR_UNAVAILABLE && error->message[0] != '\0', "UNAVAILABLE, and why", "%s: %s",
          gs_error_name (gs_error_code (error)), error->message);

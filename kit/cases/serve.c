@@ -171,7 +171,8 @@ fetch_request (Conformance *c)
       begun = len == 9 && memcmp (bytes, "packfile\n", 9) == 0;
     else if (len > 0 && bytes[0] == 1)
       g_string_append_len (pack, bytes + 1, (gssize) len - 1);
-  CHECK (c, begun && type == PACKET_FLUSH, "a packfile section with a flush packet at the end", "%.40s", got->str);
+  CHECK (c, begun && type == PACKET_FLUSH, "a packfile section with a flush packet at the end",
+         "%" G_GSIZE_FORMAT " bytes: %.40s", got->len, got->str);
   check_pack (c, pack->str, pack->len);
 }
 
@@ -197,9 +198,10 @@ fetch_session (Conformance *c)
   left = got->len;
   while (packet_next (&at, &left, &bytes, &len) == PACKET_DATA)
     ;
-  CHECK (c, got->len > 45 && memcmp (got->str + 4, hex, 40) == 0, "the advertisement before anything else", "%.60s", got->str);
+  CHECK (c, got->len > 45 && memcmp (got->str + 4, hex, 40) == 0, "the advertisement before anything else",
+         "%" G_GSIZE_FORMAT " bytes: %.60s", got->len, got->str);
   CHECK (c, packet_next (&at, &left, &bytes, &len) == PACKET_DATA && memcmp (bytes, "NAK\n", 4) == 0, "NAK: nothing in common",
-         "%.40s", at);
+         "%" G_GSIZE_FORMAT " bytes without it", left);
   check_pack (c, at, left);
 }
 
