@@ -4,6 +4,7 @@
 #include "git.h"
 
 #include "api/change.h"
+#include "api/transfer.h"
 #include "disk.h"
 #include "history/view.h"
 
@@ -47,6 +48,11 @@ static const GsOption git_options[] = {
     GS_OPTION_INT, 0 },
   { "full_repack_every", "5d", NULL, "A changed repository is packed anew as a whole at most this often; 0 is never.",
     0, G_GINT64_CONSTANT (31536000000000), GS_OPTION_DURATION, 0 },
+  { "remote_allow", NULL, NULL,
+    "Other servers that calls may fetch from and push to: scheme://host[:port] with http or https, or file:///folder for "
+    "repositories below it (never pushed to). A host may be *.example.org or *; such a host must not lead to a private "
+    "address, while one that is named in full may. Without a port the scheme's own. Nothing is allowed by default.", 0, 0,
+    GS_OPTION_LIST, 0 },
   { "crash_at", NULL, NULL, "For crash tests: the process kills itself at this named step.", 0, 0, GS_OPTION_STRING,
     0 },
   { NULL, NULL, NULL, NULL, 0, 0, 0, 0 },
@@ -343,6 +349,7 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
   storage->maintenance = config->boolean (config, "maintenance");
   storage->maintenance_packs = config->integer (config, "maintenance_packs");
   storage->full_repack_us = config->integer (config, "full_repack_every");
+  storage->remote_allow = g_strdupv ((char **) config->list (config, "remote_allow"));
   storage->marker_fd = -1;
   gs_mutex_init (&storage->lock);
   storage->repos = g_hash_table_new (g_str_hash, g_str_equal);
@@ -431,7 +438,8 @@ git_start (gpointer self, GError **error)
   char *absolute = g_canonicalize_filename (storage->root, NULL);
   g_free (storage->root);
   storage->root = absolute;
-  return maintain_start (storage, error) && find_git (storage, error) && find_hook_dir (storage, error)
+  return remote_allow_check ((const char *const *) storage->remote_allow, error) && maintain_start (storage, error)
+         && find_git (storage, error) && find_hook_dir (storage, error)
          && storage_root_open (storage, error) && objects_library_start (storage, error) && advertise_probe (storage, error)
          && (storage_root_was_clean (storage, NULL) || storage_recover (storage, error));
 }
@@ -465,6 +473,7 @@ git_destroy (gpointer self)
   g_free (storage->git_path);
   g_free (storage->hook_dir);
   g_free (storage->crash_at);
+  g_strfreev (storage->remote_allow);
   g_free (storage->upload_caps);
   g_free (storage->receive_caps);
   g_free (storage->v2_advertisement);

@@ -47,6 +47,7 @@ typedef struct
   guint64 max_push_bytes;
   guint64 max_change_bytes;
   gint64 max_repos_open;
+  char **remote_allow; /* where Repository/Fetch and its like may go (api/transfer_remote.c) */
   gint64 child_cpu_seconds;
   guint64 child_memory;
   gboolean sync;
