@@ -28,4 +28,11 @@ gboolean gsi_router_create_from_bundle (gpointer router, GsiCall *call, GError *
 gboolean gsi_router_create_from_url (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_router_fork (gpointer router, GsiCall *call, GError **error);
 
+/* pool.c */
+gboolean gsi_router_pool_link (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_pool_unlink (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_pool_info (gpointer router, GsiCall *call, GError **error);
+/** FALSE with FAILED_PRECONDITION when others borrow from the repository. Each storage refuses for itself as well. */
+gboolean gsi_router_pool_check_free (GsiRouter *router, GsiCall *call, const GsiRow *row, GError **error);
+
 #endif

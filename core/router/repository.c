@@ -309,7 +309,7 @@ gsi_router_repository_delete (gpointer user, GsiCall *call, GError **error)
   g_autoptr (GsiRow) row = NULL;
   GsRepo repo = { sizeof repo };
 
-  if (found == NULL)
+  if (found == NULL || !gsi_router_pool_check_free (router, call, found, error))
     return FALSE;
   if (!config->metadata->repo_delete (config->metadata_self, &call->base, group->name, call->path, gsi_row_visit, &row,
                                       error))

@@ -7,6 +7,7 @@
 #include "api/transfer.h"
 #include "disk.h"
 #include "history/view.h"
+#include "pool.h"
 
 #include <dlfcn.h>
 #include <sys/stat.h>
@@ -116,6 +117,7 @@ repo_free (Repo *repo)
   g_free (repo->path);
   g_free (repo->dir);
   g_free (repo->objects);
+  g_free (repo->pool_objects);
   g_free (repo);
 }
 
@@ -132,7 +134,7 @@ static Repo *
 repo_new (Storage *storage, const GsRepo *repo, GError **error)
 {
   static const char *const hidden[] = { GIT_HIDDEN_REFS, NULL };
-  g_autofree char *dir = g_build_filename (storage->root, repo->replica_path, NULL);
+  g_autofree char *dir = g_build_filename (storage->root, repo->replica_path, NULL), *borrowed = NULL;
   ReplicaRecord record;
   if (!replica_record_read (dir, &record, error))
     return NULL;
@@ -145,7 +147,7 @@ repo_new (Storage *storage, const GsRepo *repo, GError **error)
                repo->replica_path, record.id, record.storage, repo->id, storage->uuid);
       return NULL;
     }
-  if (!replica_config_check (dir, error))
+  if (!replica_config_check (dir, error) || !pool_check (storage, dir, repo->id, &borrowed, error))
     return NULL;
 
   Repo *open = g_new0 (Repo, 1);
@@ -153,6 +155,7 @@ repo_new (Storage *storage, const GsRepo *repo, GError **error)
   open->path = g_strdup (repo->replica_path);
   open->dir = g_steal_pointer (&dir);
   open->objects = g_strconcat (open->dir, "/objects", NULL);
+  open->pool_objects = g_steal_pointer (&borrowed);
   open->id = repo->id;
   open->format = record.format;
   open->handles = g_ptr_array_new ();

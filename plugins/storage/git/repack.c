@@ -4,6 +4,7 @@
 
 #include "child.h"
 #include "disk.h"
+#include "pool.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -379,11 +380,17 @@ repack_run (const Repo *repo, int lock, RepackKind kind, const RepackRun *run, G
       = { "repack", "-d", "-n", "-q", "--geometric=2", "--write-midx", "--write-bitmap-index", NULL };
   static const char *const full[] = { "repack",       "-a", "-d", "-n", "-q", "--cruft", "--cruft-expiration=never",
                                       "--write-midx", "--write-bitmap-index", NULL };
+  /* A member leaves to its pool what the pool has. Its own packs alone are not closed: no bitmap. Rolling packs up would
+   * take the pool's for its own, in the git of today. */
+  static const char *const member[] = { "repack", "-a", "-d", "-l", "-n", "-q", "--cruft", "--cruft-expiration=never",
+                                        "--no-write-bitmap-index", NULL };
+  g_autofree char *borrowed = pool_objects ((Repo *) repo);
+  const char *const *argv = borrowed != NULL ? member : kind == REPACK_FULL ? full : geometric;
   g_autoptr (GError) untidy = NULL;
   if (!safety_make (repo, error))
     return FALSE;
   storage_crash_point (repo->storage, "maintain.linked");
-  gboolean done = run_git (repo, lock, kind == REPACK_FULL ? full : geometric, run, error);
+  gboolean done = run_git (repo, lock, argv, run, error);
   storage_crash_point (repo->storage, "maintain.repacked");
   /* Also after a failure: whatever it has deleted already, the new pack has, and is durable now. */
   if (!sweep (repo, &untidy) || !safety_drop (repo, &untidy))

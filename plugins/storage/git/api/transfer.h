@@ -123,6 +123,11 @@ gboolean transfer_knows (guint32 method);
 gboolean transfer_compute (Storage *storage, GsCall *call, const GsRepo *repo, const GsQuery *query,
                            GsComputed **ret_computed, GError **error);
 
+/* ---------------------------------------------------------------------------------------------- pool.c */
+
+/** Pool/Refresh: the members' refs. */
+gboolean pool_compute_refresh (GitCall *call, GsComputed **ret_computed, GError **error);
+
 /* ------------------------------------------------------------------------------- transfer_mirror.c */
 
 gboolean api_repository_mirror (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);

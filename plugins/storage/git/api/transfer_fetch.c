@@ -4,6 +4,8 @@
 
 #include "change.h"
 
+#include "gitstead/v1/pool.pb-c.h"
+
 #include <string.h>
 
 #define LIST_MAX (256u << 20)
@@ -341,6 +343,7 @@ static const struct
   { API_ROW (152, NULL, repository_create_from_url_request, transfer_reply), take_create_from_url },
   { API_ROW (153, NULL, repository_bundle_apply_request, transfer_reply), take_bundle_apply },
   { API_ROW (154, NULL, repository_fetch_request, transfer_reply), take_fetch },
+  { API_ROW (902, NULL, pool_refresh_request, transfer_reply), NULL }, /* from here: pool.c */
 };
 
 static int
@@ -362,6 +365,8 @@ transfer_knows (guint32 number)
 static gboolean
 run (Intake *intake, int method, GsComputed **ret_computed, GError **error)
 {
+  if (intake->call->repo->format == GS_FORMAT_SHA1 && methods[method].take == NULL)
+    return pool_compute_refresh (intake->call, ret_computed, error);
   if (intake->call->repo->format != GS_FORMAT_SHA1)
     return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "repositories with SHA-256 ids take histories by pushing only");
   intake->theirs = refs_table_new ();
