@@ -5,12 +5,14 @@ import base64
 import http.server
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import shutil
 import threading
 
 import gitstead_test
+from cluster_test import NODES, Cluster
 from git_histories import git, history
 from gitstead_test import Git, ServerTestCase, ZERO, eventually, refs_digest
 
@@ -662,6 +664,140 @@ class Closed(TransferCase):
             server.start()
         self.assertMentions(str(caught.exception), "remote_allow", "example.org")
         server.process = None
+
+
+class Clustered(Cluster):
+    """The same over three nodes: what comes in stands on all of them."""
+
+    def setUp(self):
+        super().setUp()
+        for node in self.nodes:
+            node.stop()
+            node.start(remote_allow=["http://127.0.0.1:*"])
+        self.router = self.add_router()
+        self.admin = self.router.new_token("admin")
+        self.folder = os.path.join(self.scratch(), "plain")
+        Git()("clone", "-q", "--mirror", history("plain"), self.folder)
+
+    def attempt(self, method, **request):
+        reply = self.router.http("POST", "/api/v1/" + method, json.dumps(request), {
+            "Authorization": "Bearer " + self.admin, "Content-Type": "application/json"}, timeout=120)
+        found = json.loads(reply.body)
+        return ("OK", found) if reply.status == 200 else (found["code"], found["message"])
+
+    def done(self, method, **request):
+        code, reply = self.attempt(method, **request)
+        self.assertEqual(code, "OK", reply)
+        return reply
+
+    def same(self, path, folder=None):
+        refs = self.assert_equal_replicas(self.router, path)
+        self.assertEqual(refs, dict(reversed(line.split(" ", 1)) for line in Git()(
+            "for-each-ref", "--format=%(objectname) %(refname)", cwd=folder or self.folder).splitlines()))
+        generations, now = self.generations(self.router, path)
+        self.assertEqual(generations, {name: now for name in NODES})
+        return now
+
+    def test_bundles_forks_and_pools(self):
+        data = git(self.folder, "bundle", "create", "-q", "-", "--all", "HEAD")
+        self.router.cli("call", "Repository/CreateFromBundle", json.dumps({"repository": {"path": "a"}}), input=data, text=False)
+        self.assertEqual(self.same("a"), 1)
+        old = Git()("rev-parse", "main", cwd=self.folder)
+        tree = git(self.folder, "rev-parse", "main^{tree}").decode().strip()
+        new = git(self.folder, "commit-tree", "-p", old, "-m", "new", tree).decode().strip()
+        git(self.folder, "update-ref", "refs/heads/main", new)
+        data = git(self.folder, "bundle", "create", "-q", "-", "main", "^" + old)
+        self.router.cli("call", "Repository/BundleApply", json.dumps({"repository": {"path": "a"}}), input=data, text=False)
+        self.assertEqual(self.same("a"), 2)
+        self.done("Repository/Fork", repository={"path": "b"}, source={"path": "a"})
+        self.same("b")
+        # A pool for both, on every node.
+        self.done("Repository/Create", repository={"path": "pool"})
+        for name in ("a", "b"):
+            reply = self.done("Pool/Link", repository={"path": name}, pool={"path": "pool"})
+            self.assertEqual((sorted(reply["storages"]), reply["unlinked"]), (sorted(NODES), []))
+        self.done("Pool/Refresh", repository={"path": "pool"})
+        self.assert_equal_replicas(self.router, "pool")
+        for name in ("a", "b"):
+            self.done("Pool/Link", repository={"path": name}, pool={"path": "pool"}, reduce=True)
+            self.same(name)
+        found = self.done("Pool/Info", repository={"path": "pool"})["members"]
+        self.assertEqual([(one["repository"]["path"], sorted(one["storages"])) for one in found],
+                         [("a.git", sorted(NODES)), ("b.git", sorted(NODES))])
+        code, message = self.attempt("Repository/Delete", repository={"path": "pool"})
+        self.assertEqual(code, "FAILED_PRECONDITION", message)
+        self.done("Repository/Delete", repository={"path": "b"})
+        self.assertEqual(sorted(self.done("Pool/Unlink", repository={"path": "a"})["storages"]), sorted(NODES))
+        self.done("Repository/Delete", repository={"path": "pool"})
+        self.same("a")
+        self.settled()
+
+    def test_other_servers(self):
+        source = gitstead_test.Server()
+        self.addCleanup(source.clean)
+        source.start()
+        url = source.create("s")
+        token = source.new_token("admin")
+        Git(token)("push", "-q", url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", cwd=self.folder)
+        remote = {"url": url, "authorization": "Bearer " + token}
+        self.done("Repository/CreateFromUrl", repository={"path": "c"}, remote=remote)
+        self.same("c", source.replica("s"))
+        Git(token)("push", "-q", url, "main~1:refs/heads/more", ":refs/heads/main", cwd=self.folder)
+        reply = self.done("Repository/Fetch", repository={"path": "c"}, remote=remote, rules={"prune": True, "force": True})
+        self.assertEqual(table(reply), {"refs/heads/main": "DELETED", "refs/heads/more": "CREATED"})
+        self.same("c", source.replica("s"))
+        source.create("m")
+        self.done("Repository/Mirror", repository={"path": "c"}, remote=dict(remote, url=url.replace("/s.git", "/m.git")))
+        self.assertEqual(Git().refs(source.replica("m")).split("\n", 1)[1], Git().refs(source.replica("s")).split("\n", 1)[1])
+        self.settled()
+
+    def test_a_creation_that_fails_leaves_nothing(self):
+        data = git(self.folder, "bundle", "create", "-q", "-", "--all", "HEAD")
+        for broken in (data[:-40], b"x"):
+            result = self.router.cli("call", "Repository/CreateFromBundle", json.dumps({"repository": {"path": "a"}}), input=broken,
+                                     text=False, check=False)
+            self.assertEqual(result.returncode, 1)
+        # One of the three nodes cannot take it.
+        packs = os.path.join(self.nodes[2].root, "@r")
+        os.makedirs(self.nodes[2].root, exist_ok=True)
+        shutil.rmtree(packs, ignore_errors=True)
+        with open(packs, "w") as out:
+            out.write("in the way")
+        result = self.router.cli("call", "Repository/CreateFromBundle", json.dumps({"repository": {"path": "a"}}), input=data,
+                                 text=False, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.settled(self.nodes[:2])
+        for node in self.nodes[:2]:
+            self.assertEqual([path for path in node.files() if "trash" not in path], ["gitstead-storage"])
+        os.unlink(packs)
+        self.router.cli("call", "Repository/CreateFromBundle", json.dumps({"repository": {"path": "a"}}), input=data, text=False)
+        self.same("a")
+
+
+class Crashes(gitstead_test.TestCase):
+    """A server that dies while it creates: the repository is there as a whole, or there is nothing."""
+
+    def test_every_step(self):
+        server = gitstead_test.Server()
+        self.addCleanup(server.clean)
+        server.start()
+        folder = history("plain")
+        data = git(folder, "bundle", "create", "-q", "-", "--all", "HEAD")
+        request = json.dumps({"repository": {"path": "a"}})
+        for point in ("push.quarantined", "push.prepared", "push.voted", "commit.decided", "commit.objects", "commit.stamped",
+                      "commit.finished"):
+            server.stop()
+            server.start(crash_at=point)
+            result = server.cli("call", "Repository/CreateFromBundle", request, input=data, text=False, check=False)
+            self.assertNotEqual(result.returncode, 0, point)
+            self.assertEqual(server.process.wait(20), -signal.SIGKILL)
+            server.start()
+            self.assertFalse(server.call("Repository/Exists", {"repository": {"path": "a"}})["exists"], point)
+            server.assert_settled()
+        server.cli("call", "Repository/CreateFromBundle", request, input=data, text=False)
+        replica = server.replica("a")
+        self.assertEqual(Git()("for-each-ref", cwd=replica), Git()("for-each-ref", cwd=folder))
+        Git()("fsck", "--full", cwd=replica)
 
 
 if __name__ == "__main__":
