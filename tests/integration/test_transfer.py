@@ -5,6 +5,7 @@ import base64
 import http.server
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -772,6 +773,42 @@ class Clustered(Cluster):
         os.unlink(packs)
         self.router.cli("call", "Repository/CreateFromBundle", json.dumps({"repository": {"path": "a"}}), input=data, text=False)
         self.same("a")
+
+
+class Documentation(TransferCase):
+    def fits(self, wanted, got, where):
+        """What the page shows is a part of what was said."""
+        if isinstance(wanted, dict):
+            for field, value in wanted.items():
+                self.fits(value, got[field], where + "." + field)
+        elif isinstance(wanted, list):
+            self.assertEqual(len(wanted), len(got), where)
+            for one, other in zip(wanted, got):
+                self.fits(one, other, where)
+        else:
+            self.assertEqual(wanted, got, where)
+
+    def test_the_examples_of_the_page_are_true(self):
+        with open(os.path.join(gitstead_test.SOURCE, "docs/api/transfer.md"), encoding="utf-8") as page:
+            blocks = re.findall(r"```console\n(.*?)```", page.read(), re.S)
+        examples = [example for block in blocks for example in re.findall(r"^\$ (.*?)(?=^\$ |\Z)", block, re.S | re.M)]
+        self.assertGreater(len(examples), 10)
+        self.push("demo", history("plain"), "main")
+        folder = os.path.dirname(gitstead_test.PROGRAM)
+        for example in examples:
+            command, _, wanted = example.partition("\n")
+            result = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                    stdin=subprocess.DEVNULL, cwd=self.work,
+                                    env=gitstead_test.clean_environment({"GITSTEAD_SERVER": "ipc://" + self.server.socket,
+                                                                         "PATH": folder + ":" + os.environ["PATH"]}))
+            wanted = wanted.strip()
+            if wanted and not wanted.startswith("{"):
+                self.assertIn(wanted, result.stderr, command)
+                continue
+            self.assertEqual(result.returncode, 0, command + result.stderr)
+            if wanted:
+                self.fits(json.loads(wanted), json.loads(result.stdout), command)
+        self.server.assert_settled()
 
 
 class Crashes(gitstead_test.TestCase):
