@@ -32,6 +32,11 @@ gboolean gsi_router_fork (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_router_pool_link (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_router_pool_unlink (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_router_pool_info (gpointer router, GsiCall *call, GError **error);
+/** The row of a pool that a request names. NULL unless the caller is its administrator. *full*. */
+GsiRow *gsi_router_pool_find (GsiRouter *router, GsiCall *call, const Gitstead__V1__Repository *named, GError **error);
+/** Links a new replica to the pool's on the same storage, and packs it without what that has; nothing where there is none. */
+gboolean gsi_router_pool_join (GsiCall *call, const GsiStorage *storage, const GsRepo *repo, const GsiRow *pool,
+                               GError **error);
 /** FALSE with FAILED_PRECONDITION when others borrow from the repository. Each storage refuses for itself as well. */
 gboolean gsi_router_pool_check_free (GsiRouter *router, GsiCall *call, const GsiRow *row, GError **error);
 

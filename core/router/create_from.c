@@ -33,6 +33,7 @@ typedef struct
   const GsiStorage *source;
   const GsiRow *source_row;
   GBytes *source_request;
+  const GsiRow *pool; /* that it borrows from; NULL = none */
 } Creation;
 
 /* ---------------------------------------------------------------------------- from another repository */
@@ -299,6 +300,15 @@ head_name (const ProtobufCBinaryData *field, char **ret_head, GError **error)
   return TRUE;
 }
 
+static gboolean
+join_pool (Creation *creation, GError **error)
+{
+  for (guint i = 0; creation->pool != NULL && i < creation->storages->len; i++)
+    if (!gsi_router_pool_join (creation->call, creation->storages->pdata[i], &creation->repo, creation->pool, error))
+      return FALSE;
+  return TRUE;
+}
+
 /* @head NULL: "main", until what comes in says otherwise. */
 static gboolean
 create (Creation *creation, guint64 id, const char *head, GError **error)
@@ -317,7 +327,7 @@ create (Creation *creation, guint64 id, const char *head, GError **error)
       g_prefix_error (error, "cannot create repository '%s': ", creation->call->path);
       return FALSE;
     }
-  if (!fill (creation, error))
+  if (!fill (creation, error) || !join_pool (creation, error))
     {
       gsi_create_put_away (storages, storages->len, &creation->repo);
       return FALSE;
@@ -455,7 +465,7 @@ gsi_router_fork (gpointer user, GsiCall *call, GError **error)
   const Gitstead__V1__RepositoryForkRequest *request = (const void *) call->request;
   const GsRefQuery look = { .size = sizeof look, .include_head = TRUE };
   Creation creation = { 0 };
-  g_autoptr (GsiRow) row = NULL;
+  g_autoptr (GsiRow) row = NULL, pool = NULL;
   g_autofree char *head = NULL;
   SourceRefs refs = { NULL, FALSE };
   const GsiStorage *source;
@@ -463,8 +473,10 @@ gsi_router_fork (gpointer user, GsiCall *call, GError **error)
   g_autoptr (GBytes) asked = NULL, taken = NULL;
   guint64 id;
   if (!head_name (&request->default_branch, &head, error)
-      || (source = find_source (router, call, request->source, &row, error)) == NULL)
+      || (source = find_source (router, call, request->source, &row, error)) == NULL
+      || (request->pool != NULL && (pool = gsi_router_pool_find (router, call, request->pool, error)) == NULL))
     return FALSE;
+  creation.pool = pool;
   repo.id = row->id;
   repo.replica_path = row->replica_path;
   if (!source->ops->list_refs (source->self, &call->base, &repo, &look, see_ref, &refs, error)

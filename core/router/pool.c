@@ -44,8 +44,8 @@ add_name (GPtrArray *names, const GsiStorage *storage)
 
 /* ----------------------------------------------------------------------------------------- link, unlink */
 
-static GsiRow *
-find_pool (GsiRouter *router, GsiCall *call, const Gitstead__V1__Repository *named, GError **error)
+GsiRow *
+gsi_router_pool_find (GsiRouter *router, GsiCall *call, const Gitstead__V1__Repository *named, GError **error)
 {
   const GsiRouterConfig *config = gsi_router_config (router);
   const GsiStorageGroup *group;
@@ -80,6 +80,18 @@ has_replica (const GsiRow *row, const char *storage)
 }
 
 gboolean
+gsi_router_pool_join (GsiCall *call, const GsiStorage *storage, const GsRepo *repo, const GsiRow *pool, GError **error)
+{
+  const GsiRow row = { .id = repo->id, .replica_path = (char *) repo->replica_path };
+  Gitstead__V1__PoolReplicaRequest asked = GITSTEAD__V1__POOL_REPLICA_REQUEST__INIT;
+  g_autoptr (GsArena) arena = gs_arena_new (REPLY_BUDGET);
+  asked.pool_id = pool->id;
+  asked.pool_replica_path = pool->replica_path;
+  asked.reduce = TRUE;
+  return !has_replica (pool, storage->name) || ask (storage, call, &row, METHOD_LINK, &asked, arena, error) != NULL;
+}
+
+gboolean
 gsi_router_pool_link (gpointer user, GsiCall *call, GError **error)
 {
   GsiRouter *router = user;
@@ -87,7 +99,7 @@ gsi_router_pool_link (gpointer user, GsiCall *call, GError **error)
   Gitstead__V1__PoolReplicaRequest asked = GITSTEAD__V1__POOL_REPLICA_REQUEST__INIT;
   Gitstead__V1__PoolLinkReply reply = GITSTEAD__V1__POOL_LINK_REPLY__INIT;
   g_autoptr (GsiRow) row = gsi_router_locate (router, call, NULL, error);
-  g_autoptr (GsiRow) pool = row != NULL ? find_pool (router, call, request->pool, error) : NULL;
+  g_autoptr (GsiRow) pool = row != NULL ? gsi_router_pool_find (router, call, request->pool, error) : NULL;
   g_autoptr (GsArena) arena = gs_arena_new (REPLY_BUDGET);
   g_autoptr (GPtrArray) linked = g_ptr_array_new (), left = g_ptr_array_new ();
   if (pool == NULL)

@@ -147,6 +147,38 @@ class Shared(Pools, ServerTestCase):
         self.assertEqual(again["refs"], [])
         self.server.assert_settled()
 
+    def test_forks_that_are_linked_when_they_are_made(self):
+        work = self.copy()
+        self.make(self.pool)
+        self.make(self.a, work)
+        self.join(self.a, self.pool)
+        self.refresh(self.pool)
+        alone, found = self.packed(self.a), []
+
+        def fork(index):
+            found.append(self.attempt("Repository/Fork", repository={"path": "%s%d" % (self.b, index)},
+                                      source={"path": self.a}, pool={"path": self.pool}))
+
+        threads = [threading.Thread(target=fork, args=(index,)) for index in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual([code for code, _ in found], ["OK"] * 8, found)
+        names = ["%s%d" % (self.b, index) for index in range(8)]
+        self.assertEqual(self.pool_info(self.pool), (None, [self.a + ".git"] + sorted(
+            (name + ".git" for name in names), key=lambda name: int(self.server.info(name)["id"]))))
+        for name in names:
+            self.assertLess(self.packed(name), alone // 10, name)
+        self.whole(names[0], work)
+        for source, pool, code in ((self.a, "absent", "NOT_FOUND"), (self.a, names[0], "FAILED_PRECONDITION"),
+                                   (self.a, "../x", "INVALID_ARGUMENT")):
+            self.refused(code, "Repository/Fork", "pool", repository={"path": self.name + "z"}, source={"path": source},
+                         pool={"path": pool})
+            self.refused("NOT_FOUND", "Repository/Get", repository={"path": self.name + "z"})
+        self.assertEqual(self.pool_info(names[0]), (self.pool + ".git", []))
+        self.server.assert_settled()
+
     def test_the_pool_loses_nothing_when_its_refs_go(self):
         work = self.copy()
         self.make(self.pool)

@@ -369,7 +369,7 @@ class Remotes(TransferCase):
         cls.addClassCleanup(thread.join)
         cls.addClassCleanup(cls.upstream.shutdown)
         cls.options = {"storage": {"remote_allow": [
-            "http://127.0.0.1:*", "https://*.example.org", "http://localhost.:*", "file://" + cls.files]}}
+            "http://127.0.0.1:*", "https://*.example.org", "http://*:81", "file://" + cls.files]}}
         super().setUpClass()
 
     def remote(self, name, **rest):
@@ -489,6 +489,15 @@ class Remotes(TransferCase):
                     "http://2130706433/x", "http://[::1]/x", "http://[::ffff:127.0.0.1]/x", "https://example.org/x",
                     "https://example.org.evil.test/x", "https://evilexample.org/x", "https://a.example.org:444/x"):
             self.refused("PERMISSION_DENIED", "Repository/Fetch", dict(self.repository(), remote={"url": url}), "remote_allow")
+
+    def test_names_that_lead_into_the_own_network(self):
+        self.server.create(self.name)
+        for host in ("localhost", "0x7f.1", "2130706433", "0", "10.1.2.3", "172.31.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+                     "224.0.0.1", "255.255.255.255", "[::1]", "[::]", "[::ffff:10.0.0.1]", "[fe80::1]", "[fc00::1]", "[ff02::1]",
+                     "[2002:7f00:1::]", "[64:ff9b::7f00:1]"):
+            for method in ("Fetch", "Mirror"):
+                self.refused("PERMISSION_DENIED", "Repository/" + method, dict(
+                    self.repository(), remote={"url": "http://%s:81/x" % host}), "not public")
 
     def test_credentials_that_are_none(self):
         self.server.create(self.name)

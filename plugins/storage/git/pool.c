@@ -5,6 +5,7 @@
 #include "child.h"
 #include "disk.h"
 
+#include <sys/file.h>
 #include <unistd.h>
 
 #define TEXT_MAX 8192
@@ -227,8 +228,6 @@ check_link (Repo *member, Repo *pool, gboolean *ret_is_linked, GError **error)
   g_autofree char *path = NULL, *over = NULL, *alternates = g_build_filename (member->dir, ALTERNATES, NULL);
   guint64 linked = 0, above = 0;
   gboolean loose;
-  if (member == pool)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "pool: a repository cannot be its own pool");
   if (member->format != pool->format)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "pool: its object ids are of another kind");
   if (!pool_of (member->dir, &linked, &path, error) || !pool_of (pool->dir, &above, &over, error))
@@ -281,15 +280,37 @@ link_locked (Repo *member, Repo *pool, GError **error)
   return TRUE;
 }
 
+/* Who is whose pool does not change while it is held: for moments only, and one is waited for. */
+static int
+state_lock (Repo *repo, GError **error)
+{
+  g_autofree char *dir = g_build_filename (repo->dir, GIT_REPLICA_DIR, NULL);
+  int fd = open (dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), code = -1;
+  while (fd >= 0 && (code = flock (fd, LOCK_EX)) != 0 && errno == EINTR)
+    ;
+  if (code == 0)
+    return fd;
+  fsu_fail (error, errno, "lock folder %s", dir);
+  if (fd >= 0)
+    close (fd);
+  return -1;
+}
+
+/* The member's own lock keeps a leave-taking out, which lasts. The others are taken in one order. */
 gboolean
 pool_link (Repo *member, Repo *pool, GError **error)
 {
-  int lock = repack_lock (member, error), pool_lock = lock >= 0 && member != pool ? repack_lock (pool, error) : -1;
-  gboolean done = lock >= 0 && (member == pool || pool_lock >= 0) && link_locked (member, pool, error);
-  if (pool_lock >= 0)
-    close (pool_lock);
-  if (lock >= 0)
-    close (lock);
+  Repo *const both[] = { member->id < pool->id ? member : pool, member->id < pool->id ? pool : member };
+  int locks[2] = { -1, -1 }, lock;
+  gboolean done = FALSE;
+  if (member == pool)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "pool: a repository cannot be its own pool");
+  lock = repack_lock (member, error);
+  if (lock >= 0 && (locks[0] = state_lock (both[0], error)) >= 0 && (locks[1] = state_lock (both[1], error)) >= 0)
+    done = link_locked (member, pool, error);
+  for (int i = 0; i < 2; i++)
+    repack_unlock (locks[i]);
+  repack_unlock (lock);
   return done;
 }
 
@@ -299,8 +320,7 @@ pool_reduce (Repo *member, GsCall *call, GError **error)
   const RepackRun run = { call, -1, g_get_monotonic_time () + REDUCE_US };
   int lock = repack_lock (member, error);
   gboolean done = lock >= 0 && repack_recover (member, error) && repack_run (member, lock, REPACK_FULL, &run, error);
-  if (lock >= 0)
-    close (lock);
+  repack_unlock (lock);
   objects_drop_handles (member);
   return done;
 }
@@ -456,10 +476,8 @@ pool_unlink (Repo *member, GsCall *call, guint64 *ret_pool, GError **error)
   lock = repack_lock (member, error);
   pool_lock = lock >= 0 ? repack_lock (pool, error) : -1;
   done = pool_lock >= 0 && unlink_locked (member, from, call, error) && forget (member, *ret_pool, path, error);
-  if (pool_lock >= 0)
-    close (pool_lock);
-  if (lock >= 0)
-    close (lock);
+  repack_unlock (pool_lock);
+  repack_unlock (lock);
   repo_close (pool, TRUE);
   return done;
 }

@@ -157,6 +157,15 @@ repack_lock (const Repo *repo, GError **error)
   return fd;
 }
 
+void
+repack_unlock (int lock)
+{
+  if (lock < 0)
+    return;
+  flock (lock, LOCK_UN);
+  close (lock);
+}
+
 static gboolean
 lacks_pack (const char *packs, const char *name)
 {
@@ -415,7 +424,9 @@ repack_graph_us (const Repo *repo)
 gboolean
 repack_write_graph (const Repo *repo, int lock, gboolean anew, const RepackRun *run, GError **error)
 {
-  const char *const argv[] = { "commit-graph", "write", "--reachable", anew ? "--split=replace" : "--split", "--changed-paths",
+  /* A layer of a member could stand on the pool's layers, which only git would find. */
+  g_autofree char *borrowed = pool_objects ((Repo *) repo);
+  const char *const argv[] = { "commit-graph", "write", "--reachable", anew || borrowed != NULL ? "--split=replace" : "--split", "--changed-paths",
                                "--no-progress", NULL };
   g_autoptr (GError) untidy = NULL;
   gboolean done = run_git (repo, lock, argv, run, error);

@@ -257,7 +257,8 @@ pin_address (const Url *url, Remote *remote, GError **error)
                     "remote.url: host %s leads to an address that is not public; such a host must stand in the storage's "
                     "option remote_allow by its own name",
                     url->host);
-  add_setting (remote, "http.curloptResolve", g_string_free (g_steal_pointer (&pin), FALSE));
+  if (!url->v6) /* that one is an address already */
+    add_setting (remote, "http.curloptResolve", g_string_free (g_steal_pointer (&pin), FALSE));
   return TRUE;
 }
 
