@@ -29,7 +29,7 @@ class Node(Server):
             "server": dict({"shutdown_grace": "10s", "stage_lease": "2s", "cluster_token": self.cluster_token,
                             "exports": [self.name]}, **self.server_options),
             "plugin_path": [gitstead_test.PLUGINS],
-            "metadata": {"plugin": "sqlite", "path": self.metadata},
+            "metadata": self.metadata,
             "access": {"plugin": "token", "anonymous": "none"},
             "storages": [storage],
             "transports": self.transports(),
@@ -82,8 +82,7 @@ class Router(Node):
 
 class Cluster(TestCase):
     def setUp(self):
-        self.shared = self.scratch()
-        self.metadata = os.path.join(self.shared, "metadata.db")
+        self.metadata = self.metadata_store()
         self.cluster_token = new_token()
         self.nodes = [Node(self.metadata, self.cluster_token, name) for name in NODES]
         self.routers = []
@@ -93,6 +92,10 @@ class Cluster(TestCase):
         self.work = self.scratch()
         Git()("init", "-q", "-b", "main", cwd=self.work)
         self.commits = 0
+
+    def metadata_store(self):
+        """The options of the store that all processes share."""
+        return {"plugin": "sqlite", "path": os.path.join(self.scratch(), "metadata.db")}
 
     def add_router(self, **options):
         router = Router(self.metadata, self.cluster_token, self.nodes, **options)

@@ -235,9 +235,11 @@ class Server:
             shutil.rmtree(self.folder, ignore_errors=True)
         return status
 
-    def log_tail(self, lines=30):
+    def log_tail(self, lines=30, calls=True):
+        """The end of the log; without @calls only what is not of a call that went well."""
         with open(self.log, errors="replace") as log:
-            return "".join(log.readlines()[-lines:])
+            return "".join([line for line in log if calls or not (
+                " code=OK " in line or " http.request " in line and " status=2" in line)][-lines:])
 
     def log_text(self):
         with open(self.log, errors="replace") as log:
@@ -534,7 +536,7 @@ class _TapResult(unittest.TestResult):
         """On both streams: whoever runs the tests shows one of them, and seldom which one is known."""
         text = "".join(traceback.format_exception(*error))
         for server in Server.running:
-            text += "---- the end of %s\n%s" % (server.log, server.log_tail(60))
+            text += "---- the end of %s\n%s" % (server.log, server.log_tail(60, calls=False))
         for line in text.splitlines():
             print("# " + line, flush=True)
             print(line, file=sys.stderr, flush=True)
