@@ -657,6 +657,39 @@ class Remotes(TransferCase):
             self.assertEqual(json.loads(reply.body)["code"], "PERMISSION_DENIED")
 
 
+class Bounded(TransferCase):
+    options = {"storage": {"max_push_bytes": "64KiB", "remote_allow": ["http://127.0.0.1:*"]}}
+
+    def test_more_than_one_push_may_bring(self):
+        source = gitstead_test.Server()
+        self.addCleanup(source.clean)
+        source.start()
+        url, token = source.create("s"), source.new_token("write")
+        Git(token)("push", "-q", url, "main", cwd=history("plain"))
+        self.assertGreater(len(git(history("plain"), "bundle", "create", "-q", "-", "main")), 65536)
+        before = self.server.files()
+        remote = {"url": url, "authorization": "Bearer " + token}
+        self.refused("OUT_OF_RANGE", "Repository/CreateFromUrl", dict(self.repository(), remote=remote))
+        message = self.stream("Repository/CreateFromBundle", self.repository(),
+                              git(history("plain"), "bundle", "create", "-q", "-", "main"), check=False)
+        self.assertMentions(message, "max_push_bytes")
+        self.assertFalse(self.server.call("Repository/Exists", self.repository())["exists"])
+        self.server.create(self.name)
+        self.refused("OUT_OF_RANGE", "Repository/Fetch", dict(self.repository(), remote=remote))
+        self.assertEqual(self.refs(self.server.replica(self.name)), {})
+        small = self.stream("Repository/BundleApply", dict(self.repository(), rules={"refspecs": ["refs/tags/small:refs/tags/small"]}),
+                            self.small_bundle())
+        self.assertEqual(table(small), {"refs/tags/small": "CREATED"})
+        self.server.assert_settled()
+
+    def small_bundle(self):
+        folder = os.path.join(self.work, "small")
+        git(None, "init", "-q", "--bare", folder)
+        oid = git(folder, "hash-object", "-w", "--stdin", input=b"small").decode().strip()
+        git(folder, "update-ref", "refs/tags/small", oid)
+        return git(folder, "bundle", "create", "-q", "-", "refs/tags/small")
+
+
 class Closed(TransferCase):
     """As it comes: no other server is allowed."""
 

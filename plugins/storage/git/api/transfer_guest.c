@@ -123,6 +123,22 @@ told (const Remote *remote, const char *command, int status, const char *said, G
                   remote != NULL ? remote->shown : "", *said != '\0' ? said : "it failed without a word");
 }
 
+/* git does not say that it was ended for writing more than it may. */
+static gboolean
+has_full_file (const Guest *guest, guint64 max)
+{
+  g_autofree char *dir = g_build_filename (guest->objects, "pack", NULL);
+  g_autoptr (GPtrArray) names = disk_names (dir, NULL);
+  gboolean found = FALSE;
+  for (guint i = 0; names != NULL && i < names->len && !found; i++)
+    {
+      g_autofree char *path = g_build_filename (dir, names->pdata[i], NULL);
+      struct stat st;
+      found = stat (path, &st) == 0 && (guint64) st.st_size >= max;
+    }
+  return found;
+}
+
 /* The other side may have written what it liked; and where our files are is nobody's business. */
 static char *
 readable (const Guest *guest, const char *said)
@@ -161,7 +177,12 @@ guest_run (Guest *guest, const Remote *remote, const char *const *argv, GBytes *
     return FALSE;
   clean = readable (guest, said);
   if (!WIFEXITED (status) || WEXITSTATUS (status) > (ret_status != NULL ? 1 : 0))
-    return told (remote, argv[0], status, clean, error);
+    return spec.max_file > 0 && has_full_file (guest, spec.max_file)
+               ? gs_fail (error, GS_ERROR_OUT_OF_RANGE,
+                          "git %s with %s: it brings more than the %" G_GUINT64_FORMAT
+                          " bytes of the storage's option max_push_bytes",
+                          argv[0], remote->shown, spec.max_file)
+               : told (remote, argv[0], status, clean, error);
   if (ret_status != NULL)
     *ret_status = WEXITSTATUS (status);
   if (ret_output != NULL)
