@@ -129,6 +129,13 @@ gsi_router_background_end (GsiRouter *router)
   gsi_wiring_unref (wiring); /* the router may be gone with it */
 }
 
+gboolean
+gsi_router_stopping (GsiRouter *router)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
+  return router->stopping;
+}
+
 void
 gsi_router_free (GsiRouter *router)
 {

@@ -125,6 +125,8 @@ void gsi_router_ask_repair (GsiRouter *router, GsCall *call, guint64 id, const c
 /** A write goes on behind its answer. FALSE when there are too many of them, or the end has come. */
 gboolean gsi_router_background_begin (GsiRouter *router);
 void gsi_router_background_end (GsiRouter *router);
+/** The end has come: who waits for something gives up. */
+gboolean gsi_router_stopping (GsiRouter *router);
 
 /* read.c, write.c, repository.c, token.c */
 gboolean gsi_router_read (gpointer router, GsiCall *call, GError **error);

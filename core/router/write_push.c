@@ -37,6 +37,7 @@ typedef struct
   GsStream stream; /* what the participant gets; first */
   Tee *tee;
   gsize index;  /* of the participant */
+  gboolean left; /* nobody will say or hear anything more; under the lock */
   int in[2];    /* it reads [0] */
   int out[2];   /* it writes [1] */
   GQueue queue; /* of GBytes: not yet taken */
@@ -66,6 +67,7 @@ struct Tee
   GsMutex lock;
   GsCond changed;
   gboolean released, any, answered, ended;
+  gboolean cut; /* the client is not to hear how it ended */
   gsize preferred;
 };
 
@@ -147,6 +149,18 @@ tee_part_over (Tee *tee, gsize index)
   gs_mutex_lock (&tee->lock);
   close_end (&lane->in[0]);
   close_end (&lane->out[1]);
+  gs_mutex_unlock (&tee->lock);
+  eventfd_write (tee->wake, 1);
+}
+
+void
+tee_part_left (Tee *tee, gsize index)
+{
+  Lane *lane = (Lane *) tee_stream (tee, index);
+  if (lane == NULL)
+    return;
+  gs_mutex_lock (&tee->lock);
+  lane->left = TRUE;
   gs_mutex_unlock (&tee->lock);
   eventfd_write (tee->wake, 1);
 }
@@ -457,13 +471,16 @@ choose_report (Tee *tee)
 static gboolean
 answer_client (Tee *tee)
 {
-  gboolean released;
+  gboolean released, cut;
   gs_mutex_lock (&tee->lock);
   released = tee->released;
+  cut = tee->cut;
   gs_mutex_unlock (&tee->lock);
   if (tee->answered || !released)
     return tee->answered;
-  if (tee->speaker != NOBODY)
+  if (cut)
+    drop_client (tee);
+  else if (tee->speaker != NOBODY)
     {
       gsize chosen = choose_report (tee);
       if (chosen == NOBODY)
@@ -484,6 +501,25 @@ answer_client (Tee *tee)
   gs_cond_broadcast (&tee->changed);
   gs_mutex_unlock (&tee->lock);
   return TRUE;
+}
+
+/* Who was left as it is keeps its ends of the pipes: only we can end the conversation. */
+static void
+drop_left (Tee *tee)
+{
+  for (gsize i = 0; i < tee->n_lanes; i++)
+    {
+      Lane *lane = &tee->lanes[i];
+      gboolean left;
+      gs_mutex_lock (&tee->lock);
+      left = lane->left;
+      gs_mutex_unlock (&tee->lock);
+      if (!left || lane->out[0] < 0)
+        continue;
+      lane_clear_queue (lane);
+      close_end (&lane->in[1]);
+      lane_silent (lane);
+    }
 }
 
 static gboolean
@@ -523,6 +559,7 @@ tee_turn (Tee *tee, guint8 *chunk)
     }
   if (fds[1].revents != 0)
     hear_client (tee, chunk);
+  drop_left (tee);
 }
 
 static void
@@ -553,6 +590,15 @@ tee_release (Tee *tee, gsize preferred, gboolean any)
   tee->released = TRUE;
   tee->preferred = preferred;
   tee->any = any;
+  gs_mutex_unlock (&tee->lock);
+  eventfd_write (tee->wake, 1);
+}
+
+void
+tee_cut_client (Tee *tee)
+{
+  gs_mutex_lock (&tee->lock);
+  tee->released = tee->cut = TRUE;
   gs_mutex_unlock (&tee->lock);
   eventfd_write (tee->wake, 1);
 }
