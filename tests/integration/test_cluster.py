@@ -64,14 +64,15 @@ class Router(Node):
         super().__init__(metadata, token)
         self.nodes = nodes
         self.consistency, self.copies, self.min_copies = consistency, copies, min_copies
+        self.remote_options = {}
 
     def configuration(self):
         config = super().configuration()
         del config["server"]["exports"], config["server"]["cluster_token"]
         config["storages"] = [
-            {"name": name, "plugin": "remote", "url": "tcp://127.0.0.1:%d" % node.nng_port,
-             "token": self.cluster_token, "probe_interval": "200ms",
-             "probe_timeout": "%dms" % (1000 * gitstead_test.SLOW)}
+            dict({"name": name, "plugin": "remote", "url": "tcp://127.0.0.1:%d" % node.nng_port,
+                  "token": self.cluster_token, "probe_interval": "200ms",
+                  "probe_timeout": "%dms" % (1000 * gitstead_test.SLOW)}, **self.remote_options)
             for name, node in zip(NODES, self.nodes)]
         consistency = {"plugin": self.consistency}
         if self.consistency == "quorum":
@@ -96,8 +97,9 @@ class Cluster(TestCase):
         Git()("init", "-q", "-b", "main", cwd=self.work)
         self.commits = 0
 
-    def add_router(self, **options):
+    def add_router(self, remote_options=None, **options):
         router = Router(self.metadata, self.cluster_token, self.nodes, **options)
+        router.remote_options = remote_options or {}
         self.routers.append(router)
         self.addCleanup(router.clean)
         return router.start()
@@ -438,6 +440,29 @@ class Outside(Cluster):
             self.assertEqual([path for path in node.files() if "trash" not in path], ["gitstead-storage"])
         os.unlink(folder)
         router.create("a/b")
+
+
+class HungDisk(Cluster):
+    """Nodes that answer everything but do not come to an end with their disk."""
+
+    def setUp(self):
+        super().setUp()
+        for node in self.nodes:
+            node.stop()
+            node.storage_options["layers"] = [{"plugin": "delay", "slots": ["commit"], "time": "1h"}]
+            node.start()
+
+    def test_push_ends(self):
+        router = self.add_router(consistency="direct", copies=1, min_copies=1, remote_options={"call_timeout": "2s"})
+        url = router.create("a/b")
+        git = Git(router.new_token("write"))
+        tip = self.commit()
+        git.run("push", "-q", url, "main", cwd=self.work, timeout=60)
+        eventually(lambda: "did not bring a write to its end" in router.log_text(), 10, "the reason in the log")
+        # It was decided: the node applies it as soon as its disk lets it.
+        eventually(lambda: git.run("ls-remote", url, "main", cwd=self.work).stdout.decode().startswith(tip), 30,
+                   "the push's coming to its end")
+        self.settled()
 
 
 class Changes(Cluster):
