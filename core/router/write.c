@@ -351,6 +351,8 @@ static gboolean
 write_reply (Write *write, const GsiReceipt *receipt, GError **error)
 {
   GsiReplica replica;
+  if (receipt != NULL)
+    write->call->written = receipt->generation;
   if (write->binding != NULL)
     {
       write->binding->reply (write->call, receipt);
@@ -389,6 +391,7 @@ repeat_visit (const GsChange *change, gpointer user)
   Repeat *repeat = user;
   GsiReceipt receipt = { change->txid, change->generation, change->refs_digest, change->voters,
                          g_strv_length ((char **) change->voters) };
+  repeat->call->written = receipt.generation;
   if (repeat->binding != NULL)
     repeat->binding->reply (repeat->call, &receipt);
   else

@@ -252,6 +252,32 @@ class Quorum(Cluster):
         self.assertIn("exist", result.stderr)
         self.settled()
 
+    def test_read_your_writes(self):
+        """A write through one router, by its number, is there for whoever asks the other one."""
+        tip = self.commit()
+        self.git("push", "-q", self.url, "main", cwd=self.work)
+        headers = {"Authorization": "Bearer " + self.token, "Content-Type": "application/json"}
+        for number in range(5):
+            name = "refs/heads/n%d" % number
+            reply = self.first.http("POST", "/api/v1/Ref/Update", json.dumps({
+                "repository": {"path": "team/project"},
+                "updates": [{"name": name, "old_oid": gitstead_test.ZERO, "new_oid": tip}]}), headers)
+            self.assertEqual(reply.status, 200, reply.body)
+            generation = reply.headers["X-Gitstead-Generation"]
+            self.assertEqual(int(generation), json.loads(reply.body)["receipt"]["generation"])
+            find = json.dumps({"repository": {"path": "team/project"}, "name": name})
+            found = self.second.http("POST", "/api/v1/Ref/Find", find, dict(headers, **{"X-Gitstead-Generation": generation}))
+            self.assertEqual(json.loads(found.body)["ref"]["oid"], tip)
+            found = json.loads(self.second.cli("call", "Ref/Find", find, "--generation", generation).stdout)
+            self.assertEqual(found["ref"]["oid"], tip)
+        ahead = self.second.http("POST", "/api/v1/Ref/Find", find, dict(headers, **{"X-Gitstead-Generation": "1000"}))
+        self.assertEqual(ahead.status, 503)
+        self.assertIn("at generation 1000 or later", ahead.body.decode())
+        result = self.second.cli("call", "Ref/Find", find, "--generation", "1000", "--timeout", "3s", check=False)
+        self.assertNotEqual(result.returncode, 0)
+        wrong = self.second.http("POST", "/api/v1/Ref/Find", find, dict(headers, **{"X-Gitstead-Generation": "new"}))
+        self.assertEqual(wrong.status, 400)
+
     def test_delete_and_rename(self):
         info = self.first.info("team/project")
         self.first.call("Repository/Rename", {"repository": {"path": "team/project"}, "new_path": "team/other"})

@@ -640,6 +640,7 @@ on_done (gpointer user, const GsOutcome *outcome)
   gs_mutex_lock (&answer->lock);
   answer->over = TRUE;
   answer->code = outcome->code;
+  answer->generation = outcome->generation;
   answer->retry = outcome->retry;
   answer->message = g_strdup (outcome->message);
   answer->payload = outcome->payload != NULL ? g_bytes_ref (outcome->payload) : NULL;
@@ -658,6 +659,7 @@ cluster_begin (Cluster *cluster, guint32 method, const ProtobufCMessage *request
   gs_cond_init (&answer->ended);
   answer->request = gs_wire_encode (request);
   inbound.payload = answer->request;
+  inbound.generation = generation;
   gsi_rpc_begin (cluster->rpc, &inbound);
 }
 
