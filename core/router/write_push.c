@@ -46,6 +46,7 @@ typedef struct
   Says says;
   GByteArray *partial; /* of a packet */
   GByteArray *report;
+  gboolean endless; /* it said more than anybody would listen to */
 } Lane;
 
 struct Tee
@@ -259,6 +260,20 @@ is_speaker (const Lane *lane)
   return lane->tee->speaker == (gsize) (lane - lane->tee->lanes);
 }
 
+/* Half a report would be taken for a whole one: one that is too long is none. */
+static void
+lane_keep (Lane *lane, const guint8 *bytes, guint len)
+{
+  lane->endless = lane->endless || lane->report->len + (gsize) len > REPORT_MAX;
+  if (!lane->endless)
+    g_byte_array_append (lane->report, bytes, len);
+  else if (lane->report->len > 0)
+    {
+      g_byte_array_unref (lane->report);
+      lane->report = g_byte_array_new ();
+    }
+}
+
 /* Takes whole packets off what a lane said, and tells the speaker's. */
 static void
 lane_parse (Lane *lane)
@@ -285,9 +300,9 @@ lane_parse (Lane *lane)
         }
       at += (gsize) len;
     }
-  if (lane->says == SAYS_REPORT && lane->report->len + (lane->partial->len - at) <= REPORT_MAX)
+  if (lane->says == SAYS_REPORT)
     {
-      g_byte_array_append (lane->report, lane->partial->data + at, lane->partial->len - (guint) at);
+      lane_keep (lane, lane->partial->data + at, lane->partial->len - (guint) at);
       at = lane->partial->len;
     }
   g_byte_array_remove_range (lane->partial, 0, (guint) at);
@@ -301,7 +316,7 @@ lane_silent (Lane *lane)
   close_end (&lane->out[0]);
   if (lane->partial->len > 0 && lane->says != SAYS_REFS)
     {
-      g_byte_array_append (lane->report, lane->partial->data, lane->partial->len);
+      lane_keep (lane, lane->partial->data, lane->partial->len);
       g_byte_array_set_size (lane->partial, 0);
     }
   if (!is_speaker (lane) || (tee->session && !tee->refs_told))
@@ -312,6 +327,13 @@ lane_silent (Lane *lane)
         tee->speaker = i;
         return;
       }
+}
+
+/* An advertisement is told whole, at the pace of the client. */
+static gboolean
+may_listen (const Lane *lane)
+{
+  return !(lane->says == SAYS_REFS && is_speaker (lane) && lane->tee->relay_bytes >= CHATTER_MAX && !lane->tee->gone);
 }
 
 static void
@@ -543,7 +565,7 @@ tee_turn (Tee *tee, guint8 *chunk)
   for (gsize i = 0; i < tee->n_lanes; i++)
     {
       Lane *lane = &tee->lanes[i];
-      fds[n++] = (struct pollfd) { .fd = lane->out[0], .events = POLLIN };
+      fds[n++] = (struct pollfd) { .fd = may_listen (lane) ? lane->out[0] : -1, .events = POLLIN };
       fds[n++] = (struct pollfd) { .fd = lane->queued > 0 ? lane->in[1] : -1, .events = POLLOUT };
     }
   if (poll (fds, n, LOOK_MS) <= 0)

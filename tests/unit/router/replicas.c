@@ -351,13 +351,14 @@ disk_stage_push (gpointer self, GsCall *call, const GsRepo *repo, const GsPush *
     return FALSE;
   if (disk->chatter > 0)
     {
-      g_autofree char *noise = g_malloc (disk->chatter);
-      memset (noise, 'f', disk->chatter);
-      if (!say (output, noise, disk->chatter))
-        {
-          close (output);
-          return gs_fail (error, GS_ERROR_CANCELLED, "nobody listens");
-        }
+      char noise[4096];
+      memset (noise, 'f', sizeof noise);
+      for (gsize said = 0; said < disk->chatter; said += sizeof noise)
+        if (!say (output, noise, sizeof noise))
+          {
+            close (output);
+            return gs_fail (error, GS_ERROR_CANCELLED, "nobody listens");
+          }
     }
   words = g_strsplit (text->str, " ", 2);
   update.name = words[0];

@@ -31,7 +31,7 @@ typedef struct
   gboolean holds_commit; /* a decided write is not applied until this is FALSE */
   gboolean fails_commit, away;
   gboolean create_fails;
-  gsize chatter; /* bytes that a push says before it votes, as one packet that never ends */
+  gsize chatter; /* bytes that a push says before it votes, as a report that never ends */
 } Disk;
 
 typedef struct
