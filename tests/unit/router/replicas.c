@@ -264,6 +264,7 @@ static Staged *
 stage_one (Disk *disk, const GsTxId *txid, const GsRefUpdate *update, GError **error)
 {
   Staged *staged = g_new0 (Staged, 1);
+  char hex[GS_OID_HEX_MAX + 1];
   const char *now;
   GsOid present = { .len = 20 };
   staged->txid = *txid;
@@ -271,6 +272,9 @@ stage_one (Disk *disk, const GsTxId *txid, const GsRefUpdate *update, GError **e
   staged->update = *update;
   staged->update.name = staged->name;
   staged->output = -1;
+  gs_oid_hex (&update->new_oid, hex);
+  while (disk->first != NULL && strcmp (hex, disk->first) != 0 && disk->n_staged == 0)
+    gs_cond_wait (&disk->cluster->changed, &disk->cluster->lock);
   if (disk->away)
     gs_fail (error, GS_ERROR_UNAVAILABLE, "%s is away", disk->name);
   if (disk->away || !take_lock (disk, staged, error))

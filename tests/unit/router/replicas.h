@@ -31,6 +31,7 @@ typedef struct
   gboolean holds_commit; /* a decided write is not applied until this is FALSE */
   gboolean fails_commit, away;
   gboolean create_fails;
+  const char *first; /* the value whose writer is to be the first one here */
   gsize chatter; /* bytes that a push says before it votes, as a report that never ends */
 } Disk;
 
