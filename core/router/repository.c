@@ -12,9 +12,9 @@
 
 /* ------------------------------------------------------------------------------------------ create */
 
-/* The storages that get a replica, chosen by the routing plugin. *full*, NULL-terminated. */
+/* What the routing plugin chooses: of those that are there, or as if @all were. *full*, of GsiStorage; NULL with @error. */
 static GPtrArray *
-place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *path, GError **error)
+choose (const GsiStorageGroup *group, guint64 id, const char *path, gboolean all, GError **error)
 {
   const GsRoutingOps *routing = group->routing;
   guint64 key_bytes = GUINT64_TO_BE (id);
@@ -28,6 +28,7 @@ place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *
   for (gsize i = 0; i < group->n_storages; i++)
     {
       views[i] = gsi_router_view (group->storages[i]);
+      views[i].healthy = views[i].healthy || all;
       pointers[i] = &views[i];
     }
   if (!(routing->place_named != NULL
@@ -35,6 +36,20 @@ place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *
                                     &n_chosen, error)
             : routing->place (group->routing_self, key, pointers, group->n_storages, group->n_copies, chosen, &n_chosen,
                               error)))
+    return NULL;
+  storages = g_ptr_array_new ();
+  for (gsize i = 0; i < n_chosen; i++)
+    g_ptr_array_add (storages, (gpointer) group->storages[chosen[i]]);
+  return storages;
+}
+
+/* The storages that get a replica. *full*; NULL with @error. */
+static GPtrArray *
+place (const GsiStorageGroup *group, guint64 id, const char *path, GError **error)
+{
+  g_autoptr (GPtrArray) storages = choose (group, id, path, FALSE, error);
+  gsize n_chosen = storages != NULL ? storages->len : 0;
+  if (storages == NULL)
     return NULL;
   if (n_chosen < group->min_copies)
     {
@@ -44,10 +59,26 @@ place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *
                group->name, n_chosen, group->min_copies);
       return NULL;
     }
-  storages = g_ptr_array_new ();
-  for (gsize i = 0; i < n_chosen; i++)
-    g_ptr_array_add (storages, (gpointer) group->storages[chosen[i]]);
-  return storages;
+  return g_steal_pointer (&storages);
+}
+
+/*
+ * It got fewer replicas than it should have, as somebody was away. How many there should be stands with the repository, or
+ * with its virtual storage; that there are fewer is to be seen to without waiting for a round that compares.
+ */
+static void
+ask_for_missing (GsiRouter *router, GsiCall *call, const GsiStorageGroup *group, guint64 id, GPtrArray *storages)
+{
+  g_autoptr (GPtrArray) wanted = storages->len < group->n_copies ? choose (group, id, call->path, TRUE, NULL) : NULL;
+  guint n_missing = (guint) group->n_copies - MIN (storages->len, (guint) group->n_copies);
+  for (guint i = 0; wanted != NULL && i < wanted->len && n_missing > 0; i++)
+    {
+      const GsiStorage *storage = wanted->pdata[i];
+      if (g_ptr_array_find (storages, storage, NULL))
+        continue;
+      gsi_router_ask_repair (router, &call->base, id, storage->name, "it was away when the repository was created");
+      n_missing--;
+    }
 }
 
 /* Creates the replicas; on failure those that were made are put away again. */
@@ -163,7 +194,7 @@ gsi_router_repository_create (gpointer user, GsiCall *call, GError **error)
 
   if (!config->metadata->repo_reserve (config->metadata_self, &call->base, group->name, call->path, &id, error))
     return FALSE;
-  storages = place (router, group, id, call->path, error);
+  storages = place (group, id, call->path, error);
   if (storages == NULL)
     return FALSE;
   replica_path = gsi_router_replica_path (id);
@@ -174,7 +205,10 @@ gsi_router_repository_create (gpointer user, GsiCall *call, GError **error)
       g_prefix_error (error, "cannot create repository '%s': ", call->path);
       return FALSE;
     }
-  return record (router, call, group, &repo, &state, storages, error) && reply_created (router, call, id, error);
+  if (!record (router, call, group, &repo, &state, storages, error))
+    return FALSE;
+  ask_for_missing (router, call, group, id, storages);
+  return reply_created (router, call, id, error);
 }
 
 /* --------------------------------------------------------------------------------------- get, exists */

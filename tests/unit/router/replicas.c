@@ -14,6 +14,7 @@
 
 #include "gitstead/v1/git.pb-c.h"
 #include "gitstead/v1/ref.pb-c.h"
+#include "gitstead/v1/repository.pb-c.h"
 
 const GsPlugin *gs_plugin_query (void);
 
@@ -717,6 +718,16 @@ cluster_find (Cluster *cluster, const char *name, guint64 generation, Answer *an
   request.name.data = (guint8 *) name;
   request.name.len = strlen (name);
   cluster_begin (cluster, 201, &request.base, NULL, generation, answer);
+}
+
+void
+cluster_create (Cluster *cluster, Answer *answer)
+{
+  Gitstead__V1__Repository repository = GITSTEAD__V1__REPOSITORY__INIT;
+  Gitstead__V1__RepositoryCreateRequest request = GITSTEAD__V1__REPOSITORY_CREATE_REQUEST__INIT;
+  repository.path = (char *) "a";
+  request.repository = &repository;
+  cluster_begin (cluster, 100, &request.base, NULL, 0, answer);
 }
 
 void
