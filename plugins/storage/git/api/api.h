@@ -62,6 +62,7 @@ extern const ApiRow api_commit_rows[];
 extern const ApiRow api_diff_rows[];
 extern const ApiRow api_history_rows[];
 extern const ApiRow api_object_rows[];
+extern const ApiRow api_pool_rows[];
 extern const ApiRow api_ref_rows[];
 extern const ApiRow api_repository_rows[];
 
