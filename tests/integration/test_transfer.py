@@ -637,6 +637,30 @@ class Remotes(TransferCase):
         self.assertEqual(self.refs(replica), self.refs(self.server.replica(self.name)))
         self.assertEqual(self.refs(replica)["refs/heads/main"], ahead)
 
+    def test_asking_another_server(self):
+        folder = self.copy("odd")
+        self.push(self.name + "s", folder)
+        self.server.call("Ref/SetDefaultBranch", dict(self.repository(self.name + "s"), branch="other"))
+        self.server.create(self.name)
+        there = self.refs(self.server.replica(self.name + "s"))
+        code, reply = self.attempt("Repository/RemoteRefs", dict(self.repository(), remote=self.remote(self.name + "s")))
+        self.assertEqual(code, "OK", reply)
+        self.assertEqual([(text(ref["name"]), ref["oid"]) for ref in reply["refs"]],
+                         sorted(there.items(), key=lambda pair: pair[0].encode("utf-8", "surrogateescape")))
+        # A branch that is not born has no name on the wire of every version of git.
+        self.assertIn(reply["head"], ("refs/heads/other", ""))
+        self.server.call("Ref/SetDefaultBranch", dict(self.repository(self.name + "s"), branch="main"))
+        code, reply = self.attempt("Repository/RemoteRefs", dict(
+            self.repository(), remote=self.remote(self.name + "s"), refs=["refs/heads/main", "refs/tags/*"]))
+        self.assertEqual({text(ref["name"]) for ref in reply["refs"]},
+                         {name for name in there if name == "refs/heads/main" or name.startswith("refs/tags/")})
+        self.assertEqual((reply["head"], reply["more_refs"]), ("refs/heads/main", 0))
+        self.refused("NOT_FOUND", "Repository/RemoteRefs", dict(self.repository(), remote=self.remote("absent")))
+        self.refused("PERMISSION_DENIED", "Repository/RemoteRefs", dict(
+            self.repository(), remote=self.remote(self.name + "s", authorization="")))
+        self.assertEqual(self.refs(self.server.replica(self.name)), {})
+        self.server.assert_settled()
+
     def test_mirror_to_one_that_refuses(self):
         self.push(self.name, history("plain"))
         self.server.create(self.name + "m")
