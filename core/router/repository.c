@@ -27,7 +27,7 @@ place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *
 
   for (gsize i = 0; i < group->n_storages; i++)
     {
-      views[i] = gsi_router_view (group->storages[i]);
+      views[i] = gsi_router_node_view (router, group->storages[i]);
       pointers[i] = &views[i];
     }
   if (!(routing->place_named != NULL

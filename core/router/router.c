@@ -8,6 +8,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "router/cluster.h"
+#include "router/nodes.h"
 #include "router/settle.h"
 
 /* Writes that may go on behind their answers at once; beyond, the answer waits. */
@@ -15,6 +17,8 @@
 /* Every write to a repository with a replica missing asks for its repair: once in so long is enough. */
 #define ASK_AGAIN_US (10 * G_USEC_PER_SEC)
 #define ASKED_MAX 10000
+/* How long the metadata store may take to say which nodes there are. */
+#define LOOK_US (5 * G_USEC_PER_SEC)
 /* A replica may catch up by itself, from its journal. */
 #define REPAIR_AFTER_US (3 * G_USEC_PER_SEC)
 
@@ -22,6 +26,7 @@ struct GsiRouter
 {
   GsiRouterConfig config;
   GsiSettler *settler;
+  GsiNodes *nodes;
 
   GsMutex lock;
   GsCall *round;  /* of housekeeping, under way */
@@ -47,6 +52,7 @@ gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
   GsiRouter *router = g_new0 (GsiRouter, 1);
   router->config = *config;
   router->settler = before != NULL ? gsi_settler_ref (before->settler) : gsi_settler_new (config->host);
+  router->nodes = before != NULL ? gsi_nodes_ref (before->nodes) : gsi_nodes_new ();
   gs_mutex_init (&router->lock);
   gs_cond_init (&router->idle);
   router->asked = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
@@ -135,6 +141,7 @@ gsi_router_free (GsiRouter *router)
   if (router == NULL)
     return;
   gsi_settler_unref (router->settler);
+  gsi_nodes_unref (router->nodes);
   if (router->stop_fd >= 0)
     close (router->stop_fd);
   g_hash_table_destroy (router->asked);
@@ -270,6 +277,36 @@ gsi_router_view (const GsiStorage *storage)
                         .in_flight = storage->reads != NULL ? __atomic_load_n (storage->reads, __ATOMIC_RELAXED) : 0 };
 }
 
+GsNodeView
+gsi_router_node_view (GsiRouter *router, const GsiStorage *storage)
+{
+  GsNodeView view = gsi_router_view (storage);
+  guint64 total = 0;
+  GsNodeState state = gsi_nodes_state (router->nodes, storage->name);
+  view.draining = state != GS_NODE_ACTIVE;
+  if (state == GS_NODE_REMOVED)
+    view.weight = 0;
+  gsi_nodes_room (router->nodes, storage->name, &view.free_bytes, &total);
+  view.used_bytes = total - MIN (view.free_bytes, total);
+  return view;
+}
+
+GsiNodes *
+gsi_router_nodes (GsiRouter *router)
+{
+  return router->nodes;
+}
+
+gboolean
+gsi_router_look_at_nodes (GsiRouter *router, GError **error)
+{
+  GsIdentity identity;
+  GsCall call;
+  gsi_own_call_init (&call, &identity, "nodes");
+  call.deadline_us = g_get_monotonic_time () + LOOK_US;
+  return gsi_nodes_refresh (router->nodes, router, &call, error);
+}
+
 GsiReplica
 gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row)
 {
@@ -311,6 +348,8 @@ gsi_router_bindings (const GsiMethods *methods)
   gsize n_methods;
   const GsiMethod *const *all = gsi_methods_all (methods, &n_methods);
   g_array_append_vals (bindings, own, G_N_ELEMENTS (own));
+  for (const GsiBinding *one = gsi_cluster_bindings (); one->number != 0; one++)
+    g_array_append_vals (bindings, one, 1);
   for (const GsiReadBinding *read = gsi_node_reads (); read->number != 0; read++)
     {
       GsiBinding binding = { read->number, gsi_router_read };

@@ -71,7 +71,7 @@ void gsi_router_stop (GsiRouter *router);
 /** After every call has ended. NULL is fine. */
 void gsi_router_free (GsiRouter *router);
 
-/** The handlers of every call on a repository and of the Token service, for gsi_rpc_handle_all; user data is the
+/** The handlers of every call on a repository and of the Token and Cluster services, for gsi_rpc_handle_all; user data is the
  *  router. The list ends with number 0. *full* (g_free). */
 GsiBinding *gsi_router_bindings (const GsiMethods *methods);
 
@@ -114,10 +114,17 @@ const GsiStorage *gsi_router_storage (GsiRouter *router, const char *name);
 void gsi_router_recheck (GsiRouter *router, GsiCall *call, GsiRow *row);
 /** A storage as routing plugins see it. Borrows from @storage. */
 GsNodeView gsi_router_view (const GsiStorage *storage);
+/** The same, with what is known of its node: drained or not, and the room on its disk. */
+GsNodeView gsi_router_node_view (GsiRouter *router, const GsiStorage *storage);
 /** A located replica. Borrows from its arguments. */
 GsiReplica gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row);
 /** The path of a repository's replicas below their storages' roots: "@r/ab/cd/ID.git". *full*. */
 char *gsi_router_replica_path (guint64 id);
+
+/** What is known of nodes; lives as long as @router. */
+struct GsiNodes *gsi_router_nodes (GsiRouter *router);
+/** Looks at the nodes anew: every second or two, from a worker thread. FALSE when the metadata store is away. */
+gboolean gsi_router_look_at_nodes (GsiRouter *router, GError **error);
 
 /** Queues a repair job for a replica that lacks a write, unless that was done moments ago. @reason is constant. */
 void gsi_router_ask_repair (GsiRouter *router, GsCall *call, guint64 id, const char *storage, const char *reason);
