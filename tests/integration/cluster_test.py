@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routers and nodes as processes of their own, with a metadata store that they share: fixtures of the cluster's tests."""
+"""What the tests of the cluster share: nodes and routers as processes of their own, and pushes that go on meanwhile."""
 import base64
 import json
 import os
+import threading
+import time
 
 import gitstead_test
 from gitstead_test import Git, Server, TestCase, eventually, yaml
@@ -27,7 +29,7 @@ class Node(Server):
             "server": dict({"shutdown_grace": "10s", "stage_lease": "2s", "cluster_token": self.cluster_token,
                             "exports": [self.name]}, **self.server_options),
             "plugin_path": [gitstead_test.PLUGINS],
-            "metadata": {"plugin": "sqlite", "path": self.metadata},
+            "metadata": self.metadata,
             "access": {"plugin": "token", "anonymous": "none"},
             "storages": [storage],
             "transports": self.transports(),
@@ -80,8 +82,7 @@ class Router(Node):
 
 class Cluster(TestCase):
     def setUp(self):
-        self.shared = self.scratch()
-        self.metadata = os.path.join(self.shared, "metadata.db")
+        self.metadata = self.metadata_store()
         self.cluster_token = new_token()
         self.nodes = [Node(self.metadata, self.cluster_token, name) for name in NODES]
         self.routers = []
@@ -91,6 +92,10 @@ class Cluster(TestCase):
         self.work = self.scratch()
         Git()("init", "-q", "-b", "main", cwd=self.work)
         self.commits = 0
+
+    def metadata_store(self):
+        """The options of the store that all processes share."""
+        return {"plugin": "sqlite", "path": os.path.join(self.scratch(), "metadata.db")}
 
     def add_router(self, **options):
         router = Router(self.metadata, self.cluster_token, self.nodes, **options)
@@ -129,3 +134,42 @@ class Cluster(TestCase):
     def settled(self, nodes=None):
         for node in nodes or self.nodes:
             node.assert_settled(seconds=15)
+
+
+class Traffic(threading.Thread):
+    """Pushes to branches of its own, one after another, through one router; keeps what was acknowledged, and when."""
+
+    def __init__(self, test, router, path, token, name):
+        super().__init__(name=name)
+        self.git, self.url, self.branch = Git(token), "%s/%s.git" % (router.url, path), name
+        self.work = test.scratch()
+        self.git("clone", "-q", self.url, self.work)
+        self.done, self.acknowledged, self.failed, self.times = threading.Event(), {}, [], []
+        test.addCleanup(self.stop)  # before the folder goes
+
+    def run(self):
+        n = 0
+        while not self.done.is_set():
+            n += 1
+            self.git("commit", "-q", "--allow-empty", "-m", "%s %d" % (self.branch, n), cwd=self.work)
+            oid = self.git("rev-parse", "HEAD", cwd=self.work)
+            result = self.git.run("push", "-q", self.url, "HEAD:refs/heads/%s" % self.branch, cwd=self.work)
+            if result.returncode == 0:
+                self.acknowledged["refs/heads/" + self.branch] = oid
+                self.times.append(time.monotonic())
+            else:
+                self.failed.append(result.stderr.decode(errors="replace"))
+
+    def stop(self):
+        self.done.set()
+        if self.is_alive():
+            self.join(120 * gitstead_test.SLOW)
+
+    def until(self, condition, seconds, what):
+        """Waits for @condition; refused pushes end the wait, and are told."""
+        eventually(lambda: condition() or len(self.failed) >= 3, seconds, what)
+        if not condition():
+            raise AssertionError("%s: %d pushes were refused before:\n%s" % (what, len(self.failed), self.failed[-1]))
+
+    def longest_gap(self):
+        return max((b - a for a, b in zip(self.times, self.times[1:])), default=0)

@@ -3,43 +3,11 @@
 import json
 import os
 import signal
-import threading
 import time
 
 import gitstead_test
-from cluster_test import NODES, Cluster, Router, new_token
+from cluster_test import NODES, Cluster, Router, Traffic, new_token
 from gitstead_test import Git, eventually
-
-class Traffic(threading.Thread):
-    """Pushes to branches of its own, one after another, through one router; keeps what was acknowledged, and when."""
-
-    def __init__(self, test, router, path, token, name):
-        super().__init__(name=name)
-        self.git, self.url, self.branch = Git(token), "%s/%s.git" % (router.url, path), name
-        self.work = test.scratch()
-        self.git("clone", "-q", self.url, self.work)
-        self.done, self.acknowledged, self.failed, self.times = threading.Event(), {}, [], []
-        self.test = test
-
-    def run(self):
-        n = 0
-        while not self.done.is_set():
-            n += 1
-            self.git("commit", "-q", "--allow-empty", "-m", "%s %d" % (self.branch, n), cwd=self.work)
-            oid = self.git("rev-parse", "HEAD", cwd=self.work)
-            result = self.git.run("push", "-q", self.url, "HEAD:refs/heads/%s" % self.branch, cwd=self.work)
-            if result.returncode == 0:
-                self.acknowledged["refs/heads/" + self.branch] = oid
-                self.times.append(time.monotonic())
-            else:
-                self.failed.append(result.stderr.decode(errors="replace"))
-
-    def stop(self):
-        self.done.set()
-        self.join(120 * gitstead_test.SLOW)
-
-    def longest_gap(self):
-        return max((b - a for a, b in zip(self.times, self.times[1:])), default=0)
 
 
 class Quorum(Cluster):
@@ -175,11 +143,11 @@ class Quorum(Cluster):
         self.git("push", "-q", self.url, "main", cwd=self.work)
         traffic = Traffic(self, self.first, "team/project", self.token, "a")
         traffic.start()
-        eventually(lambda: len(traffic.times) >= 3, 60, "three pushes")
+        traffic.until(lambda: len(traffic.times) >= 3, 60, "three pushes")
         self.nodes[2].process.send_signal(signal.SIGSTOP)
         try:
             stopped = time.monotonic()
-            eventually(lambda: len([t for t in traffic.times if t > stopped]) >= 5, 60, "pushes while a node hangs")
+            traffic.until(lambda: len([t for t in traffic.times if t > stopped]) >= 5, 60, "pushes while a node hangs")
             self.git("ls-remote", self.url)
         finally:
             self.nodes[2].process.send_signal(signal.SIGCONT)
@@ -198,7 +166,7 @@ class Quorum(Cluster):
         self.git("push", "-q", self.url, "main", cwd=self.work)
         traffic = Traffic(self, self.first, "team/project", self.token, "a")
         traffic.start()
-        eventually(lambda: len(traffic.times) >= 2, 60, "two pushes")
+        traffic.until(lambda: len(traffic.times) >= 2, 60, "two pushes")
         self.first.kill()
         traffic.stop()
         self.settled()
