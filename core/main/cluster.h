@@ -44,4 +44,19 @@ int cluster_explain_run (int n_args, char **args);
 extern const GOptionEntry cluster_status_options[], cluster_nodes_options[], cluster_dataloss_options[],
     cluster_explain_options[];
 
+int cluster_factor_run (int n_args, char **args);
+int cluster_consistency_run (int n_args, char **args);
+int cluster_receipt_run (int n_args, char **args);
+int cluster_verify_run (int n_args, char **args);
+int cluster_untracked_run (int n_args, char **args);
+int cluster_adopt_run (int n_args, char **args);
+int cluster_accept_run (int n_args, char **args);
+int cluster_drain_run (int n_args, char **args);
+int cluster_undrain_run (int n_args, char **args);
+int cluster_remove_run (int n_args, char **args);
+int cluster_add_run (int n_args, char **args);
+int cluster_rebalance_run (int n_args, char **args);
+extern const GOptionEntry cluster_verify_options[], cluster_accept_options[], cluster_remove_options[],
+    cluster_rebalance_options[];
+
 #endif

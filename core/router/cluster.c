@@ -56,6 +56,12 @@ gsi_cluster_group (GsiRouter *router, const char *name)
 }
 
 gboolean
+gsi_cluster_is_router (GsiRouter *router, GError **error)
+{
+  return gsi_router_virtual_storage (router, NULL, error) != NULL;
+}
+
+gboolean
 gsi_cluster_up (GsiRouter *router, const char *name, char **ret_why)
 {
   const GsiStorage *storage = gsi_router_storage (router, name);
@@ -208,6 +214,7 @@ health_of (const GsiVerdict *verdict, const GsiRow *row)
 void
 gsi_cluster_judge (GsiRouter *router, const GsiStorageGroup *group, const GsiRow *row, GsiVerdict *ret_verdict)
 {
+  const GsiStorageGroup *own = group != NULL ? gsi_router_policy (router, group, row->consistency) : NULL;
   GsiVerdict verdict = { 0 };
   g_autofree GsParticipant *views = g_new0 (GsParticipant, row->n_replicas + 1);
   g_autofree const GsParticipant **pointers = g_new0 (const GsParticipant *, row->n_replicas + 1);
@@ -221,8 +228,11 @@ gsi_cluster_judge (GsiRouter *router, const GsiStorageGroup *group, const GsiRow
       pointers[i] = &views[i];
     }
   verdict.n_wanted = row->copies != 0 ? row->copies : group != NULL ? group->n_copies : 1;
-  if (group != NULL)
-    verdict.writable = gsi_cluster_would_write (group, &setup, &verdict.why_not);
+  if (own != NULL)
+    verdict.writable = gsi_cluster_would_write (own, &setup, &verdict.why_not);
+  else if (group != NULL)
+    verdict.why_not = g_strdup_printf ("it has the consistency policy '%s', which this router's configuration has not",
+                                       row->consistency);
   else
     verdict.why_not = g_strdup_printf ("this router's configuration has no virtual storage '%s'", row->virtual_storage);
   verdict.health = health_of (&verdict, row);
@@ -239,6 +249,16 @@ gsi_cluster_bindings (void)
     { 951, gsi_cluster_nodes },
     { 952, gsi_cluster_explain },
     { 953, gsi_cluster_data_loss },
+    { 954, gsi_cluster_set_replication_factor },
+    { 955, gsi_cluster_set_consistency },
+    { 956, gsi_cluster_verify_receipt },
+    { 957, gsi_cluster_verify },
+    { 958, gsi_cluster_untracked },
+    { 959, gsi_cluster_adopt },
+    { 960, gsi_cluster_accept_data_loss },
+    { 961, gsi_cluster_set_node },
+    { 962, gsi_cluster_check_node },
+    { 963, gsi_cluster_rebalance_plan },
     { 0, NULL },
   };
   return bindings;

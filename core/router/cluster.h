@@ -38,6 +38,8 @@ void gsi_cluster_judge (GsiRouter *router, const GsiStorageGroup *group, const G
 gboolean gsi_cluster_would_write (const GsiStorageGroup *group, const GsTxnSetup *setup, char **ret_why);
 /** By name, without an error; NULL when there is none. */
 const GsiStorageGroup *gsi_cluster_group (GsiRouter *router, const char *name);
+/** A process that is only a node knows nothing of virtual storages: FALSE, saying where to go. */
+gboolean gsi_cluster_is_router (GsiRouter *router, GError **error);
 /** Is that storage there? @ret_why (may be NULL, *full*) is set when it is not. */
 gboolean gsi_cluster_up (GsiRouter *router, const char *storage, char **ret_why);
 /** Every repository that the metadata store has, in order of id, one batch after another; FALSE from @visit ends it. */
@@ -88,5 +90,15 @@ gboolean gsi_cluster_status (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_nodes (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_data_loss (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_explain (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_set_replication_factor (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_set_consistency (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_verify_receipt (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_verify (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_untracked (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_adopt (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_accept_data_loss (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_set_node (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_check_node (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_rebalance_plan (gpointer router, GsiCall *call, GError **error);
 
 #endif

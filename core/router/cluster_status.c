@@ -10,13 +10,6 @@
 #define JOBS_BATCH 1000
 #define LOSSES_MAX 1000
 
-/* A process that is only a node knows nothing of virtual storages: its answers would be half the truth. */
-static gboolean
-is_router (GsiRouter *router, GError **error)
-{
-  return gsi_router_virtual_storage (router, NULL, error) != NULL;
-}
-
 /* -------------------------------------------------------------------------------------- the status */
 
 typedef struct
@@ -171,7 +164,7 @@ gsi_cluster_status (gpointer user, GsiCall *call, GError **error)
   Gitstead__V1__ClusterStatusReply reply = GITSTEAD__V1__CLUSTER_STATUS_REPLY__INIT;
   g_autoptr (GPtrArray) bag = gsi_bag_new (), groups = g_ptr_array_new ();
   Survey survey = { router, bag, request->virtual_storage, groups };
-  if (!is_router (router, error) || !gsi_router_look_at_nodes (router, error))
+  if (!gsi_cluster_is_router (router, error) || !gsi_router_look_at_nodes (router, error))
     return FALSE;
   survey_configured (&survey);
   if (!gsi_cluster_each (router, &call->base, 0, survey_row, &survey, error)
@@ -292,7 +285,7 @@ gsi_cluster_nodes (gpointer user, GsiCall *call, GError **error)
   Gitstead__V1__ClusterNodesReply reply = GITSTEAD__V1__CLUSTER_NODES_REPLY__INIT;
   g_autoptr (GPtrArray) bag = gsi_bag_new (), nodes = g_ptr_array_new (), known = NULL;
   NodeCount count = { bag, nodes };
-  if (!is_router (router, error) || !gsi_router_look_at_nodes (router, error))
+  if (!gsi_cluster_is_router (router, error) || !gsi_router_look_at_nodes (router, error))
     return FALSE;
   known = gsi_nodes_all (gsi_router_nodes (router));
   for (guint i = 0; i < known->len; i++)
@@ -395,7 +388,7 @@ gsi_cluster_data_loss (gpointer user, GsiCall *call, GError **error)
   LossSearch search = { router, call, bag, request, &reply, losses, request->limit != 0 ? request->limit : LOSSES_MAX, 0 };
   if (request->limit > LOSSES_MAX)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: at most %d", LOSSES_MAX);
-  if (!is_router (router, error)
+  if (!gsi_cluster_is_router (router, error)
       || (request->virtual_storage[0] != '\0'
           && gsi_router_virtual_storage (router, request->virtual_storage, error) == NULL)
       || !gsi_cluster_each (router, &call->base, request->after_id, loss_row, &search, error))

@@ -27,6 +27,7 @@ struct GsiRouter
   GsiRouterConfig config;
   GsiSettler *settler;
   GsiNodes *nodes;
+  GsiStorageGroup *variants; /* each virtual storage with each policy: n_virtual_storages times n_policies */
 
   GsMutex lock;
   GsCall *round;  /* of housekeeping, under way */
@@ -46,6 +47,34 @@ gsi_router_new (const GsiRouterConfig *config)
   return router;
 }
 
+static void
+make_variants (GsiRouter *router)
+{
+  const GsiRouterConfig *config = &router->config;
+  router->variants = g_new0 (GsiStorageGroup, config->n_virtual_storages * config->n_policies + 1);
+  for (gsize i = 0; i < config->n_virtual_storages; i++)
+    for (gsize k = 0; k < config->n_policies; k++)
+      {
+        GsiStorageGroup *variant = &router->variants[i * config->n_policies + k];
+        *variant = *config->virtual_storages[i];
+        variant->consistency = config->policies[k].ops;
+        variant->consistency_self = config->policies[k].self;
+      }
+}
+
+const GsiStorageGroup *
+gsi_router_policy (GsiRouter *router, const GsiStorageGroup *group, const char *consistency)
+{
+  const GsiRouterConfig *config = &router->config;
+  if (consistency == NULL || consistency[0] == '\0')
+    return group;
+  for (gsize i = 0; i < config->n_virtual_storages; i++)
+    for (gsize k = 0; strcmp (config->virtual_storages[i]->name, group->name) == 0 && k < config->n_policies; k++)
+      if (strcmp (config->policies[k].name, consistency) == 0)
+        return &router->variants[i * config->n_policies + k];
+  return NULL;
+}
+
 GsiRouter *
 gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
 {
@@ -53,6 +82,7 @@ gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
   router->config = *config;
   router->settler = before != NULL ? gsi_settler_ref (before->settler) : gsi_settler_new (config->host);
   router->nodes = before != NULL ? gsi_nodes_ref (before->nodes) : gsi_nodes_new ();
+  make_variants (router);
   gs_mutex_init (&router->lock);
   gs_cond_init (&router->idle);
   router->asked = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
@@ -142,6 +172,7 @@ gsi_router_free (GsiRouter *router)
     return;
   gsi_settler_unref (router->settler);
   gsi_nodes_unref (router->nodes);
+  g_free (router->variants);
   if (router->stop_fd >= 0)
     close (router->stop_fd);
   g_hash_table_destroy (router->asked);
@@ -221,7 +252,7 @@ gsi_router_storage (GsiRouter *router, const char *name)
 }
 
 GsiRow *
-gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error)
+gsi_router_locate_anyway (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error)
 {
   const GsiStorageGroup *vs = gsi_router_virtual_storage (router, call->virtual_storage, error);
   g_autoptr (GError) why = NULL;
@@ -243,6 +274,26 @@ gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret
   if (ret_vs != NULL)
     *ret_vs = vs;
   return row;
+}
+
+GsiRow *
+gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error)
+{
+  const GsiStorageGroup *vs, *own;
+  g_autoptr (GsiRow) row = gsi_router_locate_anyway (router, call, &vs, error);
+  if (row == NULL)
+    return NULL;
+  own = gsi_router_policy (router, vs, row->consistency);
+  if (own == NULL && call->method->operation == GSI_MUTATOR)
+    {
+      gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+               "repository '%s' is written by the consistency policy '%s', which this router's configuration has not",
+               row->path, row->consistency);
+      return NULL;
+    }
+  if (ret_vs != NULL)
+    *ret_vs = own != NULL ? own : vs;
+  return g_steal_pointer (&row);
 }
 
 void

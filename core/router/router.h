@@ -33,6 +33,14 @@ typedef struct
   gsize min_copies; /* never acknowledge with fewer durable copies */
 } GsiStorageGroup;
 
+/** A consistency instance that repositories may ask for by its name. */
+typedef struct
+{
+  const char *name;
+  const GsConsistencyOps *ops;
+  gpointer self;
+} GsiPolicy;
+
 /** Everything the router stands on. All borrowed for the router's life; filled in by core/main. */
 typedef struct
 {
@@ -45,6 +53,8 @@ typedef struct
   gpointer cache_self;
   const GsiStorageGroup *const *virtual_storages; /* the first is the default */
   gsize n_virtual_storages;
+  const GsiPolicy *policies; /* all consistency instances */
+  gsize n_policies;
   const GsiStorage *const *storages; /* all of this process */
   gsize n_storages;
   GsiWiring *wiring; /* keeps all of the above while somebody refers to it; NULL: it stays anyway */
@@ -103,8 +113,15 @@ void gsi_router_set_round (GsiRouter *router, GsCall *call);
 int gsi_router_stop_fd (GsiRouter *router);
 /** @name "" = the default one. NULL with NOT_FOUND naming those there are. */
 const GsiStorageGroup *gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error);
-/** The row of the call's target. NULL with NOT_FOUND naming it. *full*. */
+/**
+ * The row of the call's target. NULL with NOT_FOUND naming it. *full*. *@ret_vs has the repository's own consistency policy,
+ * when it has one; one that is not configured here refuses mutators with FAILED_PRECONDITION.
+ */
 GsiRow *gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error);
+/** The same, whatever its policy: *@ret_vs is the virtual storage as it is configured. */
+GsiRow *gsi_router_locate_anyway (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error);
+/** @group with the policy that a repository has: itself for "", NULL when there is none of that name. */
+const GsiStorageGroup *gsi_router_policy (GsiRouter *router, const GsiStorageGroup *group, const char *consistency);
 /** A storage of this process by name, NULL when there is none. */
 const GsiStorage *gsi_router_storage (GsiRouter *router, const char *name);
 /**
