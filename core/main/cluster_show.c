@@ -170,19 +170,28 @@ print_explanation (const Gitstead__V1__ClusterExplainReply *reply)
   g_autofree char *policy = g_strdup_printf ("%s (%s)", reply->consistency, reply->consistency_from);
   g_autofree char *writes = g_strdup_printf ("%s%s", reply->writable ? "" : "NO: ", reply->writes);
   g_autofree char *reads = g_strdup_printf ("%s%s", reply->readable ? "" : "NO: ", reply->reads);
+  g_autofree char *read_ago = cluster_ago (reply->last_read_us);
+  g_autofree char *last_read = reply->last_read_us == 0 ? NULL
+                                                        : g_strdup_printf ("%s, %s: %s", reply->last_read_storage, read_ago,
+                                                                           reply->last_read_why);
   const char *const pairs[] = { "repository", title, "health", cluster_health (reply->health), "generation", written,
                                 "copies", copies, "consistency", policy, "folder", reply->replica_path, "reads", reads,
-                                "writes", writes, NULL };
+                                "last read", last_read != NULL ? last_read : "none through this router", "writes", writes,
+                                NULL };
   gsi_cli_print_pairs (pairs);
   g_print ("\n");
   print_replicas (reply);
   for (gsize i = 0; i < reply->n_jobs; i++)
     {
       const Gitstead__V1__ClusterJob *job = reply->jobs[i];
-      gsi_cli_say ("%sjob %" G_GUINT64_FORMAT ": %s of %s, %s (%s)%s%s", i == 0 ? "\n" : "", job->id, job->kind,
+      if (i == 0)
+        g_print ("\n");
+      gsi_cli_say ("job %" G_GUINT64_FORMAT ": %s of %s, %s (%s)%s%s", job->id, job->kind,
                    job->target[0] != '\0' ? job->target : "all", job->state, job->reason,
                    job->error[0] != '\0' ? ": " : "", job->error);
     }
+  if (reply->n_advice > 0)
+    g_print ("\n");
   for (gsize i = 0; i < reply->n_advice; i++)
     gsi_cli_say ("%s%s", i == 0 ? "What to do: " : "            ", reply->advice[i]);
 }

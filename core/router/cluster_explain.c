@@ -3,6 +3,7 @@
 #include "router/cluster.h"
 
 #include "router/nodes.h"
+#include "router/recent.h"
 #include "router/settle.h"
 
 /* How long one node may take to say what stands on its disk. */
@@ -233,6 +234,24 @@ explain_reads (Report *report)
   report->reply.reads = gsi_bag_text (report->bag, text->str);
 }
 
+static void
+explain_last_read (Report *report)
+{
+  GsiRecentRead read = gsi_recent_look (gsi_router_recent (report->router), report->row->id);
+  Gitstead__V1__ClusterExplainReply *reply = &report->reply;
+  if (read.repository_id == 0)
+    return;
+  reply->last_read_storage = gsi_bag_text (report->bag, read.storage);
+  reply->last_read_us = read.wall_us;
+  if (read.why[0] != '\0')
+    reply->last_read_why = gsi_bag_printf (report->bag, "another replica failed before it (%s)", read.why);
+  else if (read.n_candidates == 1)
+    reply->last_read_why = (char *) "it was the only current replica that could be reached";
+  else
+    reply->last_read_why = gsi_bag_printf (report->bag, "the routing plugin's choice among %u current replicas",
+                                           read.n_candidates);
+}
+
 /* ------------------------------------------------------------------------------------- jobs, advice */
 
 static gboolean
@@ -362,6 +381,7 @@ gsi_cluster_explain (gpointer user, GsiCall *call, GError **error)
   fill_head (&report);
   gather_replicas (&report);
   explain_reads (&report);
+  explain_last_read (&report);
   explain_health (&report);
   report.reply.replicas = (Gitstead__V1__ClusterReplica **) replicas->pdata;
   report.reply.n_replicas = replicas->len;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads: any current replica serves; a failed one is retried elsewhere while nothing has been sent. */
+#include "router/recent.h"
 #include "router/router.h"
 
 static GsiReadHandler
@@ -140,6 +141,7 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
   GsiReadHandler read = find_read (call->method);
   g_autoptr (GArray) candidates = current_replicas (router, row);
   g_autoptr (GError) why = NULL;
+  g_autofree char *passed_over = NULL;
 
   drop_unhealthy (candidates);
   while (candidates->len > 0)
@@ -148,10 +150,19 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
       gsize index = 0;
       if (!pick (vs, config->host, row->id, candidates, &index, error))
         return FALSE;
+      if (why != NULL)
+        {
+          g_free (passed_over);
+          passed_over = g_strdup (why->message);
+        }
       g_clear_error (&why);
       replica = gsi_router_replica (router, g_array_index (candidates, Candidate, index).storage, row);
       if (read_counted (read, &replica, call, &why))
-        return TRUE;
+        {
+          gsi_recent_note (gsi_router_recent (router), row->id, replica.storage->name,
+                           config->host->wall_us (config->host), candidates->len, passed_over);
+          return TRUE;
+        }
       if (!worth_another_replica (why) || watched->touched || gs_call_cancelled (&call->base))
         break; /* where bytes are on their way, the client decides */
       g_array_remove_index (candidates, (guint) index);

@@ -10,6 +10,7 @@
 
 #include "router/cluster.h"
 #include "router/nodes.h"
+#include "router/recent.h"
 #include "router/settle.h"
 
 /* Writes that may go on behind their answers at once; beyond, the answer waits. */
@@ -27,6 +28,7 @@ struct GsiRouter
   GsiRouterConfig config;
   GsiSettler *settler;
   GsiNodes *nodes;
+  GsiRecent *recent;
   GsiStorageGroup *variants; /* each virtual storage with each policy: n_virtual_storages times n_policies */
 
   GsMutex lock;
@@ -82,6 +84,7 @@ gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
   router->config = *config;
   router->settler = before != NULL ? gsi_settler_ref (before->settler) : gsi_settler_new (config->host);
   router->nodes = before != NULL ? gsi_nodes_ref (before->nodes) : gsi_nodes_new ();
+  router->recent = before != NULL ? gsi_recent_ref (before->recent) : gsi_recent_new ();
   make_variants (router);
   gs_mutex_init (&router->lock);
   gs_cond_init (&router->idle);
@@ -172,6 +175,7 @@ gsi_router_free (GsiRouter *router)
     return;
   gsi_settler_unref (router->settler);
   gsi_nodes_unref (router->nodes);
+  gsi_recent_unref (router->recent);
   g_free (router->variants);
   if (router->stop_fd >= 0)
     close (router->stop_fd);
@@ -346,6 +350,12 @@ GsiNodes *
 gsi_router_nodes (GsiRouter *router)
 {
   return router->nodes;
+}
+
+GsiRecent *
+gsi_router_recent (GsiRouter *router)
+{
+  return router->recent;
 }
 
 gboolean

@@ -138,6 +138,8 @@ GsiReplica gsi_router_replica (GsiRouter *router, const GsiStorage *storage, con
 /** The path of a repository's replicas below their storages' roots: "@r/ab/cd/ID.git". *full*. */
 char *gsi_router_replica_path (guint64 id);
 
+/** The last reads; lives as long as @router. */
+struct GsiRecent *gsi_router_recent (GsiRouter *router);
 /** What is known of nodes; lives as long as @router. */
 struct GsiNodes *gsi_router_nodes (GsiRouter *router);
 /** Looks at the nodes anew: every second or two, from a worker thread. FALSE when the metadata store is away. */

@@ -69,6 +69,12 @@ class Looking(Commands):
         self.assertGreaterEqual(sum(one["reads_percent"] for one in whole["replicas"]), 95)
         self.assertEqual(whole["advice"], [])
 
+        self.assertEqual(whole["last_read_us"], 0)
+        Git(self.router.new_token("read"))("ls-remote", "%s/a/b.git" % self.router.url)
+        whole = self.json("explain", "a/b")
+        self.assertIn(whole["last_read_storage"], NODES)
+        self.assertEqual(whole["last_read_why"], "the routing plugin's choice among 3 current replicas")
+
         # Reports of the nodes are on their way by themselves.
         nodes = eventually(lambda: [one for one in self.json("nodes")["nodes"] if one["disk_id"]][2:]
                            and self.json("nodes")["nodes"], 20, "every node's report")
