@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "router/cluster.h"
+#include "router/create.h"
 #include "router/nodes.h"
 #include "router/recent.h"
 #include "router/settle.h"
@@ -403,6 +404,9 @@ gsi_router_bindings (const GsiMethods *methods)
     { 104, gsi_router_repository_delete },  { 105, gsi_router_repository_rename },
     { 107, gsi_router_repository_changes }, { 500, gsi_router_token_create },
     { 501, gsi_router_token_list },         { 502, gsi_router_token_revoke },
+    { 150, gsi_router_create_from_bundle }, { 151, gsi_router_fork },
+    { 152, gsi_router_create_from_url },    { 900, gsi_router_pool_link },
+    { 901, gsi_router_pool_unlink },        { 903, gsi_router_pool_info },
   };
   const GsiBinding end = { 0, NULL };
   GArray *bindings = g_array_new (FALSE, FALSE, sizeof (GsiBinding));

@@ -37,7 +37,7 @@ class Node(Server):
 
     def transports(self):
         return [{"plugin": "http", "listen": [self.url]},
-                {"plugin": "nng", "listen": ["ipc://" + self.socket, "tcp://127.0.0.1:%d" % self.nng_port]}]
+                {"plugin": "nng", "listen": ["ipc://" + self.socket, "tcp://%s:%d" % (self.host, self.nng_port)]}]
 
     def write_config(self):
         with open(self.config, "w") as out:
@@ -67,7 +67,7 @@ class Router(Node):
         config = super().configuration()
         del config["server"]["exports"], config["server"]["cluster_token"]
         config["storages"] = [
-            {"name": name, "plugin": "remote", "url": "tcp://127.0.0.1:%d" % node.nng_port,
+            {"name": name, "plugin": "remote", "url": "tcp://%s:%d" % (node.host, node.nng_port),
              "token": self.cluster_token, "probe_interval": "200ms",
              "probe_timeout": "%dms" % (1000 * gitstead_test.SLOW)}
             for name, node in zip(NODES, self.nodes)]
@@ -84,8 +84,8 @@ class Cluster(TestCase):
     def setUp(self):
         self.metadata = self.metadata_store()
         self.cluster_token = new_token()
-        self.nodes = [Node(self.metadata, self.cluster_token, name) for name in NODES]
         self.routers = []
+        self.nodes = [self.placed(Node(self.metadata, self.cluster_token, name)) for name in NODES]
         for node in self.nodes:
             self.addCleanup(node.clean)
             node.start()
@@ -97,8 +97,12 @@ class Cluster(TestCase):
         """The options of the store that all processes share."""
         return {"plugin": "sqlite", "path": os.path.join(self.scratch(), "metadata.db")}
 
+    def placed(self, server):
+        """Where a server runs: here."""
+        return server
+
     def add_router(self, **options):
-        router = Router(self.metadata, self.cluster_token, self.nodes, **options)
+        router = self.placed(Router(self.metadata, self.cluster_token, self.nodes, **options))
         self.routers.append(router)
         self.addCleanup(router.clean)
         return router.start()

@@ -224,8 +224,7 @@ care_for (Storage *storage, const char *path, gboolean pushed, GsCall *call, GEr
     return FALSE;
   int lock = repack_lock (repo, error);
   gboolean done = lock >= 0 && care_locked (repo, lock, pushed, &run, error);
-  if (lock >= 0)
-    close (lock);
+  repack_unlock (lock);
   repo_close (repo, FALSE);
   return done;
 }

@@ -46,6 +46,11 @@ typedef enum
  * a killed server is noticed. -1 with BUSY when somebody has it.
  */
 int repack_lock (const Repo *repo, GError **error);
+/**
+ * Gives it up. Not by closing it alone: a process that another thread starts at that moment has a copy of the descriptor until
+ * it runs its program. -1 is fine.
+ */
+void repack_unlock (int lock);
 /** Under the lock: puts back what a crash interrupted, removes what a killed git left. */
 gboolean repack_recover (const Repo *repo, GError **error);
 /** Something for repack_recover is there. */

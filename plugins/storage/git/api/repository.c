@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RepositoryService: statistics, searches, attributes. What makes bulk bytes: export.c. */
-#include "api.h"
-
-#include "gitstead/v1/repository.pb-c.h"
+#include "transfer.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -472,5 +470,6 @@ const ApiRow api_repository_rows[] = {
   API_ROW (124, repository_search_content, repository_search_content_request, repository_search_content_reply),
   API_ROW (125, api_repository_archive, repository_archive_request, repository_archive_reply),
   API_ROW (126, api_repository_bundle, repository_bundle_create_request, repository_bundle_create_reply),
+  API_ROW (155, api_repository_mirror, repository_mirror_request, repository_mirror_reply),
   { 0 },
 };
