@@ -67,6 +67,7 @@ ask (Loss *loss, const GsiStorage *storage, GsReplicaState *ret_state, GError **
 static gboolean
 check_choice (Loss *loss, const char *name, GError **error)
 {
+  g_autofree char *away = NULL;
   gboolean recorded = FALSE;
   for (gsize i = 0; i < loss->row->n_replicas; i++)
     recorded = recorded || strcmp (loss->row->replicas[i].storage, name) == 0;
@@ -74,6 +75,9 @@ check_choice (Loss *loss, const char *name, GError **error)
   if (loss->storage == NULL)
     return gs_fail (error, GS_ERROR_NOT_FOUND, "'%s' has no replica on '%.100s'; 'gitstead cluster explain %s' lists them",
                     loss->row->path, name, loss->row->path);
+  if (!gsi_cluster_up (loss->router, name, &away))
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "the replica of '%s' on %s cannot be reached, so it cannot count: %s",
+                    loss->row->path, name, away);
   if (!ask (loss, loss->storage, &loss->state, error))
     return FALSE;
   if (loss->state.generation >= loss->row->generation)
