@@ -62,14 +62,15 @@ class Router(Node):
         super().__init__(metadata, token)
         self.nodes = nodes
         self.consistency, self.copies, self.min_copies = consistency, copies, min_copies
+        self.remote_options = {}
 
     def configuration(self):
         config = super().configuration()
         del config["server"]["exports"], config["server"]["cluster_token"]
         config["storages"] = [
-            {"name": name, "plugin": "remote", "url": "tcp://%s:%d" % (node.host, node.nng_port),
-             "token": self.cluster_token, "probe_interval": "200ms",
-             "probe_timeout": "%dms" % (1000 * gitstead_test.SLOW)}
+            dict({"name": name, "plugin": "remote", "url": "tcp://%s:%d" % (node.host, node.nng_port),
+                  "token": self.cluster_token, "probe_interval": "200ms",
+                  "probe_timeout": "%dms" % (1000 * gitstead_test.SLOW)}, **self.remote_options)
             for name, node in zip(NODES, self.nodes)]
         consistency = {"plugin": self.consistency}
         if self.consistency == "quorum":
@@ -101,8 +102,9 @@ class Cluster(TestCase):
         """Where a server runs: here."""
         return server
 
-    def add_router(self, **options):
+    def add_router(self, remote_options=None, **options):
         router = self.placed(Router(self.metadata, self.cluster_token, self.nodes, **options))
+        router.remote_options = remote_options or {}
         self.routers.append(router)
         self.addCleanup(router.clean)
         return router.start()
