@@ -48,7 +48,7 @@ report_storage (GsiServer *server, GsiGeneration *generation, const GsiStorage *
              GS_TEXT ("error", why->message));
 }
 
-/* Only those that others may use: a storage of a router's own is nobody else's. */
+/* The disks of this process: others report their own. */
 static void
 report_all (GsiServer *server, GsiGeneration *generation)
 {
@@ -66,7 +66,9 @@ round_work (gpointer user)
   gint64 now_us = gsi_clock_now_us ();
   GsiWiring *wiring;
   GsiGeneration *generation = gsi_server_hold (server, &wiring);
-  if (now_us - server->reported_us >= GSI_REPORT_EVERY_US || server->reported_us == 0)
+  /* Where no other process relies on it, a disk need not be kept awake. */
+  gint64 every_us = server->exports->len > 0 ? GSI_REPORT_EVERY_US : GSI_REPORT_ALONE_US;
+  if (now_us - server->reported_us >= every_us || server->reported_us == 0)
     {
       server->reported_us = now_us;
       report_all (server, generation);

@@ -9,6 +9,8 @@
 
 /** How often a node says that it is there. */
 #define GSI_REPORT_EVERY_US (5 * G_USEC_PER_SEC)
+/** The same of a process that lends no storage. */
+#define GSI_REPORT_ALONE_US (60 * G_USEC_PER_SEC)
 /** How often a router looks which nodes answer, and at what the metadata store has of them. */
 #define GSI_REPORT_LOOK_US (1 * G_USEC_PER_SEC)
 

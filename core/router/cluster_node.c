@@ -6,8 +6,9 @@
 #include "router/settle.h"
 
 #define BATCH 500
-/* A node reports every few seconds; one that has not for so long does not. */
+/* A node reports every few seconds, a process that lends nothing every minute; one that has not for so long does not. */
 #define REPORT_OLD_US (30 * G_USEC_PER_SEC)
+#define REPORT_OLD_ALONE_US (3 * 60 * G_USEC_PER_SEC)
 #define ASK_US (5 * G_USEC_PER_SEC)
 
 /* -------------------------------------------------------------------------------- replicas on a node */
@@ -253,7 +254,7 @@ check_report (GsiRouter *router, Checks *checks, const GsiStorage *storage)
                        "has node.report.refused, its disk or its name is known as another's"));
       return;
     }
-  if (age_us > REPORT_OLD_US)
+  if (age_us > (storage->ops->probe != NULL ? REPORT_OLD_US : REPORT_OLD_ALONE_US))
     check (checks, "report", FALSE,
            g_strdup_printf ("its last report is %" G_GINT64_FORMAT " s old: it is not running, its report is refused (its "
                             "log has node.report.refused), or a clock is wrong",
