@@ -216,7 +216,9 @@ typedef struct
    * On success *@ret_txn (*full*, consumed by commit or abort) and *@ret_vote are set. Refused
    * updates stand in the verdicts; with every update refused the vote has n_updates 0.
    * [S31] Writes to different refs of one repository can be staged at the same time; of two writers
-   * of one ref one gets ABORTED or FAILED_PRECONDITION in bounded time, never a deadlock.
+   * of one ref one gets ABORTED or FAILED_PRECONDITION in bounded time, never a deadlock. Who has to wait for a
+   * writer with a smaller transaction id gives up soon, who waits for one with a greater id does not: writers who
+   * meet on several storages, each being the first one somewhere, do not both fail then.
    */
   gboolean (*stage) (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change,
                      gpointer *ret_txn, const GsVote **ret_vote, GError **error);

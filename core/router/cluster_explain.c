@@ -183,7 +183,7 @@ ask_reads (Report *report, GString *text)
       Gitstead__V1__ClusterReplica *replica = report->replicas->pdata[i];
       if (!replica->recorded || !replica->current || !replica->up)
         continue;
-      views[n] = gsi_router_node_view (report->router, gsi_router_storage (report->router, replica->storage));
+      views[n] = gsi_router_view (gsi_router_storage (report->router, replica->storage));
       pointers[n] = &views[n];
       g_ptr_array_add (candidates, replica);
       n++;

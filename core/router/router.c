@@ -446,8 +446,8 @@ gsi_router_node_view (GsiRouter *router, const GsiStorage *storage)
   guint64 total = 0;
   GsNodeState state = gsi_nodes_state (router->nodes, storage->name);
   view.draining = state != GS_NODE_ACTIVE;
-  if (state == GS_NODE_REMOVED)
-    view.weight = 0;
+  if (state != GS_NODE_ACTIVE)
+    view.weight = 0; /* the plugin's promise is only that others come first */
   gsi_nodes_room (router->nodes, storage->name, &view.free_bytes, &total);
   view.used_bytes = total - MIN (view.free_bytes, total);
   return view;

@@ -337,6 +337,9 @@ class Doing(Commands):
         self.assertMentions(self.cluster("add-node", "three", status=1), "being drained")
         self.assertMentions(self.cluster("drain", "two", status=1), "fewer than 2")
         # What is created now goes to the others, and what is there is to move.
+        self.router.create("a/new")
+        self.assertEqual(sorted(one["storage"] for one in self.router.info("a/new")["replicas"]), ["one", "two"])
+        self.router.call("Repository/Delete", {"repository": {"path": "a/new"}})
         self.router.cli("cluster", "set-replication-factor", "2", "a/b")
         self.assertMentions(self.cluster("set-replication-factor", "3", "a/b", status=1), "has 2 nodes that take replicas")
         plan = self.json("rebalance", "--plan")

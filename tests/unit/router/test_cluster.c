@@ -270,10 +270,11 @@ test_nodes (void **state)
   assert_true (gsi_router_look_at_nodes (router, &error));
   view = gsi_router_node_view (router, &fixture->storages[0]);
   assert_true (view.draining);
-  assert_int_equal (view.weight, 1);
+  assert_int_equal (view.weight, 0);
   assert_int_equal (view.free_bytes, 10);
   assert_int_equal (view.used_bytes, 20);
   assert_false (gsi_router_node_view (router, &fixture->storages[1]).draining);
+  assert_int_equal (gsi_router_node_view (router, &fixture->storages[1]).weight, 1);
   assert_int_equal (gsi_nodes_state (gsi_router_nodes (router), "gone"), GS_NODE_REMOVED);
   /* The router before it shares what is known, and a store that is away takes nothing from it. */
   store.away = TRUE;
