@@ -52,7 +52,8 @@ static gboolean
 matches_start (const char *pattern, const char *name)
 {
   gsize len = strlen (pattern);
-  return g_str_has_prefix (name, pattern) && (len > 0 && (pattern[len - 1] == '/' || name[len] == '/' || name[len] == '\0'));
+  return g_str_has_prefix (name, pattern)
+         && (len > 0 && (pattern[len - 1] == '/' || name[len] == '/' || name[len] == '\0'));
 }
 
 static gboolean
@@ -67,7 +68,8 @@ matches (const char *const *patterns, const char *name)
 }
 
 static gboolean
-take_patterns (GitCall *call, const ProtobufCBinaryData *bytes, gsize n, const char *const **ret_patterns, GError **error)
+take_patterns (GitCall *call, const ProtobufCBinaryData *bytes, gsize n, const char *const **ret_patterns,
+               GError **error)
 {
   const char **patterns = api_alloc (call, (n + 1) * sizeof *patterns);
   if (n > PATTERNS_MAX)
@@ -183,8 +185,9 @@ read_tag (GitCall *call, const GsOid *oid, guint64 message_max, gboolean signatu
   if (signature && signed_len > 0)
     {
       if (g_bytes_get_size (bytes) > API_PAGE_BYTES / 2)
-        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "signatures: tag %s has %" G_GSIZE_FORMAT " bytes, too many for a reply",
-                        tag->oid, g_bytes_get_size (bytes));
+        return gs_fail (error, GS_ERROR_OUT_OF_RANGE,
+                        "signatures: tag %s has %" G_GSIZE_FORMAT " bytes, too many for a reply", tag->oid,
+                        g_bytes_get_size (bytes));
       tag->signature = api_message (call, &gitstead__v1__object_signature__descriptor);
       tag->signature->oid = tag->oid;
       tag->signature->kind = tag->signature_kind;
@@ -322,7 +325,8 @@ points_at_one (GitCall *call, const RefEntry *ref, const GsOid *oids, gsize n, g
 {
   GsOid at = ref->oid;
   *ret_yes = n == 0 || one_of (&ref->oid, oids, n) || one_of (&ref->peeled, oids, n);
-  for (guint depth = 0; depth < TAGS_MAX && !*ret_yes && ref->peeled.len > 0 && !gs_oid_equal (&at, &ref->peeled); depth++)
+  for (guint depth = 0; depth < TAGS_MAX && !*ret_yes && ref->peeled.len > 0 && !gs_oid_equal (&at, &ref->peeled);
+       depth++)
     {
       g_autoptr (GBytes) bytes = NULL;
       TagParts parts;
@@ -336,7 +340,8 @@ points_at_one (GitCall *call, const RefEntry *ref, const GsOid *oids, gsize n, g
 }
 
 static gboolean
-collect (GitCall *call, const Gitstead__V1__RefQueryRequest *request, RefSnapshot *snapshot, GArray *rows, GError **error)
+collect (GitCall *call, const Gitstead__V1__RefQueryRequest *request, RefSnapshot *snapshot, GArray *rows,
+         GError **error)
 {
   GsOid *oids = api_alloc (call, (request->n_points_at + 1) * sizeof *oids);
   const char *const *patterns = NULL;
@@ -407,7 +412,8 @@ ref_query (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *ans
   RefSnapshot *snapshot;
   ApiPage page;
   if (!api_take_enum (&gitstead__v1__ref_sort__descriptor, (int) request->sort, "sort", error)
-      || !api_take_limit (request->message_limit, MESSAGE_DEFAULT, MESSAGE_MAX, "message_limit", &wanted.message_max, error)
+      || !api_take_limit (request->message_limit, MESSAGE_DEFAULT, MESSAGE_MAX, "message_limit", &wanted.message_max,
+                          error)
       || !api_page_begin (call, request->page, &page, error)
       || (page.state != NULL && !take_start (call, &page, &start, error)) || (snapshot = api_refs (call, error)) == NULL
       || !collect (call, request, snapshot, rows, error))
@@ -428,7 +434,8 @@ ref_query (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *ans
           reply->next_page_token = start_token (call, &g_array_index (rows, Row, i - 1));
           break;
         }
-      if (!gs_call_check (call->call, "list refs", error) || !make_entry (call, &wanted, ref.name, &ref, NULL, &entry, error))
+      if (!gs_call_check (call->call, "list refs", error)
+          || !make_entry (call, &wanted, ref.name, &ref, NULL, &entry, error))
         return FALSE;
       if (!api_page_room (&page, protobuf_c_message_get_packed_size (&entry->base) + 8))
         {
@@ -451,7 +458,8 @@ ref_find_many (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage 
   RefSnapshot *snapshot = api_refs (call, error);
   gsize most = wanted.commits || wanted.tags ? RICH_MAX : NAMES_MAX, bytes = 0;
   if (snapshot == NULL || !api_take_count (request->n_names, most, "names", error)
-      || !api_take_limit (request->message_limit, MESSAGE_DEFAULT, MESSAGE_MAX, "message_limit", &wanted.message_max, error))
+      || !api_take_limit (request->message_limit, MESSAGE_DEFAULT, MESSAGE_MAX, "message_limit", &wanted.message_max,
+                          error))
     return FALSE;
   for (gsize i = 0; i < request->n_names; i++)
     {

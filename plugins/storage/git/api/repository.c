@@ -57,7 +57,7 @@ count_file (Gitstead__V1__RepositoryStatisticsReply *reply, const char *path, gu
 
 /* Files that go meanwhile are none. */
 static gboolean
-count_folder (GitCall *call, GPtrArray *todo, const char *folder, Gitstead__V1__RepositoryStatisticsReply *reply,
+count_folder (GitCall *call, GPtrArray *left, const char *folder, Gitstead__V1__RepositoryStatisticsReply *reply,
               GError **error)
 {
   g_autofree char *full = g_strconcat (call->repo->dir, "/", folder, NULL);
@@ -72,7 +72,7 @@ count_folder (GitCall *call, GPtrArray *todo, const char *folder, Gitstead__V1__
         continue;
       g_autofree char *path = g_strconcat (folder, *folder != '\0' ? "/" : "", entry->d_name, NULL);
       if (S_ISDIR (st.st_mode))
-        g_ptr_array_add (todo, g_steal_pointer (&path));
+        g_ptr_array_add (left, g_steal_pointer (&path));
       else
         count_file (reply, path, (guint64) st.st_size);
       done = gs_call_check (call->call, "measure a repository", error);
@@ -86,7 +86,7 @@ static gboolean
 repository_statistics (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
 {
   Gitstead__V1__RepositoryStatisticsReply *reply = (void *) answer;
-  g_autoptr (GPtrArray) todo = g_ptr_array_new_with_free_func (g_free);
+  g_autoptr (GPtrArray) left = g_ptr_array_new_with_free_func (g_free);
   RefSnapshot *snapshot = api_refs (call, error);
   ReplicaRecord record;
   if (snapshot == NULL || !replica_record_read (call->repo->dir, &record, error))
@@ -104,11 +104,11 @@ repository_statistics (GitCall *call, const ProtobufCMessage *message, ProtobufC
       reply->branches += g_str_has_prefix (ref.name, "refs/heads/");
       reply->tags += g_str_has_prefix (ref.name, "refs/tags/");
     }
-  g_ptr_array_add (todo, g_strdup (""));
-  while (todo->len > 0)
+  g_ptr_array_add (left, g_strdup (""));
+  while (left->len > 0)
     {
-      g_autofree char *folder = g_ptr_array_steal_index_fast (todo, todo->len - 1);
-      if (!count_folder (call, todo, folder, reply, error))
+      g_autofree char *folder = g_ptr_array_steal_index_fast (left, left->len - 1);
+      if (!count_folder (call, left, folder, reply, error))
         return FALSE;
     }
   return TRUE;
@@ -162,8 +162,8 @@ check_attribute_files (GitCall *call, const GsOid *tree, const char *path, GErro
           return FALSE;
         }
       if (size > ATTRIBUTES_BYTES)
-        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "paths: %s has %" G_GUINT64_FORMAT " bytes, more than %u", file, size,
-                        ATTRIBUTES_BYTES);
+        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "paths: %s has %" G_GUINT64_FORMAT " bytes, more than %u", file,
+                        size, ATTRIBUTES_BYTES);
     }
   return TRUE;
 }
@@ -201,12 +201,13 @@ read_attributes (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest 
           || !api_take_path (call, &request->paths[i], "paths", FALSE, &path, error)
           || !check_attribute_files (call, tree, path, error))
         return FALSE;
-      if (git_attr_get_many_ext (values, git, &options, path, request->n_attributes, (const char **) request->attributes)
+      if (git_attr_get_many_ext (values, git, &options, path, request->n_attributes,
+                                 (const char **) request->attributes)
           != 0)
         {
           const git_error *why = git_error_last ();
-          return gs_fail (error, GS_ERROR_INTERNAL, "read the attributes of %s in repository %" G_GUINT64_FORMAT ": %s", path,
-                          call->repo->id, why != NULL ? why->message : "unknown failure of libgit2");
+          return gs_fail (error, GS_ERROR_INTERNAL, "read the attributes of %s in repository %" G_GUINT64_FORMAT ": %s",
+                          path, call->repo->id, why != NULL ? why->message : "unknown failure of libgit2");
         }
       for (gsize k = 0; k < request->n_attributes; k++)
         add_attribute (call, reply, path, request->attributes[k], values[k]);
@@ -421,8 +422,16 @@ repository_search_content (GitCall *call, const ProtobufCMessage *message, Proto
   Grep grep = { .call = call, .reply = (void *) answer };
   ApiFields fields = { .separator = '\0', .max = LINE_BYTES, .may_cut = TRUE, .visit = grep_field, .user = &grep };
   g_autofree char *max = g_strdup_printf ("--max-count=%u", request->max_per_file);
-  static const char *const always[] = { "grep", "-z", "-n", "-I", "--full-name", "--no-color", "--no-textconv", "--threads=1",
-                                        "--no-column", "--no-recurse-submodules" };
+  static const char *const always[] = { "grep",
+                                        "-z",
+                                        "-n",
+                                        "-I",
+                                        "--full-name",
+                                        "--no-color",
+                                        "--no-textconv",
+                                        "--threads=1",
+                                        "--no-column",
+                                        "--no-recurse-submodules" };
   guint8 state[GS_OID_RAW_MAX + sizeof grep.skip];
   int status;
   char *text;
@@ -446,7 +455,8 @@ repository_search_content (GitCall *call, const ProtobufCMessage *message, Proto
   g_ptr_array_add (argv, text);
   g_ptr_array_add (argv, api_hex (call, &tree));
   g_ptr_array_add (argv, (gpointer) "--");
-  if (!api_add_pathspecs (call, argv, request->paths, request->n_paths, SEARCH_PATHS_MAX, ":(top,literal)", "paths", error))
+  if (!api_add_pathspecs (call, argv, request->paths, request->n_paths, SEARCH_PATHS_MAX, ":(top,literal)", "paths",
+                          error))
     return FALSE;
   g_ptr_array_add (argv, NULL);
   g_autoptr (GError) why = NULL;
