@@ -80,6 +80,8 @@ def yaml(value, indent=0):
 class Server:
     """One `gitstead serve`, with its configuration, data and log in a folder of its own."""
 
+    running = []  # those whose logs are there to be shown when a test fails
+
     def __init__(self, **options):
         self.folder = tempfile.mkdtemp(prefix="gitstead-test-")
         self.root = os.path.join(self.folder, "repositories")
@@ -177,6 +179,8 @@ class Server:
         self.write_config()
         self.storage_options = kept
         self.start_redis()
+        if self not in Server.running:
+            Server.running.append(self)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([PROGRAM, "serve", "--config", self.config], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, cwd=self.folder)
@@ -226,6 +230,8 @@ class Server:
         if os.environ.get("GITSTEAD_TEST_KEEP"):
             print("# kept: %s" % self.folder)
         else:
+            if self in Server.running:
+                Server.running.remove(self)
             shutil.rmtree(self.folder, ignore_errors=True)
         return status
 
@@ -525,8 +531,13 @@ class _TapResult(unittest.TestResult):
         print("%s %d - %s%s" % ("ok" if ok else "not ok", self.count, name, note), flush=True)
 
     def _trace(self, error):
-        for line in "".join(traceback.format_exception(*error)).splitlines():
+        """On both streams: whoever runs the tests shows one of them, and seldom which one is known."""
+        text = "".join(traceback.format_exception(*error))
+        for server in Server.running:
+            text += "---- the end of %s\n%s" % (server.log, server.log_tail(60))
+        for line in text.splitlines():
             print("# " + line, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
     def addSuccess(self, test):
         super().addSuccess(test)

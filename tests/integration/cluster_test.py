@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the cluster share: nodes and routers as processes of their own, and pushes that go on meanwhile."""
+import base64
+import json
+import os
+import threading
+import time
+
+import gitstead_test
+from gitstead_test import Git, Server, TestCase, eventually, yaml
+
+NODES = ["one", "two", "three"]
+
+
+def new_token():
+    return "gs_%s_%s" % (os.urandom(6).hex(), base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("="))
+
+
+class Node(Server):
+    """A process that lends its storage."""
+
+    def __init__(self, metadata, token, name="none", **options):
+        super().__init__(**options)
+        self.metadata, self.cluster_token, self.name = metadata, token, name
+
+    def configuration(self):
+        storage = dict({"name": self.name, "plugin": "git", "path": self.root}, **self.storage_options)
+        return {
+            "server": dict({"shutdown_grace": "10s", "stage_lease": "2s", "cluster_token": self.cluster_token,
+                            "exports": [self.name]}, **self.server_options),
+            "plugin_path": [gitstead_test.PLUGINS],
+            "metadata": {"plugin": "sqlite", "path": self.metadata},
+            "access": {"plugin": "token", "anonymous": "none"},
+            "storages": [storage],
+            "transports": self.transports(),
+        }
+
+    def transports(self):
+        return [{"plugin": "http", "listen": [self.url]},
+                {"plugin": "nng", "listen": ["ipc://" + self.socket, "tcp://127.0.0.1:%d" % self.nng_port]}]
+
+    def write_config(self):
+        with open(self.config, "w") as out:
+            out.write(yaml(self.configuration()) + "\n")
+        os.chmod(self.config, 0o600)
+
+    def is_there(self):
+        """It answers, ready or not."""
+        try:
+            return self.http("GET", "/readyz").status in (200, 503)
+        except OSError:
+            return False
+
+    def path(self, replica_path):
+        return os.path.join(self.root, replica_path)
+
+
+class Router(Node):
+    """A process without a disk."""
+
+    def __init__(self, metadata, token, nodes, consistency="quorum", copies=3, min_copies=2):
+        super().__init__(metadata, token)
+        self.nodes = nodes
+        self.consistency, self.copies, self.min_copies = consistency, copies, min_copies
+
+    def configuration(self):
+        config = super().configuration()
+        del config["server"]["exports"], config["server"]["cluster_token"]
+        config["storages"] = [
+            {"name": name, "plugin": "remote", "url": "tcp://127.0.0.1:%d" % node.nng_port,
+             "token": self.cluster_token, "probe_interval": "200ms",
+             "probe_timeout": "%dms" % (1000 * gitstead_test.SLOW)}
+            for name, node in zip(NODES, self.nodes)]
+        consistency = {"plugin": self.consistency}
+        if self.consistency == "quorum":
+            consistency["laggard_wait"] = "30s"  # no node is slow here but by this machine: a hung one is found by probes
+        config["virtual_storages"] = [
+            {"name": "default", "storages": NODES[:len(self.nodes)], "routing": {"plugin": "rendezvous"},
+             "consistency": consistency, "copies": self.copies, "min_copies": self.min_copies}]
+        return config
+
+
+class Cluster(TestCase):
+    def setUp(self):
+        self.shared = self.scratch()
+        self.metadata = os.path.join(self.shared, "metadata.db")
+        self.cluster_token = new_token()
+        self.nodes = [Node(self.metadata, self.cluster_token, name) for name in NODES]
+        self.routers = []
+        for node in self.nodes:
+            self.addCleanup(node.clean)
+            node.start()
+        self.work = self.scratch()
+        Git()("init", "-q", "-b", "main", cwd=self.work)
+        self.commits = 0
+
+    def add_router(self, **options):
+        router = Router(self.metadata, self.cluster_token, self.nodes, **options)
+        self.routers.append(router)
+        self.addCleanup(router.clean)
+        return router.start()
+
+    def commit(self, work=None, name=None):
+        self.commits += 1
+        name = name or "file-%d" % self.commits
+        work = work or self.work
+        with open(os.path.join(work, name), "w") as out:
+            out.write(os.urandom(3000).hex())
+        Git()("add", ".", cwd=work)
+        Git()("commit", "-q", "-m", name, cwd=work)
+        return Git()("rev-parse", "HEAD", cwd=work)
+
+    def replica_refs(self, node, info):
+        folder = node.path(info["replica_path"])
+        lines = Git()("for-each-ref", "--format=%(refname) %(objectname)", cwd=folder).splitlines()
+        return dict(line.split() for line in lines if not line.startswith("refs/gitstead/"))
+
+    def generations(self, router, path):
+        info = router.info(path)
+        return {one["storage"]: int(one.get("generation", 0)) for one in info["replicas"]}, int(info["generation"])
+
+    def assert_equal_replicas(self, router, path, nodes=None, seconds=10):
+        info = router.info(path)
+        nodes = nodes or self.nodes
+        eventually(lambda: len({json.dumps(self.replica_refs(node, info), sort_keys=True) for node in nodes}) == 1,
+                   seconds, "equal refs on all nodes")
+        for node in nodes:
+            Git().fsck(node.path(info["replica_path"]))
+        return self.replica_refs(nodes[0], info)
+
+    def settled(self, nodes=None):
+        for node in nodes or self.nodes:
+            node.assert_settled(seconds=15)
+
+
+class Traffic(threading.Thread):
+    """Pushes to branches of its own, one after another, through one router; keeps what was acknowledged, and when."""
+
+    def __init__(self, test, router, path, token, name):
+        super().__init__(name=name)
+        self.git, self.url, self.branch = Git(token), "%s/%s.git" % (router.url, path), name
+        self.work = test.scratch()
+        self.git("clone", "-q", self.url, self.work)
+        self.done, self.acknowledged, self.failed, self.times = threading.Event(), {}, [], []
+        test.addCleanup(self.stop)  # before the folder goes
+
+    def run(self):
+        n = 0
+        while not self.done.is_set():
+            n += 1
+            self.git("commit", "-q", "--allow-empty", "-m", "%s %d" % (self.branch, n), cwd=self.work)
+            oid = self.git("rev-parse", "HEAD", cwd=self.work)
+            result = self.git.run("push", "-q", self.url, "HEAD:refs/heads/%s" % self.branch, cwd=self.work)
+            if result.returncode == 0:
+                self.acknowledged["refs/heads/" + self.branch] = oid
+                self.times.append(time.monotonic())
+            else:
+                self.failed.append(result.stderr.decode(errors="replace"))
+
+    def stop(self):
+        self.done.set()
+        if self.is_alive():
+            self.join(120 * gitstead_test.SLOW)
+
+    def until(self, condition, seconds, what):
+        """Waits for @condition; refused pushes end the wait, and are told."""
+        eventually(lambda: condition() or len(self.failed) >= 3, seconds, what)
+        if not condition():
+            raise AssertionError("%s: %d pushes were refused before:\n%s" % (what, len(self.failed), self.failed[-1]))
+
+    def longest_gap(self):
+        return max((b - a for a, b in zip(self.times, self.times[1:])), default=0)
