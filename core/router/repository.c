@@ -174,7 +174,11 @@ gsi_router_repository_create (gpointer user, GsiCall *call, GError **error)
       g_prefix_error (error, "cannot create repository '%s': ", call->path);
       return FALSE;
     }
-  return record (router, call, group, &repo, &state, storages, error) && reply_created (router, call, id, error);
+  if (!record (router, call, group, &repo, &state, storages, error))
+    return FALSE;
+  gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_CREATED, group->name, call->path, id,
+                   call->base.identity->name, NULL, NULL, config->host->wall_us (config->host));
+  return reply_created (router, call, id, error);
 }
 
 /* --------------------------------------------------------------------------------------- get, exists */
@@ -307,6 +311,8 @@ gsi_router_repository_delete (gpointer user, GsiCall *call, GError **error)
   if (!config->metadata->repo_delete (config->metadata_self, &call->base, group->name, call->path, gsi_row_visit, &row,
                                       error))
     return FALSE;
+  gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_DELETED, group->name, call->path, row->id,
+                   call->base.identity->name, NULL, NULL, config->host->wall_us (config->host));
   repo.id = row->id;
   repo.replica_path = row->replica_path;
   for (gsize i = 0; i < row->n_replicas; i++)
@@ -347,6 +353,8 @@ gsi_router_repository_rename (gpointer user, GsiCall *call, GError **error)
       || !config->metadata->repo_find (config->metadata_self, &call->base, group->name, new_path, gsi_row_visit, &row,
                                        error))
     return FALSE;
+  gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_RENAMED, group->name, new_path, row->id,
+                   call->base.identity->name, call->path, NULL, config->host->wall_us (config->host));
   info = gsi_row_message (row);
   reply.info = info;
   gsi_call_reply (call, &reply.base);

@@ -78,6 +78,7 @@ struct Write
   gboolean alone;   /* one participant: all happens on the caller's thread, with its call and its stream */
   gboolean open;    /* left to a restart: its locks and its process are still there */
   gboolean begun;   /* bytes of the client's were dealt out */
+  GsiEvent *event; /* told when it is acknowledged, or at its end: it is decided */
   WriteEnd end;
   gint64 timer_us; /* 0 = none */
   Tee *tee;

@@ -268,6 +268,11 @@ gboolean api_file_list (GitCall *call, const ProtobufCMessage *message, Protobuf
 gboolean api_diff_parsed (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_repository_archive (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
                                  GError **error);
+gboolean api_repository_fsck (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_repository_optimize (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
+                                  GError **error);
+gboolean api_repository_snapshot (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
+                                  GError **error);
 gboolean api_repository_bundle (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
                                 GError **error);
 /** Paths of a request behind git's "--", each with @magic (":(top,literal)") before it. */
