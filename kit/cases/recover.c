@@ -327,3 +327,35 @@ probed (Conformance *c)
     ok = ops->probe (c->self, NULL);
   CHECK (c, ok, "to be told that it is there again", "it is not");
 }
+
+/* FALSE after failing or skipping the case. */
+static gboolean
+ask_disk (Conformance *c, GsDisk *ret_disk)
+{
+  const GsStorageOps *ops = c->ops;
+  g_autoptr (GError) error = NULL;
+  *ret_disk = (GsDisk){ .size = sizeof *ret_disk };
+  if (ops->disk != NULL && ops->disk (c->self, ret_disk, &error))
+    return TRUE;
+  if (!lacks (c, ops->disk != NULL, error))
+    conformance_fail (c, "which medium it is", "%s", error->message);
+  return FALSE;
+}
+
+void
+medium (Conformance *c)
+{
+  static const GsTxId none = { { 0 } };
+  GsDisk disk, again, later;
+  if (!ask_disk (c, &disk) || !ask_disk (c, &again))
+    return;
+  CHECK (c, memcmp (&disk.id, &none, sizeof none) != 0, "an id of the medium", "all zero");
+  CHECK (c, memcmp (&disk.id, &again.id, sizeof disk.id) == 0, "the same id when it is asked again", "another");
+  CHECK (c, disk.free_bytes <= disk.total_bytes, "no more free than there is",
+         "%" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " bytes", disk.free_bytes, disk.total_bytes);
+  CHECK_OK (c, conformance_restart (c, &error));
+  if (!ask_disk (c, &later))
+    return;
+  CHECK (c, !conformance_keeps (c) || memcmp (&disk.id, &later.id, sizeof disk.id) == 0, "the same id after a restart",
+         "another");
+}
