@@ -39,6 +39,15 @@ typedef struct
   guint64 n_packs;
 } GsRepoSize;
 
+/** The medium that a storage's replicas are on. */
+typedef struct
+{
+  guint32 size;
+  GsTxId id;             /* made when it was first used, and kept on it; never all zero */
+  guint64 free_bytes;    /* for replicas; 0 with total_bytes 0 = not known */
+  guint64 total_bytes;
+} GsDisk;
+
 /* --------------------------------------------------------------------------------------- writing */
 
 /** A write that a storage is asked to stage. Borrowed until stage returns. */
@@ -294,6 +303,11 @@ typedef struct
    * that live in another process, which also cares for them (maintain, leftovers, recovery). Optional.
    */
   gboolean (*probe) (gpointer self, GError **error);
+  /**
+   * [S73] Which medium it is and what room it has: from memory and one question to the file system, so that it may be
+   * asked every few seconds. The id is the same after a restart. Optional.
+   */
+  gboolean (*disk) (gpointer self, GsDisk *ret_disk, GError **error);
 } GsStorageOps;
 
 G_END_DECLS

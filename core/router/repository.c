@@ -15,7 +15,7 @@
 
 /* What the routing plugin chooses: of those that are there, or as if @all were. *full*, of GsiStorage; NULL with @error. */
 static GPtrArray *
-choose (const GsiStorageGroup *group, guint64 id, const char *path, gboolean all, GError **error)
+choose (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *path, gboolean all, GError **error)
 {
   const GsRoutingOps *routing = group->routing;
   guint64 key_bytes = GUINT64_TO_BE (id);
@@ -28,7 +28,7 @@ choose (const GsiStorageGroup *group, guint64 id, const char *path, gboolean all
 
   for (gsize i = 0; i < group->n_storages; i++)
     {
-      views[i] = gsi_router_view (group->storages[i]);
+      views[i] = gsi_router_node_view (router, group->storages[i]);
       views[i].healthy = views[i].healthy || all;
       pointers[i] = &views[i];
     }
@@ -48,7 +48,7 @@ choose (const GsiStorageGroup *group, guint64 id, const char *path, gboolean all
 GPtrArray *
 gsi_create_place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *path, GError **error)
 {
-  g_autoptr (GPtrArray) storages = choose (group, id, path, FALSE, error);
+  g_autoptr (GPtrArray) storages = choose (router, group, id, path, FALSE, error);
   gsize n_chosen = storages != NULL ? storages->len : 0;
   if (storages == NULL)
     return NULL;
@@ -70,7 +70,7 @@ gsi_create_place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, c
 static void
 ask_for_missing (GsiRouter *router, GsiCall *call, const GsiStorageGroup *group, guint64 id, GPtrArray *storages)
 {
-  g_autoptr (GPtrArray) wanted = storages->len < group->n_copies ? choose (group, id, call->path, TRUE, NULL) : NULL;
+  g_autoptr (GPtrArray) wanted = storages->len < group->n_copies ? choose (router, group, id, call->path, TRUE, NULL) : NULL;
   guint n_missing = (guint) group->n_copies - MIN (storages->len, (guint) group->n_copies);
   for (guint i = 0; wanted != NULL && i < wanted->len && n_missing > 0; i++)
     {

@@ -471,5 +471,6 @@ const ApiRow api_repository_rows[] = {
   API_ROW (125, api_repository_archive, repository_archive_request, repository_archive_reply),
   API_ROW (126, api_repository_bundle, repository_bundle_create_request, repository_bundle_create_reply),
   API_ROW (155, api_repository_mirror, repository_mirror_request, repository_mirror_reply),
+  API_ROW (156, api_repository_remote_refs, repository_remote_refs_request, repository_remote_refs_reply),
   { 0 },
 };
