@@ -183,6 +183,8 @@ typedef struct
 #define GS_SERVICE_UPLOAD_PACK 1u
 #define GS_SERVICE_RECEIVE_PACK 2u
 
+#define GS_IMPORT_REPLACE 1u /* import_replica: what is there is of no use */
+
 /* ----------------------------------------------------------------------------------------- slots */
 
 /** Required unless it says optional; an optional slot that is NULL answers UNIMPLEMENTED. */
@@ -308,6 +310,30 @@ typedef struct
    * asked every few seconds. The id is the same after a restart. Optional.
    */
   gboolean (*disk) (gpointer self, GsDisk *ret_disk, GError **error);
+
+  /**
+   * [S80] Writes a copy of the replica at one position to @stream's output: its record, its refs as they are at that
+   * record's generation, and the objects they need without those that the @haves reach, of which any may be unknown
+   * here. DATA_LOSS when refs and record do not fit each other. What a copy looks like is the storage's own affair: only
+   * a storage of the same plugin reads it. Optional.
+   */
+  gboolean (*export_replica) (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *haves, gsize n_haves,
+                              GsStream *stream, GError **error);
+  /**
+   * [S81] Takes a copy in from @stream's input: the replica is made, or what it was is replaced, all at once and durably;
+   * readers see the old or the new state, and so does a restart after a crash. Nothing is published that was not found
+   * whole: refs by their digest, objects by their ids, and everything that the refs reach. FAILED_PRECONDITION when the
+   * copy is another repository's, or only a part of which the rest is not here; BUSY while a write to the replica is
+   * staged; ABORTED when the replica holds a write that the copy lacks. With GS_IMPORT_REPLACE nothing of what is there
+   * is used, whatever it is, and staged writes that only its journal knows go with it to the trash. @ret_state is the new one. Optional.
+   */
+  gboolean (*import_replica) (gpointer self, GsCall *call, const GsRepo *repo, guint32 flags, GsStream *stream,
+                              GsReplicaState *ret_state, GError **error);
+  /**
+   * [S82] Reads all of the replica from the medium, at most so many bytes a second (0 = as fast as it goes): record, refs,
+   * every object and what it needs. DATA_LOSS naming the first thing that is damaged. Changes nothing. Optional.
+   */
+  gboolean (*scrub) (gpointer self, GsCall *call, const GsRepo *repo, guint64 bytes_per_second, GError **error);
 } GsStorageOps;
 
 G_END_DECLS

@@ -128,6 +128,7 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
   GsiInstance *access = gsi_registry_get (registry, GS_KIND_ACCESS, NULL);
   GsiInstance *cache = gsi_registry_get (registry, GS_KIND_CACHE, NULL);
   GsiWiringSetup wiring = { .released = note_released, .released_user = generation };
+  const GsiOptions *options = gsi_registry_server (registry);
   GsiRouterConfig config = { 0 };
 
   for (GsiInstance *const *one = gsi_registry_all (registry, GS_KIND_STORAGE); *one != NULL; one++)
@@ -153,6 +154,12 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
   config.holds = gsi_server_holds;
   config.holds_user = server;
   config.events = server->events;
+  config.care = (GsiCare) { .repair_rate = (guint64) gsi_options_integer (options, "repair_rate"),
+                            .scrub_rate = (guint64) gsi_options_integer (options, "scrub_rate"),
+                            .round_every_us = gsi_options_integer (options, "care_interval"),
+                            .verify_every_us = gsi_options_integer (options, "verify_interval"),
+                            .scrub_every_us = gsi_options_integer (options, "scrub_interval"),
+                            .leftover_grace_us = gsi_options_integer (options, "leftover_grace") };
 
   gsi_generation_limits (registry, &wiring.limits);
   wiring.access = config.access;

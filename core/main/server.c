@@ -244,6 +244,26 @@ gsi_server_maintain_every (GsiServer *server, gint64 every_us)
     gsi_server_maintain_arm (server, every_us);
 }
 
+static GsiRouter *
+hold_router (gpointer user, GsiWiring **ret_wiring)
+{
+  return gsi_server_hold (user, ret_wiring)->router;
+}
+
+static void
+start_repairer (GsiServer *server)
+{
+  const GsiOptions *options = gsi_registry_server (server->now->registry);
+  const GsiRepairerConfig config = { .host = gsi_host_get (server->host),
+                                     .n_workers = (guint) gsi_options_integer (options, "repair_workers"),
+                                     .lease_us = gsi_options_integer (options, "job_lease"),
+                                     .hold = hold_router,
+                                     .user = server };
+  server->repairer = gsi_repairer_new (&config);
+  if (server->now->groups->len > 0) /* a router */
+    gsi_repairer_start (server->repairer);
+}
+
 /* ----------------------------------------------------------------------------------- start and stop */
 
 static void
@@ -301,6 +321,7 @@ gsi_server_start (GsiServer *server, GError **error)
                                                         "maintenance_interval"));
   gsi_probes_start (server);
   gsi_report_start (server);
+  start_repairer (server);
   log_ready (server);
   return TRUE;
 }
@@ -316,6 +337,8 @@ gsi_server_stop (GsiServer *server)
   for (guint i = 0; i < server->retired->len; i++)
     gsi_router_maintain_stop (((GsiGeneration *) server->retired->pdata[i])->router);
   gsi_log (server->log, GS_LOG_INFO, "server.stopping", GS_NUMBER ("in_flight", gsi_rpc_in_flight (server->rpc)));
+  if (server->repairer != NULL)
+    gsi_repairer_stop (server->repairer);
   gsi_registry_drain (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_rpc_drain (server->rpc);
   gsi_events_end_streams (server->events);
@@ -353,6 +376,7 @@ gsi_server_free (GsiServer *server)
 {
   if (server == NULL)
     return;
+  gsi_repairer_free (server->repairer);
   gsi_timers_free (server->timers);
   gsi_pool_free (server->participants);
   gsi_pool_free (server->streams);

@@ -10,6 +10,7 @@
 #include "base/pool.h"
 #include "main/generation.h"
 #include "node/serve.h"
+#include "router/repair.h"
 
 #include <gitstead/thread.h>
 
@@ -67,6 +68,7 @@ struct GsiServer
   GsiGeneration *now;       /* changed by the main thread alone, which needs no lock to look */
   GQueue reloads;           /* calls that wait for a reload (reload.c) */
   GsCond reloaded;
+  GsiRepairer *repairer;
   guint64 maintain_timer;   /* 0: none is set */
   gint stopping;  /* atomic */
   gint recovered; /* atomic: calls are taken */

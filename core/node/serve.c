@@ -222,7 +222,8 @@ slots_of (const GsStorageOps *ops)
 {
   const gboolean there[] = { ops->stage_push != NULL,       ops->advertise != NULL,   ops->upload_pack != NULL,
                              ops->resolve_revision != NULL, ops->read_object != NULL, ops->stream_object != NULL,
-                             ops->list_tree != NULL,        ops->query != NULL,       ops->compute != NULL };
+                             ops->list_tree != NULL,        ops->query != NULL,       ops->compute != NULL,
+                             ops->export_replica != NULL,   ops->import_replica != NULL, ops->scrub != NULL };
   guint32 slots = 0;
   for (guint i = 0; i < G_N_ELEMENTS (there); i++)
     slots |= there[i] ? 1u << i : 0;
@@ -288,7 +289,9 @@ gsi_serve_bindings (void)
     { 1020, gsi_serve_read_object },  { 1021, gsi_serve_read_object },
     { 1022, gsi_serve_stream_object }, { 1023, gsi_serve_list_tree },
     { 1024, gsi_serve_query },        { 1025, gsi_serve_query },
-    { 1026, gsi_serve_compute },      { 0, NULL },
+    { 1026, gsi_serve_compute },      { 1027, gsi_serve_export },
+    { 1028, gsi_serve_import },       { 1029, gsi_serve_scrub },
+    { 0, NULL },
   };
   return bindings;
 }

@@ -176,4 +176,12 @@ gboolean gsi_serve_list_tree (gpointer serve, GsiCall *call, GError **error);
 gboolean gsi_serve_query (gpointer serve, GsiCall *call, GError **error);
 gboolean gsi_serve_compute (gpointer serve, GsiCall *call, GError **error);
 
+/* ---- copies (serve_copy.c) */
+
+#define GSI_SERVE_HAVES_MAX 20000
+
+gboolean gsi_serve_export (gpointer serve, GsiCall *call, GError **error);
+gboolean gsi_serve_import (gpointer serve, GsiCall *call, GError **error);
+gboolean gsi_serve_scrub (gpointer serve, GsiCall *call, GError **error);
+
 #endif

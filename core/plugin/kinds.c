@@ -40,6 +40,8 @@ static const GsiSlot storage_slots[] = {
   OPTIONAL (GsStorageOps, list_tree),        OPTIONAL (GsStorageOps, query),
   OPTIONAL (GsStorageOps, compute),          OPTIONAL (GsStorageOps, computed_free),
   OPTIONAL (GsStorageOps, probe),            OPTIONAL (GsStorageOps, disk),
+  OPTIONAL (GsStorageOps, export_replica),   OPTIONAL (GsStorageOps, import_replica),
+  OPTIONAL (GsStorageOps, scrub),
   END,
 };
 

@@ -2,6 +2,14 @@
 /* Housekeeping rounds: the storages' own care, and replicas that no record names. */
 #include "router/settle.h"
 
+/*
+ * Upkeep is heavy on disk and processor, and must never slow down two replicas of a repository at once: one process of the
+ * cluster does it at a time. Nobody renews the lease: the round ends before it does, and goes on the next time.
+ */
+#define UPKEEP_LEASE "maintenance"
+#define UPKEEP_US (2 * 3600 * (gint64) G_USEC_PER_SEC)
+#define UPKEEP_MARGIN_US (60 * (gint64) G_USEC_PER_SEC)
+
 typedef struct
 {
   guint64 id;
@@ -22,15 +30,33 @@ collect_replica (const GsRepo *repo, gpointer user)
   return TRUE;
 }
 
-static gboolean
-ignore_row (const GsRepoRow *row, gpointer user)
+typedef struct
 {
+  const char *storage;
+  gboolean named;
+} Naming;
+
+static gboolean
+look_for_name (const GsRepoRow *row, gpointer user)
+{
+  Naming *naming = user;
+  for (gsize i = 0; i < row->n_replicas; i++)
+    naming->named |= strcmp (row->replicas[i]->storage, naming->storage) == 0;
   return FALSE;
 }
 
+/* When it was first seen as nobody's, in seconds since 1970 and never 0: the value in the table of suspects. */
+static gint64
+suspect_since (GHashTable *before, const char *key, gint64 now_s)
+{
+  gint64 since_s = (gint64) GPOINTER_TO_SIZE (g_hash_table_lookup (before, key));
+  return since_s > 0 && since_s <= now_s ? since_s : now_s;
+}
+
 /*
- * A replica without a record is what a creation or deletion left behind when its process died. One that is being
- * created right now has none yet, so only what an earlier round saw as well goes into the trash.
+ * A replica that no record names is what a creation, a deletion or the removal of a copy left behind when its process or node
+ * died. One that is being created right now has none yet, so only what earlier rounds saw as well, for as long as the
+ * grace is, goes into the trash.
  */
 static void
 sweep_leftovers (GsiRouter *router, const GsiStorage *storage, GHashTable *before, GHashTable *now, GsCall *call)
@@ -38,6 +64,7 @@ sweep_leftovers (GsiRouter *router, const GsiStorage *storage, GHashTable *befor
   const GsiRouterConfig *config = gsi_router_config (router);
   g_autoptr (GArray) found = g_array_new (FALSE, TRUE, sizeof (Found));
   g_autoptr (GError) failed = NULL;
+  const gint64 now_s = config->host->wall_us (config->host) / G_USEC_PER_SEC;
 
   g_array_set_clear_func (found, found_clear);
   if (!storage->ops->list (storage->self, call, collect_replica, found, &failed))
@@ -52,13 +79,17 @@ sweep_leftovers (GsiRouter *router, const GsiStorage *storage, GHashTable *befor
       GsRepo repo = { sizeof repo, one->id, one->path };
       g_autoptr (GError) why = NULL;
       g_autofree char *key = NULL;
-      if (config->metadata->repo_get (config->metadata_self, call, one->id, ignore_row, NULL, &why)
-          || gs_error_code (why) != GS_ERROR_NOT_FOUND)
+      Naming naming = { storage->name, FALSE };
+      gint64 since_s;
+      if (config->metadata->repo_get (config->metadata_self, call, one->id, look_for_name, &naming, &why)
+              ? naming.named
+              : gs_error_code (why) != GS_ERROR_NOT_FOUND)
         continue;
       key = g_strdup_printf ("%s/%s", storage->name, one->path);
-      if (!g_hash_table_contains (before, key))
+      since_s = suspect_since (before, key, now_s);
+      if (!g_hash_table_contains (before, key) || now_s - since_s < config->care.leftover_grace_us / G_USEC_PER_SEC)
         {
-          g_hash_table_add (now, g_steal_pointer (&key));
+          g_hash_table_insert (now, g_steal_pointer (&key), GSIZE_TO_POINTER ((gsize) since_s));
           continue;
         }
       g_clear_error (&why);
@@ -81,6 +112,17 @@ round_cancel_fd (GsCall *call)
   return ((Round *) call)->stop_fd;
 }
 
+/* The storages that live here: a process that was killed has them again when it is back. *full*. */
+static char *
+upkeep_owner (const GsiRouterConfig *config)
+{
+  GString *owner = g_string_new ("upkeep of");
+  for (gsize i = 0; i < config->n_storages; i++)
+    if (config->storages[i]->ops->probe == NULL)
+      g_string_append_printf (owner, " %s", config->storages[i]->name);
+  return g_string_free (owner, FALSE);
+}
+
 GHashTable *
 gsi_router_maintain (GsiRouter *router, GHashTable *suspects)
 {
@@ -89,23 +131,32 @@ gsi_router_maintain (GsiRouter *router, GHashTable *suspects)
   GsIdentity identity;
   Round round = { .stop_fd = gsi_router_stop_fd (router) };
   GsCall *call = &round.call;
+  g_autofree char *owner = upkeep_owner (config);
+  GsCall own = { 0 };
+  gboolean upkeep;
+  guint64 token;
 
   gsi_own_call_init (call, &identity, "maintenance");
   call->cancel_fd = round_cancel_fd;
   gsi_router_set_round (router, call);
+  upkeep = config->metadata->lease_take (config->metadata_self, call, UPKEEP_LEASE, owner, UPKEEP_US, &token, NULL);
+  call->deadline_us = g_get_monotonic_time () + UPKEEP_US - UPKEEP_MARGIN_US;
   for (gsize i = 0; i < config->n_storages && !gs_call_cancelled (call); i++)
     {
       const GsiStorage *storage = config->storages[i];
       g_autoptr (GError) why = NULL;
       if (storage->ops->probe != NULL)
         continue; /* its node looks after it */
-      if (!storage->ops->maintain (storage->self, call, &why) && !gs_call_cancelled (call))
+      if (upkeep && !storage->ops->maintain (storage->self, call, &why) && !gs_call_cancelled (call))
         config->host->log (config->host, GS_LOG_WARNING, "maintain.failed",
                            (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("error", why->message) }, 2);
       if (!gs_call_cancelled (call))
         sweep_leftovers (router, storage, suspects, next, call);
     }
   gsi_router_set_round (router, NULL);
+  gsi_own_call_init (&own, &identity, "maintenance");
+  if (upkeep)
+    config->metadata->lease_release (config->metadata_self, &own, UPKEEP_LEASE, token, NULL);
   g_hash_table_destroy (suspects);
   return next;
 }

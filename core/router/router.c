@@ -16,8 +16,10 @@
 
 /* Writes that may go on behind their answers at once; beyond, the answer waits. */
 #define BACKGROUND_MAX 512
-/* Every write to a repository with a replica missing asks for its repair: once in so long is enough. */
-#define ASK_AGAIN_US (10 * G_USEC_PER_SEC)
+/* A replica may catch up by itself; and where one takes all writes, the others follow a few at a time. */
+#define REPAIR_AFTER_US (300 * 1000)
+/* Every write to a repository with a replica missing asks for its repair. Before that is due nobody takes it: once is enough. */
+#define ASK_AGAIN_US (250 * 1000)
 #define ASKED_MAX 10000
 /* How long the metadata store may take to say which nodes there are. */
 #define LOOK_US (5 * G_USEC_PER_SEC)
@@ -26,8 +28,6 @@
 #define SEEN_MAX 10000
 #define PAUSE_FIRST_US 1000
 #define PAUSE_MAX_US (50 * 1000)
-/* A replica may catch up by itself, from its journal. */
-#define REPAIR_AFTER_US (3 * G_USEC_PER_SEC)
 
 struct GsiRouter
 {
@@ -142,7 +142,7 @@ gsi_router_ask_repair (GsiRouter *router, GsCall *call, guint64 id, const char *
 {
   const GsiRouterConfig *config = &router->config;
   GsJobRow job = { .size = sizeof job, .kind = "repair", .repository_id = id, .target = storage, .source = "",
-                   .reason = reason, .lane = "", .due_wall_us = REPAIR_AFTER_US };
+                   .reason = reason, .lane = "repair", .due_wall_us = REPAIR_AFTER_US };
   g_autoptr (GError) why = NULL;
   guint64 job_id;
   if (config->metadata->job_add == NULL || !should_ask (router, g_strdup_printf ("%" G_GUINT64_FORMAT " %s", id, storage)))

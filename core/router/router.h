@@ -42,6 +42,15 @@ typedef struct
   gpointer self;
 } GsiPolicy;
 
+/** How repositories are looked after (repair.h, care.h). */
+typedef struct
+{
+  guint64 repair_rate, scrub_rate; /* bytes a second; 0 = no limit */
+  gint64 round_every_us;
+  gint64 verify_every_us, scrub_every_us; /* 0 = never by itself */
+  gint64 leftover_grace_us;
+} GsiCare;
+
 /** Everything the router stands on. All borrowed for the router's life; filled in by core/main. */
 typedef struct
 {
@@ -64,6 +73,7 @@ typedef struct
   gboolean (*holds) (gpointer user, const GsTxId *txid);
   gpointer holds_user;
   GsiEvents *events; /* where what is done is told; may be NULL */
+  GsiCare care;
 } GsiRouterConfig;
 
 typedef struct GsiRouter GsiRouter;
@@ -162,6 +172,9 @@ gboolean gsi_router_look_at_nodes (GsiRouter *router, GError **error);
 
 /** Queues a repair job for a replica that lacks a write, unless that was done moments ago. @reason is constant. */
 void gsi_router_ask_repair (GsiRouter *router, GsCall *call, guint64 id, const char *storage, const char *reason);
+
+/** How many copies there should be: the repository's own number, or the virtual storage's; 0 when that is not known here. */
+guint gsi_router_wanted_copies (GsiRouter *router, const GsiRow *row);
 
 /** A write goes on behind its answer. FALSE when there are too many of them, or the end has come. */
 gboolean gsi_router_background_begin (GsiRouter *router);

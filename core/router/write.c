@@ -6,6 +6,7 @@
  * and feeds the results back as events. The decision is one compare-and-swap in the metadata store: before
  * it nothing is visible and everything can be dropped, after it the write will be applied whatever dies.
  */
+#include "router/hold.h"
 #include "router/write.h"
 
 #include "base/pool.h"
@@ -495,6 +496,8 @@ gsi_router_write (gpointer user, GsiCall *call, GError **error)
     return FALSE;
   if (repeated)
     return TRUE;
+  if (!gsi_hold_wait (router, &call->base, &row, error))
+    return FALSE;
 
   write = write_new (router, call);
   write->binding = binding;

@@ -92,6 +92,11 @@ void commit_head (Conformance *c);
 void abort_leaves_nothing (Conformance *c);
 void resolve_unknown (Conformance *c);
 void crowd_of_writers (Conformance *c);
+void copy_whole (Conformance *c);
+void copy_part (Conformance *c);
+void copy_refused (Conformance *c);
+void copy_beside_a_write (Conformance *c);
+void read_through (Conformance *c);
 
 /** Is it a slot that the storage lacks, or that answered UNIMPLEMENTED? Then skips the case. */
 gboolean lacks (Conformance *c, gboolean has, const GError *error);

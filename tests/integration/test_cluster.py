@@ -182,17 +182,13 @@ class Quorum(Cluster):
             max(one.longest_gap() for one in traffic)))
         self.assertEqual([one.failed for one in traffic], [[], []])
         self.settled()
-        survivors = [self.nodes[0], self.nodes[2]]
-        refs = self.assert_equal_replicas(self.first, "team/project", survivors)
+        # The one that came back was made current by itself.
+        refs = self.assert_equal_replicas(self.first, "team/project", seconds=20)
         for one in traffic:
             for name, oid in one.acknowledged.items():
                 self.assertEqual(refs[name], oid)
-        # What the one that came back lacks is recorded: nobody reads from it.
-        generations, now = self.generations(self.first, "team/project")
-        self.assertEqual([generations["one"], generations["three"]], [now, now])
-        self.assertLess(generations["two"], now)
-        info = self.first.info("team/project")
-        Git().fsck(self.nodes[1].path(info["replica_path"]))
+        eventually(lambda: len(set(self.generations(self.first, "team/project")[0].values())) == 1, 10,
+                   "equal generations")
 
     def test_hung_node(self):
         self.commit()

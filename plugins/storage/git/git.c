@@ -85,6 +85,9 @@ static const GsStorageOps git_ops = {
   .compute = storage_compute,
   .computed_free = storage_computed_free,
   .disk = storage_disk,
+  .export_replica = storage_export,
+  .import_replica = storage_import,
+  .scrub = storage_scrub,
 };
 
 void

@@ -157,11 +157,28 @@ void replica_record_applied (ReplicaRecord *record, guint64 generation);
 /** Changes the record on the medium: @generation applied; digest + @plus - @minus, or @digest when both are NULL. */
 gboolean replica_stamp (Repo *repo, guint64 generation, const GsDigest *plus, const GsDigest *minus,
                         const GsDigest *digest, GError **error);
+/**
+ * The record and the refs of one and the same moment: waits at most @wait_us for writes that are being published. *full*
+ * both. @ret_fits FALSE: they did not come to fit; the refs were damaged, or writes are endless.
+ */
+gboolean replica_position (Repo *repo, GsCall *call, gint64 wait_us, ReplicaRecord *ret_record,
+                           RefSnapshot **ret_snapshot, gboolean *ret_fits, GError **error);
+/** FALSE with INVALID_ARGUMENT unless id and path can be a replica's. */
+gboolean replica_target_check (const GsRepo *repo, GError **error);
+/** Makes the folders and files of a replica without refs and objects in the folder @dir. */
+gboolean replica_fill (Storage *storage, const char *dir, const ReplicaRecord *record, const char *head_target,
+                       GError **error);
+/** Renames @from to @to, where nothing may be yet: ALREADY_EXISTS. @path is for the message. */
+gboolean replica_move_new (Storage *storage, const char *from, const char *to, const char *path, GError **error);
 /** Refuses replicas that only git could read (extensions). */
 gboolean replica_config_check (const char *dir, GError **error);
 
 gboolean storage_root_open (Storage *storage, GError **error);
 void storage_root_close (Storage *storage, gboolean clean);
+/** A new folder for unfinished things; what a crash leaves there goes at the next start. *full*. */
+gboolean storage_tmp_dir (Storage *storage, const char *what, char **ret_path, GError **error);
+/** Where a replica goes in the trash: the name says when, and which. *full*. */
+char *storage_trash_path (Storage *storage, guint64 id);
 /** Was the root closed cleanly the last time? Forgets it. */
 gboolean storage_root_was_clean (Storage *storage, GError **error);
 
@@ -248,6 +265,21 @@ gboolean storage_stage_push (gpointer self, GsCall *call, const GsRepo *repo, co
 void push_finish (Txn *txn, GsCall *call, const GError *why);
 /** Ends the child at once. */
 void push_kill (Txn *txn);
+
+/* ------------------------------------------------------------------ copy_out.c, copy_in.c, scrub.c */
+
+/** Our part of a copy stream's text (docs/on-disk.md): what stands before the refs. */
+#define GIT_COPY_MAGIC "gitstead-copy 1"
+#define GIT_COPY_HEADER_MAX (128u * 1024)
+#define GIT_COPY_SUM 65 /* checksum line after the refs */
+
+gboolean storage_export (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *haves, gsize n_haves,
+                         GsStream *stream, GError **error);
+gboolean storage_import (gpointer self, GsCall *call, const GsRepo *repo, guint32 flags, GsStream *stream,
+                         GsReplicaState *ret_state, GError **error);
+gboolean storage_scrub (gpointer self, GsCall *call, const GsRepo *repo, guint64 bytes_per_second, GError **error);
+/** A file without a name among the unfinished things, open for reading and writing. -1 with @error. */
+int storage_spool (Storage *storage, GError **error);
 
 /* ---------------------------------------------------------------------------------- serve.c etc. */
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define TMP_AGE_SECONDS 3600                             /* a folder being made is younger than this */
+#define IMPORT_AGE_SECONDS (7 * 24 * 3600)                 /* unless a whole replica comes over a slow network */
 #define ROUND_US (10 * 60 * G_USEC_PER_SEC)              /* no replica is begun after so long */
 #define REPLICA_US (G_GINT64_CONSTANT (6) * 3600 * G_USEC_PER_SEC)
 #define RETRY_FIRST_US (5 * 60 * G_USEC_PER_SEC)         /* after a second failure in a row; doubled from there */
@@ -389,9 +390,10 @@ storage_sweep_tmp (Storage *storage, gint64 older_than_seconds, GError **error)
   for (guint i = 0; i < names->len; i++)
     {
       g_autofree char *path = g_build_filename (dir, names->pdata[i], NULL);
+      gint64 age = older_than_seconds > 0 && g_str_has_prefix (names->pdata[i], "import-") ? IMPORT_AGE_SECONDS
+                                                                                          : older_than_seconds;
       struct stat st;
-      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= older_than_seconds
-          && !fsu_remove_tree (AT_FDCWD, path, error))
+      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= age && !fsu_remove_tree (AT_FDCWD, path, error))
         return FALSE;
     }
   return TRUE;

@@ -13,6 +13,8 @@
 
 #define WALK_DEPTH_MAX 8
 #define MARKER_MAX 4096
+/* Between the publishing of refs and the stamp on the record lies one write of a file. */
+#define POSITION_POLL_US 2000
 
 /* --------------------------------------------------------------------------------------- the root */
 
@@ -128,8 +130,8 @@ replica_path_check (const char *path, GError **error)
   return TRUE;
 }
 
-static gboolean
-repo_check (const GsRepo *repo, GError **error)
+gboolean
+replica_target_check (const GsRepo *repo, GError **error)
 {
   if (repo->id == 0)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "0 is no repository id");
@@ -154,8 +156,8 @@ replica_config_check (const char *dir, GError **error)
 
 /* ----------------------------------------------------------------------------------- create, remove */
 
-static gboolean
-make_tmp_dir (Storage *storage, const char *what, char **ret_path, GError **error)
+gboolean
+storage_tmp_dir (Storage *storage, const char *what, char **ret_path, GError **error)
 {
   g_autofree char *path = g_strdup_printf ("%s/" GIT_ROOT_TMP "/%s-XXXXXX", storage->root, what);
   if (g_mkdtemp_full (path, 0777) == NULL)
@@ -171,25 +173,22 @@ write_file (Storage *storage, const char *dir, const char *name, const char *tex
   return disk_replace (path, text, strlen (text), storage->sync, error);
 }
 
-static gboolean
-fill_replica (Storage *storage, const char *dir, const GsRepo *repo, const GsRepoSpec *spec, GError **error)
+gboolean
+replica_fill (Storage *storage, const char *dir, const ReplicaRecord *record, const char *head_target, GError **error)
 {
   static const char *const dirs[] = { "objects/info", "objects/pack", "refs/heads", "refs/tags", GIT_QUARANTINES };
-  g_autofree char *head = g_strdup_printf ("ref: %s\n", spec->default_branch);
-  ReplicaRecord record = { .id = repo->id, .format = GS_FORMAT_SHA1 };
+  g_autofree char *head = g_strdup_printf ("ref: %s\n", head_target);
   for (gsize i = 0; i < G_N_ELEMENTS (dirs); i++)
     if (!disk_make_dirs (dir, dirs[i], storage->sync, error))
       return FALSE;
-  g_strlcpy (record.storage, storage->uuid, sizeof record.storage);
-  ref_digest_term ("HEAD", NULL, spec->default_branch, &record.digest);
   return write_file (storage, dir, "HEAD", head, error)
          && write_file (storage, dir, "config", "[core]\n\trepositoryformatversion = 0\n\tbare = true\n", error)
-         && replica_record_write (storage, dir, &record, error);
+         && replica_record_write (storage, dir, record, error);
 }
 
 /* rename replaces an empty folder silently; RENAME_NOREPLACE never does. */
-static gboolean
-move_new (Storage *storage, const char *from, const char *to, const char *path, GError **error)
+gboolean
+replica_move_new (Storage *storage, const char *from, const char *to, const char *path, GError **error)
 {
   g_autofree char *parent = g_path_get_dirname (to);
   if (renameat2 (AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) != 0)
@@ -206,7 +205,8 @@ storage_create (gpointer self, GsCall *call, const GsRepo *repo, const GsRepoSpe
 {
   Storage *storage = self;
   g_autofree char *dir = NULL, *temp = NULL, *parent = NULL;
-  if (!repo_check (repo, error) || !gs_call_check (call, "create a replica", error))
+  ReplicaRecord record = { .id = repo->id, .format = GS_FORMAT_SHA1 };
+  if (!replica_target_check (repo, error) || !gs_call_check (call, "create a replica", error))
     return FALSE;
   if (spec->format != GS_FORMAT_SHA1)
     return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "this storage makes repositories with SHA-1 object ids only");
@@ -218,14 +218,25 @@ storage_create (gpointer self, GsCall *call, const GsRepo *repo, const GsRepoSpe
   if (disk_exists (dir))
     return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "there is a replica at %s already", repo->replica_path);
   parent = g_path_get_dirname (repo->replica_path);
-  if (!make_tmp_dir (storage, "create", &temp, error))
+  if (!storage_tmp_dir (storage, "create", &temp, error))
     return FALSE;
-  if (fill_replica (storage, temp, repo, spec, error)
+  g_strlcpy (record.storage, storage->uuid, sizeof record.storage);
+  ref_digest_term ("HEAD", NULL, spec->default_branch, &record.digest);
+  if (replica_fill (storage, temp, &record, spec->default_branch, error)
       && (strcmp (parent, ".") == 0 || disk_make_dirs (storage->root, parent, storage->sync, error))
-      && move_new (storage, temp, dir, repo->replica_path, error))
+      && replica_move_new (storage, temp, dir, repo->replica_path, error))
     return TRUE;
   fsu_remove_tree (AT_FDCWD, temp, NULL);
   return FALSE;
+}
+
+char *
+storage_trash_path (Storage *storage, guint64 id)
+{
+  char random[33];
+  storage_random_hex (storage, random);
+  return g_strdup_printf ("%s/" GIT_ROOT_TRASH "/%" G_GINT64_FORMAT "-%" G_GUINT64_FORMAT "-%.8s", storage->root,
+                          storage->host->wall_us (storage->host) / G_USEC_PER_SEC, id, random);
 }
 
 gboolean
@@ -233,9 +244,8 @@ storage_remove (gpointer self, GsCall *call, const GsRepo *repo, GError **error)
 {
   Storage *storage = self;
   g_autofree char *dir = NULL, *trash = NULL;
-  char random[33];
   ReplicaRecord record;
-  if (!repo_check (repo, error) || !gs_call_check (call, "remove a replica", error))
+  if (!replica_target_check (repo, error) || !gs_call_check (call, "remove a replica", error))
     return FALSE;
   dir = g_build_filename (storage->root, repo->replica_path, NULL);
   if (!replica_record_read (dir, &record, error))
@@ -253,9 +263,7 @@ storage_remove (gpointer self, GsCall *call, const GsRepo *repo, GError **error)
       repo_removed (storage, repo->replica_path);
       return FALSE;
     }
-  storage_random_hex (storage, random);
-  trash = g_strdup_printf ("%s/" GIT_ROOT_TRASH "/%" G_GINT64_FORMAT "-%" G_GUINT64_FORMAT "-%.8s", storage->root,
-                           storage->host->wall_us (storage->host) / G_USEC_PER_SEC, repo->id, random);
+  trash = storage_trash_path (storage, repo->id);
   gboolean moved = disk_move (dir, trash, storage->sync, error);
   repo_removed (storage, repo->replica_path);
   return moved;
@@ -399,29 +407,59 @@ storage_measure (gpointer self, GsCall *call, const GsRepo *repo, GsRepoSize *re
 }
 
 gboolean
+replica_position (Repo *repo, GsCall *call, gint64 wait_us, ReplicaRecord *ret_record, RefSnapshot **ret_snapshot,
+                  gboolean *ret_fits, GError **error)
+{
+  gint64 until_us = g_get_monotonic_time () + wait_us;
+  for (;;)
+    {
+      ReplicaRecord record;
+      GsDigest digest;
+      gs_mutex_lock (&repo->stamp_lock);
+      gboolean have = replica_record_read (repo->dir, &record, error);
+      gs_mutex_unlock (&repo->stamp_lock);
+      RefSnapshot *snapshot = have ? ref_store_snapshot (repo->refs, error) : NULL;
+      if (snapshot == NULL)
+        {
+          if (have)
+            replica_record_clear (&record);
+          return FALSE;
+        }
+      ref_snapshot_digest (snapshot, &digest);
+      gboolean fits = memcmp (&digest, &record.digest, sizeof digest) == 0;
+      if (fits || g_get_monotonic_time () >= until_us || gs_call_cancelled (call))
+        {
+          *ret_record = record;
+          *ret_snapshot = snapshot;
+          *ret_fits = fits;
+          return TRUE;
+        }
+      replica_record_clear (&record);
+      ref_snapshot_unref (snapshot);
+      g_usleep (POSITION_POLL_US);
+    }
+}
+
+gboolean
 storage_state (gpointer self, GsCall *call, const GsRepo *repo, GsReplicaState *ret_state, GError **error)
 {
   Repo *open = repo_open (self, repo, FALSE, error);
+  RefSnapshot *snapshot;
   ReplicaRecord record;
-  gboolean done = FALSE;
+  gboolean fits;
   if (open == NULL)
     return FALSE;
-  gs_mutex_lock (&open->stamp_lock);
-  gboolean have = replica_record_read (open->dir, &record, error);
-  gs_mutex_unlock (&open->stamp_lock);
-  RefSnapshot *snapshot = have ? ref_store_snapshot (open->refs, error) : NULL;
-  if (snapshot != NULL)
+  gboolean done = replica_position (open, call, 0, &record, &snapshot, &fits, error);
+  if (done)
     {
       GsReplicaState state = {
         .size = sizeof state, .repository_id = record.id, .generation = record.generation, .format = record.format
       };
       ref_snapshot_digest (snapshot, &state.refs_digest);
       ref_snapshot_unref (snapshot);
+      replica_record_clear (&record);
       *ret_state = state;
-      done = TRUE;
     }
-  if (have)
-    replica_record_clear (&record);
   repo_close (open, FALSE);
   return done;
 }

@@ -62,6 +62,9 @@ const GsStorageOps remote_ops = {
   .query = remote_query,
   .compute = remote_compute,
   .computed_free = remote_computed_free,
+  .export_replica = remote_export,
+  .import_replica = remote_import,
+  .scrub = remote_scrub,
   .probe = remote_probe,
 };
 

@@ -240,8 +240,8 @@ remote_find_ref (gpointer data, GsCall *call, const GsRepo *repo, const char *na
 /* --------------------------------------------------------------------------------------------- git */
 
 /* Does the storage behind have an optional slot? What is not known yet is tried. */
-static gboolean
-has_slot (Remote *self, guint32 slot, const char *what, GError **error)
+gboolean
+remote_has_slot (Remote *self, guint32 slot, const char *what, GError **error)
 {
   gboolean lacks;
   gs_mutex_lock (&self->lock);
@@ -279,7 +279,7 @@ remote_advertise (gpointer self, GsCall *call, const GsRepo *repo, guint32 servi
   Gitstead__V1__NodeTarget target;
   g_autoptr (Flow) flow = NULL;
   GBytes *bytes;
-  if (!has_slot (self, SLOT_ADVERTISE, "serve git clients", error))
+  if (!remote_has_slot (self, SLOT_ADVERTISE, "serve git clients", error))
     return FALSE;
   remote_target (self, call, repo, &target);
   request.target = &target;
@@ -315,7 +315,7 @@ remote_upload_pack (gpointer self, GsCall *call, const GsRepo *repo, const char 
   Gitstead__V1__NodeGitRequest request = GITSTEAD__V1__NODE_GIT_REQUEST__INIT;
   Gitstead__V1__NodeTarget target;
   g_autoptr (Flow) flow = NULL;
-  if (!has_slot (self, SLOT_UPLOAD_PACK, "serve git clients", error))
+  if (!remote_has_slot (self, SLOT_UPLOAD_PACK, "serve git clients", error))
     return FALSE;
   remote_target (self, call, repo, &target);
   request.target = &target;
@@ -353,7 +353,7 @@ remote_resolve_revision (gpointer data, GsCall *call, const GsRepo *repo, const 
   remote_target (self, call, repo, &target);
   request.target = &target;
   request.revision = remote_bytes (revision, revision_len);
-  return has_slot (self, SLOT_RESOLVE, "look up objects", error)
+  return remote_has_slot (self, SLOT_RESOLVE, "look up objects", error)
          && CALL (self, call, 1019, request, CALL_AGAIN, node_object_reply, arena, reply, error)
          && read_object_reply (self, reply, ret_object, error);
 }
@@ -387,7 +387,7 @@ remote_read_object (gpointer data, GsCall *call, const GsRepo *repo, const GsOid
   g_autoptr (GsArena) arena = gs_arena_new (REPLY_ARENA);
   const Gitstead__V1__NodeObjectReply *reply;
   Gitstead__V1__NodeTarget target;
-  if (!has_slot (self, SLOT_READ, "read objects", error))
+  if (!remote_has_slot (self, SLOT_READ, "read objects", error))
     return FALSE;
   remote_target (self, call, repo, &target);
   request.target = &target;
@@ -409,7 +409,7 @@ remote_stream_object (gpointer self, GsCall *call, const GsRepo *repo, const GsO
   Gitstead__V1__NodeObjectRequest request = GITSTEAD__V1__NODE_OBJECT_REQUEST__INIT;
   Gitstead__V1__NodeTarget target;
   g_autoptr (Flow) flow = NULL;
-  if (!has_slot (self, SLOT_STREAM, "stream objects", error))
+  if (!remote_has_slot (self, SLOT_STREAM, "stream objects", error))
     return FALSE;
   remote_target (self, call, repo, &target);
   request.target = &target;
@@ -426,7 +426,7 @@ remote_list_tree (gpointer data, GsCall *call, const GsRepo *repo, const GsOid *
   Gitstead__V1__NodeObjectRequest request = GITSTEAD__V1__NODE_OBJECT_REQUEST__INIT;
   Gitstead__V1__NodeTarget target;
   g_autoptr (Flow) flow = NULL;
-  if (!has_slot (self, SLOT_TREE, "list trees", error))
+  if (!remote_has_slot (self, SLOT_TREE, "list trees", error))
     return FALSE;
   remote_target (self, call, repo, &target);
   request.target = &target;
@@ -490,7 +490,7 @@ remote_query (gpointer data, GsCall *call, const GsRepo *repo, const GsQuery *qu
   Gitstead__V1__NodeTarget target;
   gsize len;
   const guint8 *bytes = g_bytes_get_data (query->request, &len);
-  if (!has_slot (self, SLOT_QUERY, "answer calls of the Git API", error))
+  if (!remote_has_slot (self, SLOT_QUERY, "answer calls of the Git API", error))
     return FALSE;
   remote_target (self, call, repo, &target);
   request.target = &target;

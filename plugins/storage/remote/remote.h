@@ -25,6 +25,9 @@
 #define SLOT_TREE (1u << 6)
 #define SLOT_QUERY (1u << 7)
 #define SLOT_COMPUTE (1u << 8)
+#define SLOT_EXPORT (1u << 9)
+#define SLOT_IMPORT (1u << 10)
+#define SLOT_SCRUB (1u << 11)
 
 #define CONNECTIONS_MAX 16
 /* One message in a stream: the largest is a vote on very many refs. */
@@ -176,6 +179,15 @@ gboolean remote_resolve (gpointer self, GsCall *call, const GsRepo *repo, const 
 gboolean remote_compute (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery *query,
                          GsComputed **ret_computed, GError **error);
 void remote_computed_free (gpointer self, GsComputed *computed);
+
+gboolean remote_export (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *haves, gsize n_haves,
+                        GsStream *stream, GError **error);
+gboolean remote_import (gpointer self, GsCall *call, const GsRepo *repo, guint32 flags, GsStream *stream,
+                        GsReplicaState *ret_state, GError **error);
+gboolean remote_scrub (gpointer self, GsCall *call, const GsRepo *repo, guint64 bytes_per_second, GError **error);
+
+/** FALSE with UNIMPLEMENTED when the storage behind is known not to have the slot. */
+gboolean remote_has_slot (Remote *self, guint32 slot, const char *what, GError **error);
 
 /** A write that the node holds for us. */
 typedef struct

@@ -43,6 +43,47 @@ disk_list (gpointer self, GsCall *call, GsRepoVisit visit, gpointer user, GError
   return TRUE;
 }
 
+/* A metadata store that knows repository 7, with a replica on "first", and one lease. */
+typedef struct
+{
+  gboolean taken;    /* the lease, by another */
+  guint n_taken, n_released;
+} Store;
+
+static gboolean
+store_take (gpointer self, GsCall *call, const char *name, const char *owner, gint64 lease_us, guint64 *ret_token,
+            GError **error)
+{
+  Store *store = self;
+  if (store->taken)
+    return gs_fail (error, GS_ERROR_ABORTED, "another has it");
+  store->n_taken++;
+  *ret_token = 1;
+  return TRUE;
+}
+
+static gboolean
+store_release (gpointer self, GsCall *call, const char *name, guint64 token, GError **error)
+{
+  ((Store *) self)->n_released++;
+  return TRUE;
+}
+
+static gboolean
+store_get (gpointer self, GsCall *call, guint64 id, GsRepoRowVisit visit, gpointer user, GError **error)
+{
+  const GsReplicaRow replica = { .size = sizeof replica, .storage = "first" };
+  const GsReplicaRow *const replicas[] = { &replica };
+  const GsRepoRow row = { .size = sizeof row, .id = 7, .replicas = replicas, .n_replicas = 1 };
+  if (id != 7)
+    return gs_fail (error, GS_ERROR_NOT_FOUND, "there is no repository %u", (guint) id);
+  visit (&row, user);
+  return TRUE;
+}
+
+static const GsMetadataOps store_ops
+    = { .lease_take = store_take, .lease_release = store_release, .repo_get = store_get };
+
 typedef struct
 {
   GsiRouter *router;
@@ -65,7 +106,9 @@ test_stop (void **state)
   const GsiStorage first = { "first", &ops, &disk }, second = { "second", &ops, &disk };
   const GsiStorage *const storages[] = { &first, &second };
   g_autoptr (FakeHost) host = fake_host_new ("core");
-  const GsiRouterConfig config = { .storages = storages, .n_storages = 2, .host = &host->host };
+  Store store = { 0 };
+  const GsiRouterConfig config = { .storages = storages, .n_storages = 2, .host = &host->host,
+                                   .metadata = &store_ops, .metadata_self = &store };
   Round round = { gsi_router_new (&config), g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL) };
   GsThread thread;
   char byte;
@@ -79,15 +122,89 @@ test_stop (void **state)
   assert_int_equal (disk.rounds, 1);
   assert_int_equal (disk.lists, 0);
   assert_int_equal (fake_host_logged (host, "maintain.failed"), 0);
+  assert_int_equal (store.n_taken, 2);
+  assert_int_equal (store.n_released, 2);
   g_hash_table_destroy (round.suspects);
   gsi_router_free (round.router);
   close (disk.begun[0]);
   close (disk.begun[1]);
 }
 
+/* What lies on a disk, and what of it was removed. */
+typedef struct
+{
+  guint upkeeps;
+  GString *removed;
+} Shelf;
+
+static gboolean
+shelf_maintain (gpointer self, GsCall *call, GError **error)
+{
+  ((Shelf *) self)->upkeeps++;
+  return TRUE;
+}
+
+static gboolean
+shelf_list (gpointer self, GsCall *call, GsRepoVisit visit, gpointer user, GError **error)
+{
+  const GsRepo known = { sizeof known, 7, "7.git" }, unknown = { sizeof unknown, 8, "8.git" };
+  return visit (&known, user) && visit (&unknown, user);
+}
+
+static gboolean
+shelf_remove (gpointer self, GsCall *call, const GsRepo *repo, GError **error)
+{
+  g_string_append_printf (((Shelf *) self)->removed, "%s ", repo->replica_path);
+  return TRUE;
+}
+
+static gboolean
+shelf_probe (gpointer self, GError **error)
+{
+  return TRUE;
+}
+
+/* Nobody's replicas go after the grace, also one of a repository that has its replicas elsewhere. */
+static void
+test_leftovers (void **state)
+{
+  Shelf first_shelf = { 0, g_string_new (NULL) }, second_shelf = { 0, g_string_new (NULL) };
+  const GsStorageOps ops = { .maintain = shelf_maintain, .list = shelf_list, .remove = shelf_remove };
+  const GsStorageOps elsewhere = { .maintain = shelf_maintain, .list = shelf_list, .probe = shelf_probe };
+  const GsiStorage first = { "first", &ops, &first_shelf }, second = { "second", &ops, &second_shelf },
+                   third = { "third", &elsewhere, &second_shelf };
+  const GsiStorage *const storages[] = { &first, &second, &third };
+  g_autoptr (FakeHost) host = fake_host_new ("core");
+  Store store = { 0 };
+  GsiRouterConfig config = { .storages = storages, .n_storages = 3, .host = &host->host, .metadata = &store_ops,
+                             .metadata_self = &store, .care = { .leftover_grace_us = 3600 * (gint64) G_USEC_PER_SEC } };
+  GsiRouter *router = gsi_router_new (&config);
+  GHashTable *suspects = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  for (guint i = 0; i < 3; i++)
+    suspects = gsi_router_maintain (router, suspects);
+  assert_int_equal (g_hash_table_size (suspects), 3);
+  assert_string_equal (first_shelf.removed->str, "");
+  assert_int_equal (first_shelf.upkeeps, 3);
+  assert_int_equal (second_shelf.upkeeps, 3);
+  gsi_router_free (router);
+
+  /* While another process does upkeep, leftovers are looked for all the same. */
+  config.care.leftover_grace_us = 0;
+  store.taken = TRUE;
+  router = gsi_router_new (&config);
+  suspects = gsi_router_maintain (router, suspects);
+  assert_string_equal (first_shelf.removed->str, "8.git ");
+  assert_string_equal (second_shelf.removed->str, "7.git 8.git ");
+  assert_int_equal (first_shelf.upkeeps, 3);
+  g_hash_table_destroy (suspects);
+  gsi_router_free (router);
+  g_string_free (first_shelf.removed, TRUE);
+  g_string_free (second_shelf.removed, TRUE);
+}
+
 int
 main (void)
 {
-  const struct CMUnitTest tests[] = { cmocka_unit_test (test_stop) };
+  const struct CMUnitTest tests[] = { cmocka_unit_test (test_stop), cmocka_unit_test (test_leftovers) };
   return cmocka_run_group_tests_name ("housekeeping rounds", tests, NULL, NULL);
 }

@@ -7,6 +7,9 @@
  * SERVICE is git's name for it (git-upload-pack, git-receive-pack), or one of
  *   refs       prints the refs and the state
  *   maintain   one round of maintenance, with GIT_PROGRAM (env) as the option git
+ *   export     a copy of the replica; HAVES (env): what the receiver has
+ *   import     takes a copy in; REPLACE (env): what is there is of no use
+ *   scrub      reads all of it
  *   recover    starts, resolves what is pending as DECIDE says (env: commit, abort), prints what was pending
  */
 #include "fakehost.h"
@@ -118,6 +121,34 @@ recover (FakeCall *call)
 }
 
 static int
+export_copy (FakeCall *call, FakeStream *stream)
+{
+  GError *error = NULL;
+  g_auto (GStrv) words = g_strsplit (g_getenv ("HAVES") != NULL ? g_getenv ("HAVES") : "", " ", -1);
+  g_autoptr (GArray) haves = g_array_new (FALSE, FALSE, sizeof (GsOid));
+  for (guint i = 0; words[i] != NULL; i++)
+    {
+      GsOid oid;
+      if (gs_oid_parse (words[i], strlen (words[i]), &oid))
+        g_array_append_val (haves, oid);
+    }
+  if (!ops->export_replica (self, &call->call, &repo, (const GsOid *) haves->data, haves->len, &stream->stream, &error))
+    return fail ("export", error);
+  return 0;
+}
+
+static int
+import_copy (FakeCall *call, FakeStream *stream)
+{
+  GError *error = NULL;
+  GsReplicaState state;
+  if (!ops->import_replica (self, &call->call, &repo, g_getenv ("REPLACE") != NULL ? GS_IMPORT_REPLACE : 0,
+                            &stream->stream, &state, &error))
+    return fail ("import", error);
+  return refs (call);
+}
+
+static int
 run (const char *service, FakeCall *call, FakeStream *stream)
 {
   GError *error = NULL;
@@ -128,6 +159,12 @@ run (const char *service, FakeCall *call, FakeStream *stream)
     return recover (call);
   if (strcmp (service, "maintain") == 0)
     return ops->maintain (self, &call->call, &error) ? 0 : fail ("maintain", error);
+  if (strcmp (service, "export") == 0)
+    return export_copy (call, stream);
+  if (strcmp (service, "import") == 0)
+    return import_copy (call, stream);
+  if (strcmp (service, "scrub") == 0)
+    return ops->scrub (self, &call->call, &repo, 0, &error) ? 0 : fail ("scrub", error);
   if (strcmp (service, "git-receive-pack") == 0 || strcmp (service, "receive-pack") == 0)
     return push (call, stream);
   if (!ops->upload_pack (self, &call->call, &repo, protocol != NULL ? protocol : "", FALSE, &stream->stream, &error))
@@ -162,7 +199,7 @@ main (int argc, char **argv)
   const GsRepoSpec spec = { .size = sizeof spec, .format = GS_FORMAT_SHA1, .default_branch = "refs/heads/main" };
   gboolean exists;
   if (!ops->exists (self, &call->call, &repo, &exists, &error)
-      || (!exists && !ops->create (self, &call->call, &repo, &spec, &error)))
+      || (!exists && strcmp (argv[3], "import") != 0 && !ops->create (self, &call->call, &repo, &spec, &error)))
     return fail ("create", error);
   status = run (argv[3], call, stream);
   fake_stream_free (stream);

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What should be against what is recorded: as many replicas as asked for, on nodes that are part of the cluster, each of them
+ * looked at now and then. What differs becomes jobs. One process of the cluster does a round at a time.
+ */
+#include "router/care.h"
+
+#include "router/repair.h"
+#include "router/settle.h"
+
+#define LEASE "care"
+#define PAGE 200
+/* Of each kind in one round: what is left waits for the next. */
+#define JOBS_MAX 2000
+
+typedef struct
+{
+  GsiRouter *router;
+  const GsiRouterConfig *config;
+  GsCall *call;
+  GHashTable *nodes; /* name -> GsNodeState of those that are not active */
+  guint n_looks;     /* verifications and scrubs that were queued */
+  gint64 wall_us;
+} Round;
+
+static gboolean
+collect_node (const GsNodeRow *node, gpointer user)
+{
+  if (node->state != GS_NODE_ACTIVE)
+    g_hash_table_insert (user, g_strdup (node->storage), GINT_TO_POINTER ((gint) node->state));
+  return TRUE;
+}
+
+static gboolean
+collect_row (const GsRepoRow *row, gpointer user)
+{
+  g_ptr_array_add (user, gsi_row_new (row));
+  return TRUE;
+}
+
+static const GsiStorageGroup *
+group_of (const GsiRouterConfig *config, const GsiRow *row)
+{
+  for (gsize i = 0; i < config->n_virtual_storages; i++)
+    if (strcmp (config->virtual_storages[i]->name, row->virtual_storage) == 0)
+      return config->virtual_storages[i];
+  return NULL;
+}
+
+guint
+gsi_router_wanted_copies (GsiRouter *router, const GsiRow *row)
+{
+  const GsiStorageGroup *group = group_of (gsi_router_config (router), row);
+  return row->copies != 0 || group == NULL ? row->copies : (guint) group->n_copies;
+}
+
+static const GsiStorage *
+member (const GsiStorageGroup *group, const char *name)
+{
+  for (gsize i = 0; i < group->n_storages; i++)
+    if (strcmp (group->storages[i]->name, name) == 0)
+      return group->storages[i];
+  return NULL;
+}
+
+/* Part of the virtual storage, and of the cluster for good. */
+static gboolean
+stays (const Round *round, const GsiStorageGroup *group, const char *storage)
+{
+  return member (group, storage) != NULL && !g_hash_table_contains (round->nodes, storage);
+}
+
+static gboolean
+has_replica (const GsiRow *row, const char *storage)
+{
+  for (gsize i = 0; i < row->n_replicas; i++)
+    if (strcmp (row->replicas[i].storage, storage) == 0)
+      return TRUE;
+  return FALSE;
+}
+
+static void
+ask (Round *round, const char *kind, const GsiRow *row, const char *storage, const char *reason)
+{
+  gsi_router_ask_job (round->router, round->call, kind, row->id, storage, reason, 0, NULL, NULL);
+}
+
+/* Recorded at generation 0 first: from then on the disk's folder is somebody's. */
+static void
+add_replica (Round *round, const GsiRow *row, const char *storage)
+{
+  const GsiRouterConfig *config = round->config;
+  g_autoptr (GError) why = NULL;
+  const gboolean added
+      = config->metadata->replica_set (config->metadata_self, round->call, row->id, storage, 0, FALSE, &why);
+  config->host->log (config->host, added ? GS_LOG_INFO : GS_LOG_WARNING, added ? "replica.assigned" : "replica.assign.failed",
+                     (GsField[]) { GS_NUMBER ("repository", row->id), GS_TEXT ("path", row->path),
+                                   GS_TEXT ("storage", storage), GS_TEXT ("error", added ? "" : why->message) },
+                     4);
+  if (added)
+    ask (round, GSI_JOB_REPAIR, row, storage, "it is a new copy");
+}
+
+/* The storages in the order in which routing would take them for this repository; the best first. *full*. */
+static GPtrArray *
+ranked (Round *round, const GsiStorageGroup *group, const GsiRow *row)
+{
+  GPtrArray *names = g_ptr_array_new ();
+  g_autofree GsNodeView *views = g_new0 (GsNodeView, MAX (group->n_storages, 1));
+  g_autofree const GsNodeView **pointers = g_new0 (const GsNodeView *, MAX (group->n_storages, 1));
+  g_autofree gsize *chosen = g_new0 (gsize, MAX (group->n_storages, 1));
+  const guint64 key_bytes = GUINT64_TO_BE (row->id);
+  g_autoptr (GBytes) key = g_bytes_new (&key_bytes, sizeof key_bytes);
+  g_autofree const char **of = g_new0 (const char *, MAX (group->n_storages, 1));
+  gsize n = 0, n_chosen = 0;
+  const GsRoutingOps *routing = group->routing;
+  for (gsize i = 0; i < group->n_storages; i++)
+    if (stays (round, group, group->storages[i]->name))
+      {
+        views[n] = gsi_router_view (group->storages[i]);
+        of[n] = group->storages[i]->name;
+        pointers[n] = &views[n];
+        n++;
+      }
+  if (n > 0
+      && (routing->place_named != NULL
+              ? routing->place_named (group->routing_self, key, row->path, pointers, n, n, chosen, &n_chosen, NULL)
+              : routing->place (group->routing_self, key, pointers, n, n, chosen, &n_chosen, NULL)))
+    for (gsize i = 0; i < n_chosen; i++)
+      g_ptr_array_add (names, (gpointer) of[chosen[i]]);
+  for (gsize i = 0; i < n; i++)
+    if (!g_ptr_array_find_with_equal_func (names, of[i], g_str_equal, NULL))
+      g_ptr_array_add (names, (gpointer) of[i]);
+  return names;
+}
+
+/*
+ * From a node that is being drained a replica goes when there are enough without it; with too few nodes it stays. Of one that
+ * was removed only the record is left.
+ */
+static void
+let_go (Round *round, const GsiRow *row, const char *storage)
+{
+  const GsiRouterConfig *config = round->config;
+  if (GPOINTER_TO_INT (g_hash_table_lookup (round->nodes, storage)) == GS_NODE_DRAINING)
+    ask (round, GSI_JOB_REMOVE, row, storage, "its node is being drained");
+  else if (config->metadata->replica_drop (config->metadata_self, round->call, row->id, storage, FALSE, NULL))
+    config->host->log (config->host, GS_LOG_INFO, "replica.dropped",
+                       (GsField[]) { GS_NUMBER ("repository", row->id), GS_TEXT ("path", row->path),
+                                     GS_TEXT ("storage", storage) },
+                       3);
+}
+
+/* Missing ones are made first; a surplus goes only when all that should stay are current. */
+static void
+match_copies (Round *round, const GsiStorageGroup *group, const GsiRow *row)
+{
+  g_autoptr (GPtrArray) order = ranked (round, group, row);
+  guint wanted = MIN (gsi_router_wanted_copies (round->router, row), order->len), have = 0, current = 0;
+  for (gsize i = 0; i < row->n_replicas; i++)
+    if (stays (round, group, row->replicas[i].storage))
+      {
+        have++;
+        current += row->replicas[i].generation >= row->generation;
+      }
+  for (guint i = 0; i < order->len && have < wanted; i++)
+    if (!has_replica (row, order->pdata[i]) && gsi_router_view (member (group, order->pdata[i])).healthy)
+      {
+        add_replica (round, row, order->pdata[i]);
+        have++;
+      }
+  if (wanted == 0 || current < wanted)
+    return;
+  for (gsize i = 0; i < row->n_replicas; i++)
+    if (!stays (round, group, row->replicas[i].storage))
+      let_go (round, row, row->replicas[i].storage);
+  for (guint i = order->len; i-- > 0 && have > wanted;)
+    if (has_replica (row, order->pdata[i]))
+      {
+        ask (round, GSI_JOB_REMOVE, row, order->pdata[i], "it is one copy too many");
+        have--;
+      }
+}
+
+static void
+look_at_replicas (Round *round, const GsiRow *row)
+{
+  const GsiCare *care = &round->config->care;
+  for (gsize i = 0; i < row->n_replicas; i++)
+    {
+      const GsiRowReplica *replica = &row->replicas[i];
+      const GsiStorage *storage = gsi_router_storage (round->router, replica->storage);
+      if (storage == NULL || !gsi_router_view (storage).healthy)
+        continue;
+      if (replica->generation < row->generation)
+        ask (round, GSI_JOB_REPAIR, row, replica->storage, "it is behind");
+      else if (round->n_looks >= JOBS_MAX)
+        continue;
+      else if (care->scrub_every_us > 0 && round->wall_us - MAX (replica->scrubbed_wall_us, row->created_wall_us) > care->scrub_every_us)
+        {
+          ask (round, GSI_JOB_SCRUB, row, replica->storage, "it was not read through for long");
+          round->n_looks++;
+        }
+      else if (care->verify_every_us > 0 && round->wall_us - MAX (replica->verified_wall_us, row->created_wall_us) > care->verify_every_us)
+        {
+          ask (round, GSI_JOB_VERIFY, row, replica->storage, "it was not looked at for long");
+          round->n_looks++;
+        }
+    }
+}
+
+/* Repositories in order of their ids; NULL with @error, empty at the end. *full*. */
+static GPtrArray *
+next_page (const GsiRouterConfig *config, GsCall *call, const char *storage, guint64 *after, GError **error)
+{
+  g_autoptr (GPtrArray) rows = g_ptr_array_new_with_free_func ((GDestroyNotify) gsi_row_free);
+  if (!(storage == NULL ? config->metadata->repo_list_all (config->metadata_self, call, *after, PAGE, collect_row, rows,
+                                                           error)
+                        : config->metadata->repo_list_on (config->metadata_self, call, storage, *after, PAGE,
+                                                          collect_row, rows, error)))
+    return NULL;
+  if (rows->len > 0)
+    *after = ((const GsiRow *) rows->pdata[rows->len - 1])->id;
+  return g_steal_pointer (&rows);
+}
+
+static gboolean
+run_round (Round *round, guint64 token, GError **error)
+{
+  const GsiRouterConfig *config = round->config;
+  guint64 after = 0;
+  if (!config->metadata->node_list (config->metadata_self, round->call, collect_node, round->nodes, error))
+    return FALSE;
+  for (;;)
+    {
+      g_autoptr (GPtrArray) rows = next_page (config, round->call, NULL, &after, error);
+      if (rows == NULL || !gs_call_check (round->call, "matching replicas", error)
+          || !config->metadata->lease_renew (config->metadata_self, round->call, LEASE, token, GSI_CARE_LEASE_US, error))
+        return FALSE;
+      if (rows->len == 0)
+        return TRUE;
+      for (guint i = 0; i < rows->len; i++)
+        {
+          const GsiRow *row = rows->pdata[i];
+          const GsiStorageGroup *group = group_of (config, row);
+          if (group == NULL)
+            continue;
+          match_copies (round, group, row);
+          look_at_replicas (round, row);
+        }
+    }
+}
+
+void
+gsi_care_round (GsiRouter *router, GsCall *call, const char *who)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  Round round = { .router = router, .config = config, .call = call,
+                  .nodes = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL),
+                  .wall_us = config->host->wall_us (config->host) };
+  g_autoptr (GError) why = NULL;
+  guint n_pruned;
+  guint64 token;
+  if (config->metadata->lease_take (config->metadata_self, call, LEASE, who, GSI_CARE_LEASE_US, &token, NULL))
+    {
+      if (!run_round (&round, token, &why) && !gs_call_cancelled (call))
+        config->host->log (config->host, GS_LOG_WARNING, "care.failed", (GsField[]) { GS_TEXT ("error", why->message) }, 1);
+      config->metadata->job_prune (config->metadata_self, call, GSI_CARE_KEEP_JOBS_US, 10000, &n_pruned, NULL);
+      config->metadata->lease_release (config->metadata_self, call, LEASE, token, NULL);
+    }
+  g_hash_table_destroy (round.nodes);
+}
+
+void
+gsi_care_came_back (GsiRouter *router, GsCall *call, const char *storage, gint64 since_wall_us)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  guint64 after = 0;
+  for (;;)
+    {
+      g_autoptr (GPtrArray) rows = next_page (config, call, storage, &after, NULL);
+      if (rows == NULL || rows->len == 0 || gs_call_cancelled (call))
+        return;
+      for (guint i = 0; i < rows->len; i++)
+        {
+          const GsiRow *row = rows->pdata[i];
+          for (gsize k = 0; k < row->n_replicas; k++)
+            if (strcmp (row->replicas[k].storage, storage) == 0 && row->replicas[k].verified_wall_us < since_wall_us)
+              gsi_router_ask_job (router, call,
+                                  row->replicas[k].generation < row->generation ? GSI_JOB_REPAIR : GSI_JOB_VERIFY, row->id,
+                                  storage, "its node came back", 0, NULL, NULL);
+        }
+    }
+}
