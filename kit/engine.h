@@ -68,6 +68,12 @@ typedef struct
   const ConformanceLayer *layers; /* the outermost first */
   gsize n_layers;
   gboolean repeat_busy; /* a call that comes back BUSY is made again: for layers that make calls fail so */
+  /**
+   * Cuts the plugin off from the server that it speaks with: with @answers 0 at once, else in place of that answer of the
+   * server, counted from now, and then for good. -1 connects it again. NULL: nobody can.
+   */
+  void (*reach) (int answers, gpointer user);
+  gpointer reach_user;
 } ConformanceTarget;
 
 #define CONFORMANCE_NOTE_SIZE 64
@@ -102,9 +108,19 @@ char *conformance_growth (const ConformanceUsage *usages, guint n);
 
 /* ---------------------------------------------------------------------------------------- for cases */
 
+/** Answers calls that come in by a transport, in place of the lender's host. */
+typedef struct
+{
+  gboolean (*method) (gpointer user, GsMethodInfo *ret_info);
+  GsCallHandle (*call_begin) (gpointer user, const GsInbound *inbound);
+  void (*call_cancel) (gpointer user, GsCallHandle call);
+  gpointer user;
+} ConformanceDesk;
+
 typedef struct
 {
   GsHost host; /* the target's, with the clocks moved by skew_us */
+  const ConformanceDesk *desk; /* atomic; NULL = none */
   const ConformanceTarget *target;
   gint64 skew_us; /* atomic */
   gpointer self;   /* for the slots of @ops; NULL when there is no instance */
@@ -147,6 +163,8 @@ void conformance_end (Conformance *c);
 gboolean conformance_restart (Conformance *c, GError **error);
 /** Moves both clocks that the plugin sees forward. */
 void conformance_advance (Conformance *c, gint64 by_us);
+/** See ConformanceTarget.reach. FALSE: it cannot be done here. */
+gboolean conformance_reach (Conformance *c, int answers);
 /** What the plugin has logged so far. *full*. */
 char *conformance_log (Conformance *c);
 /** Does the plugin declare this option? */

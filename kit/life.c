@@ -74,17 +74,20 @@ never_started (Conformance *c)
 
 #define SETTLE_US (2 * G_USEC_PER_SEC)
 
-/* What is used now. A library's own thread may have what was given up in hand: more than @before gets a moment to go. */
+/*
+ * What is used now; more descriptors than @before get a moment to go, threads and memory do not. A library may close in a
+ * thread of its own what it was given back, and offer no way to wait for that: nng_stream_free hands the connection to nng's
+ * reaper, which closes it some milliseconds later. What is lost for good is lost after the moment, too.
+ */
 static ConformanceUsage
 settled_usage (const ConformanceUsage *before)
 {
-  gint64 until_us = g_get_monotonic_time () + SETTLE_US;
   ConformanceUsage usage = conformance_usage ();
-  while (before != NULL && (usage.descriptors > before->descriptors || usage.threads > before->threads)
-         && g_get_monotonic_time () < until_us)
+  gint64 until_us = g_get_monotonic_time () + SETTLE_US;
+  while (before != NULL && usage.descriptors > before->descriptors && g_get_monotonic_time () < until_us)
     {
       poll (NULL, 0, 1);
-      usage = conformance_usage ();
+      usage.descriptors = count_entries ("/proc/self/fd");
     }
   return usage;
 }

@@ -161,6 +161,7 @@ build_envelope (const GsClient *client, guint32 method, const GsClientCall *call
   header.attempt = attempt;
   header.timeout_ms = (guint32) CLAMP (left_us / 1000, 1, G_MAXINT32);
   header.agent = client->agent;
+  header.generation = GS_HAS (call, call->size, GsClientCall, generation) ? call->generation : 0;
   if (call->trace != NULL)
     header.trace = (char *) call->trace;
   if (client->token != NULL)
@@ -203,6 +204,8 @@ read_reply (GBytes *reply, const char *what, GsClientCall *call, GBytes **ret_pa
   call->ret_server_epoch = header->server_epoch;
   if (frame.code == GS_OK)
     {
+      if (GS_HAS (call, call->size, GsClientCall, ret_generation))
+        call->ret_generation = header->generation;
       *ret_payload = g_bytes_new_from_bytes (reply, (gsize) (frame.payload - bytes), frame.payload_len);
       return TRUE;
     }

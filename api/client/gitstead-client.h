@@ -65,6 +65,10 @@ typedef struct
   GsRetry ret_retry;        /* after a failure: the server's verdict, or the code's */
   gint64 ret_retry_after_us; /* the server's advice; 0 = none */
   guint64 ret_server_epoch; /* of the last reply; 0 = none came */
+  /* in: of the target repository; the answer shows no older state, or is UNAVAILABLE. 0 = what is known now */
+  guint64 generation;
+  /* out, after a write without bulk bytes: the repository's generation with it; 0 = nothing was written */
+  guint64 ret_generation;
 } GsClientCall;
 
 typedef struct GsClient GsClient;

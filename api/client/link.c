@@ -500,7 +500,7 @@ gs_link_unref (GsLink *link)
   if (link->wait_aio != NULL)
     nng_aio_free (link->wait_aio);
   if (link->stream != NULL)
-    nng_stream_free (link->stream);
+    nng_stream_free (link->stream); /* nng's reaper closes the descriptor, a moment later: nothing tells when */
   if (link->tls != NULL)
     gnutls_deinit (link->tls);
   g_clear_pointer (&link->tls_out, g_byte_array_unref);

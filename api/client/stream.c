@@ -26,6 +26,7 @@ struct GsClientStream
   GsMutex tls_lock;   /* GnuTLS sessions know one thread at a time; never held while waiting */
   GsMutex write_lock; /* one frame at a time: the writer's, or the reader's PING */
   gint64 moved_us;    /* atomic */
+  gint64 until_us;    /* of the handshake; 0 afterwards */
   gint ended;         /* atomic: END was sent, or cannot be any more */
   gint closed;        /* atomic: the server's last frame was seen */
   /* the reader's */
@@ -50,7 +51,14 @@ moved (GsClientStream *stream)
 static gint64
 idle_until (const GsClientStream *stream)
 {
-  return __atomic_load_n (&stream->moved_us, __ATOMIC_RELAXED) + IDLE_US;
+  gint64 idle_us = __atomic_load_n (&stream->moved_us, __ATOMIC_RELAXED) + IDLE_US;
+  return stream->until_us != 0 ? MIN (idle_us, stream->until_us) : idle_us;
+}
+
+static const char *
+idle_time (const GsClientStream *stream)
+{
+  return stream->until_us != 0 ? "as long as connecting may take" : "60 s";
 }
 
 /* ------------------------------------------------------------------------------------ the socket */
@@ -101,7 +109,8 @@ write_bytes (GsClientStream *stream, const guint8 *bytes, gsize len, GError **er
       if (n == -1)
         {
           if (!wait_socket (stream, POLLOUT, idle_until (stream)) && g_get_monotonic_time () >= idle_until (stream))
-            return gs_fail (error, GS_ERROR_DEADLINE_EXCEEDED, "%s: the server took nothing for 60 s", stream->what);
+            return gs_fail (error, GS_ERROR_DEADLINE_EXCEEDED, "%s: the server took nothing for %s", stream->what,
+                            idle_time (stream));
           continue;
         }
       if (n <= 0)
@@ -163,7 +172,8 @@ read_some (GsClientStream *stream, guint8 *to, gsize len, GError **error)
         }
       if (now_us >= idle_until (stream))
         {
-          gs_fail (error, GS_ERROR_DEADLINE_EXCEEDED, "%s: nothing was heard of the server for 60 s", stream->what);
+          gs_fail (error, GS_ERROR_DEADLINE_EXCEEDED, "%s: nothing was heard of the server for %s", stream->what,
+                   idle_time (stream));
           return -1;
         }
       if (now_us >= ping_us)
@@ -307,6 +317,8 @@ redeem (GsClientStream *stream, const GsClient *client, const Gitstead__V1__Stre
   if (stream->fd < 0)
     return FALSE;
   moved (stream);
+  /* A server that takes connections and says nothing is one that hangs: this is still connecting. */
+  stream->until_us = until_us;
   if (client->address.scheme == GS_LINK_TLS && !start_tls (stream, &client->address, until_us, error))
     return FALSE;
   gs_stream_hello_write (hello, ticket->ticket.data);
@@ -317,6 +329,7 @@ redeem (GsClientStream *stream, const GsClient *client, const Gitstead__V1__Stre
   if (status != GS_OK)
     return gs_fail (error, GS_ERROR_UNAVAILABLE, "the server does not know the stream's ticket (any more): %s",
                     gs_error_name ((int) status));
+  stream->until_us = 0;
   return TRUE;
 }
 

@@ -70,6 +70,7 @@ typedef struct
   gint64 retry_after_us; /* 0 = no advice */
   GBytes *payload;       /* the reply in the call's encoding; NULL unless OK */
   gboolean unproven;     /* the credentials were not found to be right: nobody looked at them, or they were wrong */
+  guint64 generation;    /* after a write: the repository's with it; 0 = nothing was written */
 } GsOutcome;
 
 /** A call that a transport hands in. Borrowed until call_begin returns, except where said. */
@@ -91,6 +92,7 @@ typedef struct
    */
   void (*done) (gpointer user, const GsOutcome *outcome);
   gpointer user;
+  guint64 generation;        /* of the target repository: no older state is to be shown; 0 = none was asked for */
 } GsInbound;
 
 /** A call under way. Valid from call_begin until @done returns. */

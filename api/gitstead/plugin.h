@@ -26,7 +26,8 @@
  *        filled, and gs_plugin_query does nothing but return the descriptor.
  *   [P2] Instances know nothing of each other. create takes memory only; an instance that was never
  *        started, or whose start failed, can be destroyed.
- *   [P3] When an instance is destroyed nothing of it is left: no memory, descriptor or thread.
+ *   [P3] When an instance is destroyed nothing of it is left: no memory, descriptor or thread. (A descriptor that a
+ *        library closes in a thread of its own may be closed a moment later.)
  *   [P4] What fails sets an error of the domain GS_ERROR and leaves out parameters as they were; what succeeds sets none.
  *   [P5] Every slot returns, at the latest soon after the call's deadline.
  *   [P6] No slot ends the process, whatever it is given that its header allows.

@@ -178,7 +178,7 @@ cursor_varint (Cursor *cursor, guint64 *ret_value)
 static gboolean
 check_raw (const ProtobufCMessageDescriptor *descriptor, const guint8 *bytes, gsize n_bytes, GError **error)
 {
-  Cursor cursor = { bytes, bytes + n_bytes };
+  Cursor cursor = { bytes, n_bytes > 0 ? bytes + n_bytes : bytes }; /* @bytes may be NULL for nothing */
   while (cursor.at < cursor.end)
     {
       guint64 tag, length = 0;

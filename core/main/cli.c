@@ -12,8 +12,19 @@ static struct
 {
   char *server, *token_file;
   gint64 timeout_us;
+  guint64 generation;
   gboolean json, quiet;
 } settings;
+
+static gboolean
+take_generation (const char *option, const char *value, gpointer user, GError **error)
+{
+  if (g_ascii_string_to_unsigned (value, 10, 0, G_MAXINT64, &settings.generation, NULL))
+    return TRUE;
+  g_set_error (error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+               "--generation wants the number that a receipt names, not \"%s\"", value);
+  return FALSE;
+}
 
 static gboolean
 take_timeout (const char *option, const char *value, gpointer user, GError **error)
@@ -50,6 +61,8 @@ gsi_cli_server_options (void)
           { "token-file", 0, 0, G_OPTION_ARG_FILENAME, &settings.token_file,
             "Read the access token from FILE (otherwise GITSTEAD_TOKEN)", "FILE" },
           { "timeout", 0, 0, G_OPTION_ARG_CALLBACK, take_timeout, "Give up after TIME: 500ms, 30s, 5m", "TIME" },
+          { "generation", 0, 0, G_OPTION_ARG_CALLBACK, take_generation,
+            "Show no older state of the repository than this, from a receipt", "N" },
           LOCAL_OPTIONS,
           G_OPTION_ENTRY_NULL };
   return entries;
@@ -71,6 +84,12 @@ const char *
 gsi_cli_token_file (void)
 {
   return settings.token_file;
+}
+
+guint64
+gsi_cli_generation (void)
+{
+  return settings.generation;
 }
 
 gint64

@@ -153,6 +153,7 @@ begin_call (const GsiMethod *method)
 {
   memset (&state.last, 0, sizeof state.last);
   state.last.size = sizeof state.last;
+  state.last.generation = gsi_cli_generation ();
   /* Methods that say they take long get their time, unless the user said otherwise. */
   if (gsi_cli_timeout_us () == 0 && method != NULL)
     state.last.timeout_us = method->timeout_us;

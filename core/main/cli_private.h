@@ -8,6 +8,8 @@
 /** --token-file and --timeout as given; NULL and 0 when not. */
 const char *gsi_cli_token_file (void);
 gint64 gsi_cli_timeout_us (void);
+/** --generation; 0 when it was not given. */
+guint64 gsi_cli_generation (void);
 /** Did the server answer the last call, if only with an error? */
 gboolean gsi_cli_server_answered (void);
 /** The server's advice on when to repeat the last call; 0 = none. */

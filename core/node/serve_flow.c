@@ -123,9 +123,15 @@ gboolean
 gsi_serve_out_message (Outflow *out, const ProtobufCMessage *message)
 {
   g_autoptr (GBytes) bytes = gs_wire_encode (message);
-  guint32 size = GUINT32_TO_BE ((guint32) g_bytes_get_size (bytes));
+  return gsi_serve_out_encoded (out, bytes);
+}
+
+gboolean
+gsi_serve_out_encoded (Outflow *out, GBytes *message)
+{
+  guint32 size = GUINT32_TO_BE ((guint32) g_bytes_get_size (message));
   gsize len;
-  const guint8 *data = g_bytes_get_data (bytes, &len);
+  const guint8 *data = g_bytes_get_data (message, &len);
   return gsi_serve_out_bytes (out, &size, sizeof size) && gsi_serve_out_bytes (out, data, len);
 }
 

@@ -95,6 +95,8 @@ typedef struct
 void gsi_serve_out_open (Outflow *ret_out, GsiCall *call);
 /** FALSE once something failed; close tells what. */
 gboolean gsi_serve_out_message (Outflow *out, const ProtobufCMessage *message);
+/** The same with one that is encoded already. */
+gboolean gsi_serve_out_encoded (Outflow *out, GBytes *message);
 gboolean gsi_serve_out_bytes (Outflow *out, gconstpointer data, gsize len);
 gboolean gsi_serve_out_close (Outflow *out, GError **error);
 

@@ -190,6 +190,15 @@ tell_vote (Push *push, const GsVote *vote)
   eventfd_write (push->wake, 1);
 }
 
+/* Before the vote is told: its router's word may come at once. */
+static void
+expect_order (GsiServe *serve, Staged *staged)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&serve->lock);
+  /* Otherwise it was aborted while it was staged. */
+  staged->state = staged->state == STAGED_STAGING ? STAGED_WAITING : STAGED_ORDERED;
+}
+
 /*
  * Until the write's fate is known: from its router, or, when that is gone, from the sweep over silent ones. FALSE: the
  * server stops and the metadata store does not say: the journal keeps it for the next start.
@@ -199,10 +208,6 @@ await_order (GsiServe *serve, Staged *staged, Push *push)
 {
   gboolean ordered = FALSE, stopping = FALSE;
   gs_mutex_lock (&serve->lock);
-  if (staged->state == STAGED_STAGING)
-    staged->state = STAGED_WAITING;
-  else
-    staged->state = STAGED_ORDERED; /* aborted while it was staged */
   while (staged->state != STAGED_ORDERED && !stopping)
     {
       gs_cond_wait_until (&serve->changed, &serve->lock, g_get_monotonic_time () + LOOK_US);
@@ -254,9 +259,13 @@ carry_push (GsiServe *serve, GsiCall *call, const Inside *in, Staged *staged, Pu
       gsi_serve_staged_drop (serve, staged);
       return FALSE;
     }
-  tell_vote (push, vote);
   if (vote->n_updates > 0)
-    return settle_push (serve, staged, push, error);
+    {
+      expect_order (serve, staged);
+      tell_vote (push, vote);
+      return settle_push (serve, staged, push, error);
+    }
+  tell_vote (push, vote);
   ops->abort (in->storage->self, &call->base, g_steal_pointer (&staged->txn), NULL);
   gsi_serve_staged_drop (serve, staged);
   return TRUE;

@@ -182,24 +182,48 @@ stage_here (GsiServe *serve, GsiCall *call, const Inside *in, const GsTxId *sess
   return NULL;
 }
 
-/* The vote is on its way: from here on its router, or the lease, says what becomes of it. */
 static void
-await_fate (GsiServe *serve, Staged *staged, gboolean told)
+drop_staged (GsiServe *serve, Staged *staged)
 {
-  g_autoptr (GError) why = NULL;
-  gboolean abandoned;
   GsIdentity identity;
   GsCall own;
+  gsi_serve_own_call (&own, &identity);
+  staged->commit = FALSE;
+  gsi_serve_staged_carry_out (serve, staged, &own, NULL);
+}
+
+/*
+ * The vote is about to be told: from here on its router, or the lease, says what becomes of it, and may have done so
+ * before this returns. Nothing of @staged, its vote included, is to be touched any more.
+ */
+static void
+await_fate (GsiServe *serve, Staged *staged)
+{
+  gboolean abandoned;
   gs_mutex_lock (&serve->lock);
-  abandoned = staged->state != STAGED_STAGING || !told; /* its router has aborted it meanwhile, or cannot be told */
+  abandoned = staged->state != STAGED_STAGING; /* its router has aborted it meanwhile */
   staged->state = abandoned ? STAGED_WORKING : STAGED_WAITING;
   staged->silent_us = 0;
   gs_mutex_unlock (&serve->lock);
-  if (!abandoned)
-    return;
-  gsi_serve_own_call (&own, &identity);
-  staged->commit = FALSE;
-  gsi_serve_staged_carry_out (serve, staged, &own, &why);
+  if (abandoned)
+    drop_staged (serve, staged);
+}
+
+/* The vote could not be told. It is dropped, unless somebody has it in hand. */
+static void
+take_back (GsiServe *serve, const GsTxId *txid, const GsiStorage *storage)
+{
+  const Staged key = { .txid = *txid, .storage = storage };
+  Staged *staged;
+  gs_mutex_lock (&serve->lock);
+  staged = g_hash_table_lookup (serve->staged, &key);
+  if (staged != NULL && staged->state == STAGED_WAITING)
+    staged->state = STAGED_WORKING;
+  else
+    staged = NULL;
+  gs_mutex_unlock (&serve->lock);
+  if (staged != NULL)
+    drop_staged (serve, staged);
 }
 
 gboolean
@@ -233,7 +257,9 @@ gsi_serve_stage_small (gpointer user, GsiCall *call, GError **error)
   reply.vote = fits ? &message.message : NULL;
   gsi_call_reply (call, &reply.base);
   gsi_serve_vote_clear (&message);
-  await_fate (user, staged, fits);
+  await_fate (user, staged);
+  if (!fits)
+    take_back (user, &change.txid, in.storage);
   return TRUE;
 }
 
@@ -285,6 +311,7 @@ gsi_serve_stage (gpointer user, GsiCall *call, GError **error)
   g_autoptr (GArray) updates = g_array_new (FALSE, TRUE, sizeof (GsRefUpdate));
   g_autoptr (GPtrArray) texts = g_ptr_array_new_with_free_func (g_free);
   g_autoptr (GBytes) pack = NULL;
+  g_autoptr (GBytes) told = NULL;
   GsChangeSet change = { .size = sizeof change, .atomic = request->atomic };
   Inflow flow = { call, 0, -1 };
   const GsVote *vote = NULL;
@@ -308,12 +335,15 @@ gsi_serve_stage (gpointer user, GsiCall *call, GError **error)
   staged = stage_here (user, call, &in, &session, &change, &vote, error);
   if (staged == NULL)
     return FALSE;
-  gsi_serve_out_open (&out, call);
   gsi_serve_vote_message (vote, &message);
-  gsi_serve_out_message (&out, &message.message.base);
+  told = gs_wire_encode (&message.message.base);
   gsi_serve_vote_clear (&message);
+  await_fate (user, staged);
+  gsi_serve_out_open (&out, call);
+  gsi_serve_out_encoded (&out, told);
   sent = gsi_serve_out_close (&out, error);
-  await_fate (user, staged, sent);
+  if (!sent)
+    take_back (user, &change.txid, in.storage);
   return sent;
 }
 

@@ -21,6 +21,9 @@ worth_another_replica (const GError *error)
   return code == GS_ERROR_UNAVAILABLE || code == GS_ERROR_DATA_LOSS || code == GS_ERROR_INTERNAL;
 }
 
+/* So long a replica may take to say how far it is while there is another that can be asked. */
+#define TELL_US (400 * 1000)
+
 typedef struct
 {
   GsNodeView view;
@@ -132,6 +135,35 @@ watch_stream (GsiCall *call, Watched *watched)
   call->stream = &watched->stream;
 }
 
+/*
+ * The record of a decided write names its voters before they have applied it: between the first and the last of them
+ * somebody could see a write and then not see it. With one replica there is nobody to compare with; what its caller knows
+ * counts all the same.
+ */
+static gboolean
+shows (GsiRouter *router, const GsiCall *call, const GsiStorage *storage, const GsiRow *row, gboolean others,
+       GError **error)
+{
+  gint64 until_us = others ? g_get_monotonic_time () + TELL_US : G_MAXINT64;
+  if (row->n_replicas < 2 && call->generation == 0)
+    return TRUE;
+  return gsi_router_is_fresh (router, storage, row, MAX (row->generation, call->generation),
+                              MIN (until_us, call->base.deadline_us), error);
+}
+
+/* Those that are behind become candidates again, after a moment. FALSE: it was long enough. */
+static gboolean
+look_again (GsiCall *call, GArray *candidates, GArray *late, gint64 *delay_us, gint64 until_us)
+{
+  if (candidates->len > 0 || late->len == 0)
+    return candidates->len > 0;
+  if (!gsi_router_pause (&call->base, delay_us, until_us))
+    return FALSE;
+  g_array_append_vals (candidates, late->data, late->len);
+  g_array_set_size (late, 0);
+  return TRUE;
+}
+
 static gboolean
 read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, const GsiRow *row, const Watched *watched,
                GError **error)
@@ -139,17 +171,28 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
   const GsiRouterConfig *config = gsi_router_config (router);
   GsiReadHandler read = find_read (call->method);
   g_autoptr (GArray) candidates = current_replicas (router, row);
+  g_autoptr (GArray) late = g_array_new (FALSE, FALSE, sizeof (Candidate));
+  gint64 until_us = g_get_monotonic_time () + GSI_FRESH_WAIT_US, delay_us = 0;
   g_autoptr (GError) why = NULL;
 
   drop_unhealthy (candidates);
-  while (candidates->len > 0)
+  while (look_again (call, candidates, late, &delay_us, until_us))
     {
+      const GsiStorage *storage;
       GsiReplica replica;
       gsize index = 0;
       if (!pick (vs, config->host, row->id, candidates, &index, error))
         return FALSE;
       g_clear_error (&why);
-      replica = gsi_router_replica (router, g_array_index (candidates, Candidate, index).storage, row);
+      storage = g_array_index (candidates, Candidate, index).storage;
+      if (!shows (router, call, storage, row, candidates->len + late->len > 1, &why))
+        {
+          if (gs_error_code (why) == GS_ERROR_UNAVAILABLE && gsi_router_view (storage).healthy)
+            g_array_append_val (late, g_array_index (candidates, Candidate, index));
+          g_array_remove_index (candidates, (guint) index);
+          continue;
+        }
+      replica = gsi_router_replica (router, storage, row);
       if (read_counted (read, &replica, call, &why))
         return TRUE;
       if (!worth_another_replica (why) || watched->touched || gs_call_cancelled (&call->base))

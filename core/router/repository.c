@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The Repository service: metadata first where things go, last where they come, so leftovers never block a name. */
+#include "router/create.h"
 #include "router/settle.h"
 
 #include "gitstead/v1/repository.pb-c.h"
@@ -13,8 +14,8 @@
 /* ------------------------------------------------------------------------------------------ create */
 
 /* The storages that get a replica, chosen by the routing plugin. *full*, NULL-terminated. */
-static GPtrArray *
-place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *path, GError **error)
+GPtrArray *
+gsi_create_place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *path, GError **error)
 {
   const GsRoutingOps *routing = group->routing;
   guint64 key_bytes = GUINT64_TO_BE (id);
@@ -50,34 +51,40 @@ place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *
   return storages;
 }
 
-/* Creates the replicas; on failure those that were made are put away again. */
-static gboolean
-create_replicas (GPtrArray *storages, GsiCall *call, const GsRepo *repo, const GsRepoSpec *spec,
-                 GsReplicaState *ret_state, GError **error)
+void
+gsi_create_put_away (GPtrArray *storages, guint n, const GsRepo *repo)
 {
   GsIdentity identity;
   GsCall own;
+  gsi_own_call_init (&own, &identity, "create"); /* the caller's may be cancelled */
+  own.deadline_us = g_get_monotonic_time () + PUT_AWAY_US;
+  for (guint i = 0; i < n; i++)
+    {
+      const GsiStorage *made = storages->pdata[i];
+      made->ops->remove (made->self, &own, repo, NULL);
+    }
+}
+
+/* Creates the replicas; on failure those that were made are put away again. */
+gboolean
+gsi_create_replicas (GPtrArray *storages, GsiCall *call, const GsRepo *repo, const GsRepoSpec *spec,
+                     GsReplicaState *ret_state, GError **error)
+{
   for (guint i = 0; i < storages->len; i++)
     {
       const GsiStorage *storage = storages->pdata[i];
       if (storage->ops->create (storage->self, &call->base, repo, spec, error)
           && storage->ops->state (storage->self, &call->base, repo, ret_state, error))
         continue;
-      gsi_own_call_init (&own, &identity, "create"); /* the caller's may be cancelled */
-      own.deadline_us = g_get_monotonic_time () + PUT_AWAY_US;
-      for (guint k = 0; k <= i; k++)
-        {
-          const GsiStorage *made = storages->pdata[k];
-          made->ops->remove (made->self, &own, repo, NULL);
-        }
+      gsi_create_put_away (storages, i + 1, repo);
       return FALSE;
     }
   return TRUE;
 }
 
-static gboolean
-record (GsiRouter *router, GsiCall *call, const GsiStorageGroup *group, const GsRepo *repo,
-        const GsReplicaState *state, GPtrArray *storages, GError **error)
+gboolean
+gsi_create_record (GsiRouter *router, GsiCall *call, const GsiStorageGroup *group, const GsRepo *repo,
+                   const GsReplicaState *state, GPtrArray *storages, GError **error)
 {
   const GsiRouterConfig *config = gsi_router_config (router);
   g_autofree GsReplicaRow *replicas = g_new0 (GsReplicaRow, storages->len);
@@ -104,7 +111,11 @@ record (GsiRouter *router, GsiCall *call, const GsiStorageGroup *group, const Gs
   row.replicas = pointers;
   row.n_replicas = storages->len;
   if (config->metadata->repo_record (config->metadata_self, &call->base, &row, &call->base.id, &why))
-    return TRUE;
+    {
+      gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_CREATED, group->name, row.path, row.id,
+                       call->base.identity->name, NULL, NULL, row.created_wall_us);
+      return TRUE;
+    }
   /* Perhaps it was recorded: then the replicas belong to it. If not, housekeeping finds them. */
   unknown = gs_error_code (why) == GS_ERROR_UNKNOWN;
   g_propagate_error (error, g_steal_pointer (&why));
@@ -116,8 +127,8 @@ record (GsiRouter *router, GsiCall *call, const GsiStorageGroup *group, const Gs
   return FALSE;
 }
 
-static gboolean
-reply_created (GsiRouter *router, GsiCall *call, guint64 id, GError **error)
+gboolean
+gsi_create_reply (GsiRouter *router, GsiCall *call, guint64 id, GError **error)
 {
   const GsiRouterConfig *config = gsi_router_config (router);
   Gitstead__V1__RepositoryCreateReply reply = GITSTEAD__V1__REPOSITORY_CREATE_REPLY__INIT;
@@ -159,26 +170,22 @@ gsi_router_repository_create (gpointer user, GsiCall *call, GError **error)
   if (!config->metadata->repo_created_by (config->metadata_self, &call->base, &call->base.id, &id, error))
     return FALSE;
   if (id != 0)
-    return reply_created (router, call, id, error);
+    return gsi_create_reply (router, call, id, error);
 
   if (!config->metadata->repo_reserve (config->metadata_self, &call->base, group->name, call->path, &id, error))
     return FALSE;
-  storages = place (router, group, id, call->path, error);
+  storages = gsi_create_place (router, group, id, call->path, error);
   if (storages == NULL)
     return FALSE;
   replica_path = gsi_router_replica_path (id);
   repo.id = id;
   repo.replica_path = replica_path;
-  if (!create_replicas (storages, call, &repo, &spec, &state, error))
+  if (!gsi_create_replicas (storages, call, &repo, &spec, &state, error))
     {
       g_prefix_error (error, "cannot create repository '%s': ", call->path);
       return FALSE;
     }
-  if (!record (router, call, group, &repo, &state, storages, error))
-    return FALSE;
-  gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_CREATED, group->name, call->path, id,
-                   call->base.identity->name, NULL, NULL, config->host->wall_us (config->host));
-  return reply_created (router, call, id, error);
+  return gsi_create_record (router, call, group, &repo, &state, storages, error) && gsi_create_reply (router, call, id, error);
 }
 
 /* --------------------------------------------------------------------------------------- get, exists */
@@ -306,7 +313,7 @@ gsi_router_repository_delete (gpointer user, GsiCall *call, GError **error)
   g_autoptr (GsiRow) row = NULL;
   GsRepo repo = { sizeof repo };
 
-  if (found == NULL)
+  if (found == NULL || !gsi_router_pool_check_free (router, call, found, error))
     return FALSE;
   if (!config->metadata->repo_delete (config->metadata_self, &call->base, group->name, call->path, gsi_row_visit, &row,
                                       error))

@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "router/create.h"
 #include "router/settle.h"
 
 /* Writes that may go on behind their answers at once; beyond, the answer waits. */
@@ -15,6 +16,11 @@
 /* Every write to a repository with a replica missing asks for its repair: once in so long is enough. */
 #define ASK_AGAIN_US (10 * G_USEC_PER_SEC)
 #define ASKED_MAX 10000
+/* How long a replica's word on how far it is counts. It does not go back but by an operator's hand. */
+#define SEEN_US (5 * G_USEC_PER_SEC)
+#define SEEN_MAX 10000
+#define PAUSE_FIRST_US 1000
+#define PAUSE_MAX_US (50 * 1000)
 /* A replica may catch up by itself, from its journal. */
 #define REPAIR_AFTER_US (3 * G_USEC_PER_SEC)
 
@@ -30,6 +36,7 @@ struct GsiRouter
   gboolean stopping;
   GsCond idle;
   GHashTable *asked; /* "id storage" -> gint64: when a repair was last asked for */
+  GHashTable *seen;  /* "id storage" -> Seen: how far replicas said they are */
   int stop_fd;    /* eventfd: the same, for those who poll */
 };
 
@@ -50,6 +57,7 @@ gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
   gs_mutex_init (&router->lock);
   gs_cond_init (&router->idle);
   router->asked = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+  router->seen = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   router->stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   return router;
 }
@@ -129,6 +137,13 @@ gsi_router_background_end (GsiRouter *router)
   gsi_wiring_unref (wiring); /* the router may be gone with it */
 }
 
+gboolean
+gsi_router_stopping (GsiRouter *router)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
+  return router->stopping;
+}
+
 void
 gsi_router_free (GsiRouter *router)
 {
@@ -138,6 +153,7 @@ gsi_router_free (GsiRouter *router)
   if (router->stop_fd >= 0)
     close (router->stop_fd);
   g_hash_table_destroy (router->asked);
+  g_hash_table_destroy (router->seen);
   gs_cond_clear (&router->idle);
   gs_mutex_clear (&router->lock);
   g_free (router);
@@ -213,15 +229,12 @@ gsi_router_storage (GsiRouter *router, const char *name)
   return NULL;
 }
 
-GsiRow *
-gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error)
+static GsiRow *
+locate_now (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, GError **error)
 {
-  const GsiStorageGroup *vs = gsi_router_virtual_storage (router, call->virtual_storage, error);
   g_autoptr (GError) why = NULL;
   GsiRow *row = NULL;
 
-  if (vs == NULL)
-    return NULL;
   if (!router->config.metadata->repo_find (router->config.metadata_self, &call->base, vs->name, call->path,
                                            gsi_row_visit, &row, &why))
     {
@@ -233,9 +246,103 @@ gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret
         g_propagate_prefixed_error (error, g_steal_pointer (&why), "cannot locate repository '%s': ", call->path);
       return NULL;
     }
-  if (ret_vs != NULL)
+  return row;
+}
+
+gboolean
+gsi_router_pause (const GsCall *call, gint64 *delay_us, gint64 until_us)
+{
+  gint64 now_us = g_get_monotonic_time ();
+  struct timespec time;
+  *delay_us = *delay_us == 0 ? PAUSE_FIRST_US : MIN (2 * *delay_us, PAUSE_MAX_US);
+  if (now_us >= MIN (until_us, call->deadline_us) || gs_call_cancelled (call))
+    return FALSE;
+  time.tv_sec = 0;
+  time.tv_nsec = (long) MIN (*delay_us, until_us - now_us) * 1000;
+  nanosleep (&time, NULL);
+  return TRUE;
+}
+
+GsiRow *
+gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error)
+{
+  const GsiStorageGroup *vs = gsi_router_virtual_storage (router, call->virtual_storage, error);
+  gint64 until_us = g_get_monotonic_time () + GSI_FRESH_WAIT_US, delay_us = 0;
+  GsiRow *row = vs != NULL ? locate_now (router, call, vs, error) : NULL;
+
+  /* A metadata store that is read from a standby may be a little behind what it told another router. */
+  while (row != NULL && row->generation < call->generation)
+    {
+      guint64 known = row->generation;
+      gsi_row_free (row);
+      if (!gsi_router_pause (&call->base, &delay_us, until_us))
+        {
+          gs_fail (error, GS_ERROR_UNAVAILABLE,
+                   "repository '%s' is asked for at generation %" G_GUINT64_FORMAT " or later, and the metadata store "
+                   "knows of %" G_GUINT64_FORMAT "; is the number from another repository?",
+                   call->path, call->generation, known);
+          return NULL;
+        }
+      row = locate_now (router, call, vs, error);
+    }
+  if (row != NULL && ret_vs != NULL)
     *ret_vs = vs;
   return row;
+}
+
+/* What a replica said of itself. */
+typedef struct
+{
+  guint64 generation;
+  gint64 at_us;
+} Seen;
+
+static gboolean
+was_seen (GsiRouter *router, const char *key, guint64 generation)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
+  const Seen *seen = g_hash_table_lookup (router->seen, key);
+  return seen != NULL && seen->generation >= generation && g_get_monotonic_time () - seen->at_us < SEEN_US;
+}
+
+static void
+note_seen (GsiRouter *router, char *key, guint64 generation)
+{
+  const Seen now = { generation, g_get_monotonic_time () };
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
+  if (g_hash_table_size (router->seen) >= SEEN_MAX)
+    g_hash_table_remove_all (router->seen);
+  g_hash_table_replace (router->seen, key, g_memdup2 (&now, sizeof now));
+}
+
+gboolean
+gsi_router_is_fresh (GsiRouter *router, const GsiStorage *storage, const GsiRow *row, guint64 generation,
+                     gint64 until_us, GError **error)
+{
+  g_autofree char *key = g_strdup_printf ("%" G_GUINT64_FORMAT " %s", row->id, storage->name);
+  const GsRepo repo = { sizeof repo, row->id, row->replica_path };
+  GsReplicaState state = { .size = sizeof state };
+  g_autoptr (GError) why = NULL;
+  GsIdentity identity;
+  GsCall own;
+  if (was_seen (router, key, generation))
+    return TRUE;
+  gsi_own_call_init (&own, &identity, "read");
+  own.deadline_us = until_us; /* a replica that hangs must not take the caller's time from the others */
+  if (!storage->ops->state (storage->self, &own, &repo, &state, &why))
+    {
+      if (gs_error_code (why) == GS_ERROR_DEADLINE_EXCEEDED)
+        return gs_fail (error, GS_ERROR_UNAVAILABLE, "storage '%s' does not answer; try again", storage->name);
+      g_propagate_error (error, g_steal_pointer (&why));
+      return FALSE;
+    }
+  if (state.repository_id == row->id)
+    note_seen (router, g_steal_pointer (&key), state.generation);
+  return (state.repository_id == row->id && state.generation >= generation)
+         || gs_fail (error, GS_ERROR_UNAVAILABLE,
+                     "the replica of '%s' on '%s' is at generation %" G_GUINT64_FORMAT " and has not applied %"
+                     G_GUINT64_FORMAT " yet; try again",
+                     row->path, storage->name, state.generation, generation);
 }
 
 void
@@ -305,6 +412,9 @@ gsi_router_bindings (const GsiMethods *methods)
     { 104, gsi_router_repository_delete },  { 105, gsi_router_repository_rename },
     { 107, gsi_router_repository_changes }, { 500, gsi_router_token_create },
     { 501, gsi_router_token_list },         { 502, gsi_router_token_revoke },
+    { 150, gsi_router_create_from_bundle }, { 151, gsi_router_fork },
+    { 152, gsi_router_create_from_url },    { 900, gsi_router_pool_link },
+    { 901, gsi_router_pool_unlink },        { 903, gsi_router_pool_info },
   };
   const GsiBinding end = { 0, NULL };
   GArray *bindings = g_array_new (FALSE, FALSE, sizeof (GsiBinding));

@@ -105,7 +105,13 @@ void gsi_router_set_round (GsiRouter *router, GsCall *call);
 int gsi_router_stop_fd (GsiRouter *router);
 /** @name "" = the default one. NULL with NOT_FOUND naming those there are. */
 const GsiStorageGroup *gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error);
-/** The row of the call's target. NULL with NOT_FOUND naming it. *full*. */
+/** How long a read waits for replicas, or for the metadata store, to be as far as the caller knows the repository to be. */
+#define GSI_FRESH_WAIT_US (1 * G_USEC_PER_SEC)
+
+/**
+ * The row of the call's target. NULL with NOT_FOUND naming it, or with UNAVAILABLE when it stays older than the state that
+ * the caller has seen. *full*.
+ */
 GsiRow *gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error);
 /** A storage of this process by name, NULL when there is none. */
 const GsiStorage *gsi_router_storage (GsiRouter *router, const char *name);
@@ -114,6 +120,15 @@ const GsiStorage *gsi_router_storage (GsiRouter *router, const char *name);
  * has caught up since. Corrects @row and the record.
  */
 void gsi_router_recheck (GsiRouter *router, GsiCall *call, GsiRow *row);
+/**
+ * Does the replica of @row on @storage show @generation? What it said moments ago counts. FALSE with UNAVAILABLE, or what
+ * the storage says.
+ */
+gboolean gsi_router_is_fresh (GsiRouter *router, const GsiStorage *storage, const GsiRow *row, guint64 generation,
+                              gint64 until_us, GError **error);
+/** Waits a moment, longer from time to time; FALSE when @until_us is over or the caller is gone. */
+gboolean gsi_router_pause (const GsCall *call, gint64 *delay_us, gint64 until_us);
+
 /** A storage as routing plugins see it. Borrows from @storage. */
 GsNodeView gsi_router_view (const GsiStorage *storage);
 /** A located replica. Borrows from its arguments. */
@@ -127,6 +142,8 @@ void gsi_router_ask_repair (GsiRouter *router, GsCall *call, guint64 id, const c
 /** A write goes on behind its answer. FALSE when there are too many of them, or the end has come. */
 gboolean gsi_router_background_begin (GsiRouter *router);
 void gsi_router_background_end (GsiRouter *router);
+/** The end has come: who waits for something gives up. */
+gboolean gsi_router_stopping (GsiRouter *router);
 
 /* read.c, write.c, repository.c, token.c */
 gboolean gsi_router_read (gpointer router, GsiCall *call, GError **error);

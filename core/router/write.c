@@ -240,7 +240,8 @@ write_next (Write *write, gboolean until_answered, Event *ret_event)
           return TRUE;
         }
       /* A request is the caller's: whoever stages it must have ended. */
-      if (write->n_jobs == 0 || (until_answered && write->end == WRITE_ACKNOWLEDGED && write->n_staging == 0))
+      if (write->n_jobs == 0
+          || (until_answered && (write->end == WRITE_ACKNOWLEDGED || write->open) && write->n_staging == 0))
         return FALSE;
       until_us = write->timer_us != 0 && write->end == WRITE_RUNNING ? write->timer_us : G_MAXINT64;
       if (write->call != NULL && write->n_staging > 0)
@@ -266,10 +267,11 @@ write_tidy (Write *write)
       write_abort (write, i);
 }
 
+/* A write whose decision nobody knows has no end, and its caller has its answer all the same. */
 static void
 write_run (Write *write, gboolean until_answered)
 {
-  gboolean tidied = FALSE;
+  gboolean tidied = write->end != WRITE_RUNNING;
   Event event;
   for (;;)
     {
@@ -280,7 +282,7 @@ write_run (Write *write, gboolean until_answered)
             write_tidy (write);
           tidied = write->end != WRITE_RUNNING;
         }
-      if (write->end != WRITE_RUNNING)
+      if (write->end != WRITE_RUNNING || write->open)
         return;
       write->end = WRITE_FAILED;
       GError *why = NULL;
@@ -300,8 +302,8 @@ write_free (Write *write)
   tee_free (write->tee);
   if (write->txn != NULL)
     write->vs->consistency->txn_free (write->vs->consistency_self, write->txn);
-  /* One that is left open stays claimed: the storage could not resolve it while it is in hand. */
-  if (!write->open)
+  /* One that is left as it is stays claimed: the storage could not resolve it while it is in hand. */
+  if (!write->left)
     gsi_settler_release (gsi_router_settler (write->router), &write->txid);
   gsi_events_publish (write->config->events, g_steal_pointer (&write->event));
   if (write->computed != NULL)
@@ -322,7 +324,8 @@ write_background (gpointer user)
 {
   Write *write = user;
   GsiRouter *router = write->router;
-  write_run (write, FALSE);
+  if (!write->open || write_await_store (write))
+    write_run (write, FALSE);
   write_free (write);
   gsi_router_background_end (router);
 }
@@ -332,14 +335,16 @@ write_part_with (Write *write)
 {
   gboolean busy;
   gs_mutex_lock (&write->lock);
-  busy = write->n_jobs > 0 || write->events->len > 0;
+  busy = write->n_jobs > 0 || write->events->len > 0 || write->open;
   gs_mutex_unlock (&write->lock);
+  write_unleash (write);
   write->call = NULL;
   if (!busy)
     write_free (write);
   else if (!gsi_router_background_begin (write->router))
     {
-      write_run (write, FALSE);
+      if (!write->open || write_await_store (write))
+        write_run (write, FALSE);
       write_free (write);
     }
   else if (!gsi_pool_submit (write->config->pool, write_background, write, NULL))
@@ -351,6 +356,8 @@ static gboolean
 write_reply (Write *write, const GsiReceipt *receipt, GError **error)
 {
   GsiReplica replica;
+  if (receipt != NULL)
+    write->call->written = receipt->generation;
   if (write->binding != NULL)
     {
       write->binding->reply (write->call, receipt);
@@ -389,6 +396,7 @@ repeat_visit (const GsChange *change, gpointer user)
   Repeat *repeat = user;
   GsiReceipt receipt = { change->txid, change->generation, change->refs_digest, change->voters,
                          g_strv_length ((char **) change->voters) };
+  repeat->call->written = receipt.generation;
   if (repeat->binding != NULL)
     repeat->binding->reply (repeat->call, &receipt);
   else
@@ -423,7 +431,10 @@ write_tell (Write *write)
         preferred = i;
         break;
       }
-  tee_release (write->tee, preferred, write->end != WRITE_ACKNOWLEDGED);
+  if (write->open)
+    tee_cut_client (write->tee);
+  else
+    tee_release (write->tee, preferred, write->end != WRITE_ACKNOWLEDGED);
   tee_wait_client (write->tee);
 }
 

@@ -17,6 +17,16 @@
 typedef struct Write Write;
 typedef struct Tee Tee;
 
+/** The stream of a caller, for a participant that may outlive the call: cut off, it can be opened no more. */
+typedef struct
+{
+  GsStream stream; /* first */
+  GsMutex lock;
+  GsCond unused;
+  guint n_users;
+  GsStream *outer; /* NULL once cut */
+} Leash;
+
 typedef enum
 {
   PART_IDLE,
@@ -76,12 +86,14 @@ struct Write
   GsDecision decision;
   guint8 vote[32];  /* what the voters agreed on */
   gboolean alone;   /* one participant: all happens on the caller's thread, with its call and its stream */
-  gboolean open;    /* left to a restart: its locks and its process are still there */
+  gboolean open;    /* nobody knows whether it was decided: what is staged stays so until the store says it */
+  gboolean left;    /* to a restart: its locks and its process are still there */
   gboolean begun;   /* bytes of the client's were dealt out */
   GsiEvent *event; /* told when it is acknowledged, or at its end: it is decided */
   WriteEnd end;
   gint64 timer_us; /* 0 = none */
   Tee *tee;
+  Leash *leash; /* of a push with one participant */
 
   GsMutex lock;
   GsCond changed;
@@ -99,13 +111,20 @@ void write_event (Write *write, guint32 type, gsize participant, const guint8 *d
 
 /** Asks the metadata store; DECIDED or REFUSED is the next event, or the write is left open. */
 void write_decide (Write *write);
+/**
+ * Of an open write, behind its answer: asks on until the store says what became of it, which is the next event. FALSE:
+ * the router stops before; the write is left to the next start.
+ */
+gboolean write_await_store (Write *write);
 
 /* ---- write_part.c */
 
 PartState write_part_state (Part *part);
-/** The call that a participant's slots get. */
+/** The call that a participant's slots get; its own once the caller was answered. */
 GsCall *write_part_call (Part *part);
 gboolean write_parts_setup (Write *write, GError **error);
+/** The caller has its answer: participants no longer reach it, nor its call. */
+void write_unleash (Write *write);
 void write_parts_free (Write *write);
 /** The participants of one step that are to stage. */
 void write_stage (Write *write, const gsize *indexes, gsize n);
@@ -123,6 +142,10 @@ gboolean tee_begin (Write *write, const gsize *indexes, gsize n, GError **error)
 GsStream *tee_stream (Tee *tee, gsize index);
 /** A participant has nothing more to say or hear. */
 void tee_part_over (Tee *tee, gsize index);
+/** The same of one that is left as it is, with its ends of the conversation in its hands. */
+void tee_part_left (Tee *tee, gsize index);
+/** The client hears nothing more: nobody knows how it ended. */
+void tee_cut_client (Tee *tee);
 /** The client may hear how it ended: from a participant that @preferred says is the one, or from any that told. */
 void tee_release (Tee *tee, gsize preferred, gboolean any);
 /** Until the client has heard it; its stream is not touched any more. */

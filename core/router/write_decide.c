@@ -2,8 +2,11 @@
 /* The decision: one compare-and-swap in the metadata store. See write.h. */
 #include "router/write.h"
 
-/* How long a write whose decision is not known keeps asking the metadata store before it is left to recovery. */
+/* How long a caller whose write may have been decided waits for the metadata store to say so. */
 #define UNDECIDED_PATIENCE_US (60 * G_USEC_PER_SEC)
+/* How often the store is asked afterwards, and how soon the end of the router is seen. */
+#define ASK_EVERY_US (1 * G_USEC_PER_SEC)
+#define LOOK_US (100 * 1000)
 
 static const Part *
 write_first_voter (Write *write)
@@ -72,49 +75,51 @@ pause_until (gint64 until_us)
 
 /*
  * The store did not say whether it took the decision. Writes an abort mark, which tells: either it is decided
- * already, or now it never will be. FALSE when the store stays silent.
+ * already, or now it never will be. FALSE when the store does not say.
  */
 static gboolean
-write_find_out (Write *write, GsTxState *ret_state)
+write_ask_store (Write *write, GsTxState *ret_state)
 {
   const GsMetadataOps *ops = write->config->metadata;
   gpointer self = write->config->metadata_self;
-  gint64 start = write->config->host->now_us (write->config->host);
+  g_autoptr (GError) why = NULL;
+  GsTxState state = GS_TX_UNKNOWN;
   GsIdentity identity;
   GsCall own;
 
   gsi_own_call_init (&own, &identity, "settle");
-  for (gint64 delay_us = 10000;; delay_us = MIN (delay_us * 2, G_USEC_PER_SEC))
+  if (ops->tx_abort (self, &own, write->id, &write->txid, &state, &why)
+      && (state == GS_TX_ABORTED
+          || ops->tx_find (self, &own, write->id, &write->txid, &state, decided_visit, write, &why)))
     {
-      g_autoptr (GError) why = NULL;
-      GsTxState state = GS_TX_UNKNOWN;
-      if (ops->tx_abort (self, &own, write->row->id, &write->txid, &state, &why)
-          && (state == GS_TX_ABORTED
-              || ops->tx_find (self, &own, write->row->id, &write->txid, &state, decided_visit, write, &why)))
-        {
-          *ret_state = state;
-          return TRUE;
-        }
-      if (gs_error_code (why) == GS_ERROR_NOT_FOUND)
-        {
-          *ret_state = GS_TX_ABORTED; /* the repository is gone: nothing can be decided for it */
-          return TRUE;
-        }
+      *ret_state = state;
+      return TRUE;
+    }
+  if (gs_error_code (why) != GS_ERROR_NOT_FOUND)
+    return FALSE;
+  *ret_state = GS_TX_ABORTED; /* the repository is gone: nothing can be decided for it */
+  return TRUE;
+}
+
+/* The same, as long as a caller can be kept waiting. */
+static gboolean
+write_find_out (Write *write, GsTxState *ret_state)
+{
+  gint64 start = write->config->host->now_us (write->config->host);
+  for (gint64 delay_us = 10000;; delay_us = MIN (delay_us * 2, ASK_EVERY_US))
+    {
+      if (write_ask_store (write, ret_state))
+        return TRUE;
       if (write->config->host->now_us (write->config->host) - start > UNDECIDED_PATIENCE_US)
         return FALSE;
       pause_until (g_get_monotonic_time () + delay_us);
     }
 }
 
-/* The locks stay as they are: this write is neither applied nor dropped until a restart asks again. */
+/* The router stops: the locks stay as they are, and the next start asks again. */
 static void
-write_leave_open (Write *write)
+write_leave (Write *write)
 {
-  char hex[2 * GS_TXID_SIZE + 1];
-  GError *why = NULL;
-  gs_hex (write->txid.bytes, sizeof write->txid.bytes, hex);
-  write->config->host->log (write->config->host, GS_LOG_ERROR, "write.undecided",
-                            (GsField[]) { GS_TEXT ("repository", write->row->path), GS_TEXT ("transaction", hex) }, 2);
   gs_mutex_lock (&write->lock);
   for (gsize i = 0; i < write->n_parts; i++)
     if (write->parts[i]->state == PART_STAGED)
@@ -123,16 +128,55 @@ write_leave_open (Write *write)
         write->parts[i]->state = PART_OVER;
       }
   gs_mutex_unlock (&write->lock);
+  for (gsize i = 0; i < write->n_parts && write->tee != NULL; i++)
+    tee_part_left (write->tee, i);
+  write->left = TRUE;
+  write->end = WRITE_FAILED;
+}
+
+gboolean
+write_await_store (Write *write)
+{
+  GsTxState state = GS_TX_UNKNOWN;
+  /* The caller's time may be over, and is nothing to what was decided. */
+  for (gsize i = 0; i < write->n_parts; i++)
+    write->parts[i]->call.base.deadline_us = G_MAXINT64;
+  while (!write_ask_store (write, &state))
+    for (gint64 until_us = g_get_monotonic_time () + ASK_EVERY_US; g_get_monotonic_time () < until_us;)
+      {
+        if (gsi_router_stopping (write->router))
+          {
+            write_leave (write);
+            return FALSE;
+          }
+        pause_until (g_get_monotonic_time () + LOOK_US);
+      }
+  write->open = FALSE;
+  write_event (write, state == GS_TX_DECIDED ? GS_EVENT_DECIDED : GS_EVENT_REFUSED, 0, NULL);
+  return TRUE;
+}
+
+/*
+ * The caller is told that nobody knows. What is staged keeps its locks, as it may be decided; somebody goes on asking
+ * behind the answer.
+ */
+static void
+write_leave_open (Write *write)
+{
+  char hex[2 * GS_TXID_SIZE + 1];
+  GError *why = NULL;
+  gs_hex (write->txid.bytes, sizeof write->txid.bytes, hex);
+  write->config->host->log (write->config->host, GS_LOG_ERROR, "write.undecided",
+                            (GsField[]) { GS_TEXT ("repository", write->row->path), GS_TEXT ("transaction", hex) }, 2);
   gs_fail (&why, GS_ERROR_UNKNOWN,
-           "the metadata store does not say whether the write to '%s' was decided; the server settles it when it "
-           "restarts (transaction %s)",
+           "the metadata store does not say whether the write to '%s' was decided; it is settled as soon as the store "
+           "does, so look again before you repeat it (transaction %s)",
            write->row->path, hex);
   gs_mutex_lock (&write->lock);
   g_clear_error (&write->why);
   write->why = why;
   gs_mutex_unlock (&write->lock);
   write->open = TRUE;
-  write->end = WRITE_FAILED;
 }
 
 /* The generation moved on because another write was decided: disjoint writes commute, so try at the new one. */

@@ -44,6 +44,105 @@ write_cancel_parts (Write *write, gboolean staging_only)
       cancel_locked (write->parts[i]);
 }
 
+/* ------------------------------------------------------------------------------- the caller's stream */
+
+/* No lock is held while the caller's stream is in use, so that is counted. NULL when it is cut. */
+static GsStream *
+leash_enter (GsStream *stream, GError **error)
+{
+  Leash *leash = (Leash *) stream;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&leash->lock);
+  if (leash->outer != NULL)
+    leash->n_users++;
+  else
+    gs_fail (error, GS_ERROR_CANCELLED, "the caller was answered already");
+  return leash->outer;
+}
+
+static void
+leash_leave (GsStream *stream)
+{
+  Leash *leash = (Leash *) stream;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&leash->lock);
+  leash->n_users--;
+  gs_cond_broadcast (&leash->unused);
+}
+
+static int
+leash_open_input (GsStream *stream, GError **error)
+{
+  GsStream *outer = leash_enter (stream, error);
+  int fd = outer != NULL ? outer->open_input (outer, error) : -1;
+  if (outer != NULL)
+    leash_leave (stream);
+  return fd;
+}
+
+static int
+leash_open_output (GsStream *stream, GError **error)
+{
+  GsStream *outer = leash_enter (stream, error);
+  int fd = outer != NULL ? outer->open_output (outer, error) : -1;
+  if (outer != NULL)
+    leash_leave (stream);
+  return fd;
+}
+
+static gboolean
+leash_send_all (GsStream *stream, GBytes *bytes, GError **error)
+{
+  GsStream *outer = leash_enter (stream, error);
+  gboolean sent = outer != NULL && outer->send_all (outer, bytes, error);
+  if (outer != NULL)
+    leash_leave (stream);
+  return sent;
+}
+
+/* What a single participant is given instead of the caller's stream. */
+static void
+leash_begin (Write *write)
+{
+  Leash *leash = g_new0 (Leash, 1);
+  leash->outer = write->call->stream;
+  leash->stream = (GsStream) { .size = sizeof leash->stream,
+                               .head = g_bytes_ref (leash->outer->head),
+                               .complete = leash->outer->complete,
+                               .open_input = leash_open_input,
+                               .open_output = leash_open_output,
+                               .send_all = leash_send_all };
+  gs_mutex_init (&leash->lock);
+  gs_cond_init (&leash->unused);
+  write->leash = leash;
+  write->call->stream = &leash->stream;
+}
+
+void
+write_unleash (Write *write)
+{
+  Leash *leash = write->leash;
+  if (leash == NULL || leash->outer == NULL)
+    return;
+  write->call->stream = leash->outer;
+  gs_mutex_lock (&leash->lock);
+  leash->outer = NULL;
+  while (leash->n_users > 0)
+    gs_cond_wait (&leash->unused, &leash->lock);
+  gs_mutex_unlock (&leash->lock);
+}
+
+static void
+leash_free (Leash *leash)
+{
+  if (leash == NULL)
+    return;
+  gs_cond_clear (&leash->unused);
+  gs_mutex_clear (&leash->lock);
+  g_bytes_unref (leash->stream.head);
+  g_free (leash);
+}
+
+/* ------------------------------------------------------------------------------- setting up */
+
 static void
 part_setup (Write *write, gsize index, const GsiRowReplica *replica)
 {
@@ -105,6 +204,7 @@ write_parts_free (Write *write)
       g_clear_error (&part->why);
       g_free (part);
     }
+  leash_free (write->leash);
   g_free (write->parts);
   g_free (write->path);
   g_free (write->replica_path);
@@ -116,7 +216,7 @@ write_parts_free (Write *write)
 GsCall *
 write_part_call (Part *part)
 {
-  return part->write->alone ? &part->write->call->base : &part->call.base;
+  return part->write->alone && part->write->call != NULL ? &part->write->call->base : &part->call.base;
 }
 
 static GsiReplica
@@ -269,6 +369,11 @@ prepare (Write *write, const gsize *indexes, gsize n, GError **error)
     return gs_fail (error, GS_ERROR_UNAVAILABLE,
                     "the push to '%s' has gone to other replicas already and cannot be sent again", write->path);
   write->begun = push;
+  if (push && n == 1)
+    {
+      leash_begin (write);
+      write->parts[indexes[0]]->call.stream = &write->leash->stream;
+    }
   return !push || n == 1 || tee_begin (write, indexes, n, error);
 }
 

@@ -37,6 +37,7 @@ typedef struct
   GsStream stream; /* what the participant gets; first */
   Tee *tee;
   gsize index;  /* of the participant */
+  gboolean left; /* nobody will say or hear anything more; under the lock */
   int in[2];    /* it reads [0] */
   int out[2];   /* it writes [1] */
   GQueue queue; /* of GBytes: not yet taken */
@@ -45,6 +46,7 @@ typedef struct
   Says says;
   GByteArray *partial; /* of a packet */
   GByteArray *report;
+  gboolean endless; /* it said more than anybody would listen to */
 } Lane;
 
 struct Tee
@@ -66,6 +68,7 @@ struct Tee
   GsMutex lock;
   GsCond changed;
   gboolean released, any, answered, ended;
+  gboolean cut; /* the client is not to hear how it ended */
   gsize preferred;
 };
 
@@ -147,6 +150,18 @@ tee_part_over (Tee *tee, gsize index)
   gs_mutex_lock (&tee->lock);
   close_end (&lane->in[0]);
   close_end (&lane->out[1]);
+  gs_mutex_unlock (&tee->lock);
+  eventfd_write (tee->wake, 1);
+}
+
+void
+tee_part_left (Tee *tee, gsize index)
+{
+  Lane *lane = (Lane *) tee_stream (tee, index);
+  if (lane == NULL)
+    return;
+  gs_mutex_lock (&tee->lock);
+  lane->left = TRUE;
   gs_mutex_unlock (&tee->lock);
   eventfd_write (tee->wake, 1);
 }
@@ -245,6 +260,20 @@ is_speaker (const Lane *lane)
   return lane->tee->speaker == (gsize) (lane - lane->tee->lanes);
 }
 
+/* Half a report would be taken for a whole one: one that is too long is none. */
+static void
+lane_keep (Lane *lane, const guint8 *bytes, guint len)
+{
+  lane->endless = lane->endless || lane->report->len + (gsize) len > REPORT_MAX;
+  if (!lane->endless)
+    g_byte_array_append (lane->report, bytes, len);
+  else if (lane->report->len > 0)
+    {
+      g_byte_array_unref (lane->report);
+      lane->report = g_byte_array_new ();
+    }
+}
+
 /* Takes whole packets off what a lane said, and tells the speaker's. */
 static void
 lane_parse (Lane *lane)
@@ -271,9 +300,9 @@ lane_parse (Lane *lane)
         }
       at += (gsize) len;
     }
-  if (lane->says == SAYS_REPORT && lane->report->len + (lane->partial->len - at) <= REPORT_MAX)
+  if (lane->says == SAYS_REPORT)
     {
-      g_byte_array_append (lane->report, lane->partial->data + at, lane->partial->len - (guint) at);
+      lane_keep (lane, lane->partial->data + at, lane->partial->len - (guint) at);
       at = lane->partial->len;
     }
   g_byte_array_remove_range (lane->partial, 0, (guint) at);
@@ -287,7 +316,7 @@ lane_silent (Lane *lane)
   close_end (&lane->out[0]);
   if (lane->partial->len > 0 && lane->says != SAYS_REFS)
     {
-      g_byte_array_append (lane->report, lane->partial->data, lane->partial->len);
+      lane_keep (lane, lane->partial->data, lane->partial->len);
       g_byte_array_set_size (lane->partial, 0);
     }
   if (!is_speaker (lane) || (tee->session && !tee->refs_told))
@@ -298,6 +327,13 @@ lane_silent (Lane *lane)
         tee->speaker = i;
         return;
       }
+}
+
+/* An advertisement is told whole, at the pace of the client. */
+static gboolean
+may_listen (const Lane *lane)
+{
+  return !(lane->says == SAYS_REFS && is_speaker (lane) && lane->tee->relay_bytes >= CHATTER_MAX && !lane->tee->gone);
 }
 
 static void
@@ -457,13 +493,16 @@ choose_report (Tee *tee)
 static gboolean
 answer_client (Tee *tee)
 {
-  gboolean released;
+  gboolean released, cut;
   gs_mutex_lock (&tee->lock);
   released = tee->released;
+  cut = tee->cut;
   gs_mutex_unlock (&tee->lock);
   if (tee->answered || !released)
     return tee->answered;
-  if (tee->speaker != NOBODY)
+  if (cut)
+    drop_client (tee);
+  else if (tee->speaker != NOBODY)
     {
       gsize chosen = choose_report (tee);
       if (chosen == NOBODY)
@@ -484,6 +523,25 @@ answer_client (Tee *tee)
   gs_cond_broadcast (&tee->changed);
   gs_mutex_unlock (&tee->lock);
   return TRUE;
+}
+
+/* Who was left as it is keeps its ends of the pipes: only we can end the conversation. */
+static void
+drop_left (Tee *tee)
+{
+  for (gsize i = 0; i < tee->n_lanes; i++)
+    {
+      Lane *lane = &tee->lanes[i];
+      gboolean left;
+      gs_mutex_lock (&tee->lock);
+      left = lane->left;
+      gs_mutex_unlock (&tee->lock);
+      if (!left || lane->out[0] < 0)
+        continue;
+      lane_clear_queue (lane);
+      close_end (&lane->in[1]);
+      lane_silent (lane);
+    }
 }
 
 static gboolean
@@ -507,7 +565,7 @@ tee_turn (Tee *tee, guint8 *chunk)
   for (gsize i = 0; i < tee->n_lanes; i++)
     {
       Lane *lane = &tee->lanes[i];
-      fds[n++] = (struct pollfd) { .fd = lane->out[0], .events = POLLIN };
+      fds[n++] = (struct pollfd) { .fd = may_listen (lane) ? lane->out[0] : -1, .events = POLLIN };
       fds[n++] = (struct pollfd) { .fd = lane->queued > 0 ? lane->in[1] : -1, .events = POLLOUT };
     }
   if (poll (fds, n, LOOK_MS) <= 0)
@@ -523,6 +581,7 @@ tee_turn (Tee *tee, guint8 *chunk)
     }
   if (fds[1].revents != 0)
     hear_client (tee, chunk);
+  drop_left (tee);
 }
 
 static void
@@ -553,6 +612,15 @@ tee_release (Tee *tee, gsize preferred, gboolean any)
   tee->released = TRUE;
   tee->preferred = preferred;
   tee->any = any;
+  gs_mutex_unlock (&tee->lock);
+  eventfd_write (tee->wake, 1);
+}
+
+void
+tee_cut_client (Tee *tee)
+{
+  gs_mutex_lock (&tee->lock);
+  tee->released = tee->cut = TRUE;
   gs_mutex_unlock (&tee->lock);
   eventfd_write (tee->wake, 1);
 }

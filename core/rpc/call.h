@@ -52,6 +52,8 @@ typedef struct
   GsStream *stream;        /* bulk bytes, for streaming methods; never NULL there */
   const char *virtual_storage; /* REPOSITORY scope: of the target, "" = the default one; else NULL */
   const char *path;        /* REPOSITORY scope: the target's path, checked and in normal form ("a/b.git") */
+  guint64 generation;      /* of the target: no older state is to be shown; 0 = the caller knows of none */
+  guint64 written;         /* set by whoever wrote: the target's generation with it */
 } GsiCall;
 
 /**

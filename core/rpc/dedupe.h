@@ -21,6 +21,7 @@ typedef struct
   gint64 retry_after_us;
   char *message;
   GBytes *payload;
+  guint64 generation; /* set right after it was made; 0 = nothing was written */
 } GsiEnd;
 
 /** @message NULL when OK; @payload NULL unless OK, borrowed. *full*, gsi_end_unref. */

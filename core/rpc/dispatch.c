@@ -382,6 +382,7 @@ run_handler (Call *call)
       if (complete_reply (call, &error))
         {
           end = gsi_end_new (GS_OK, NULL, 0, call->reply);
+          end->generation = call->call.written;
           gsi_record_end (call, end);
           return;
         }

@@ -121,6 +121,8 @@ gsi_record_new (GsiRpc *rpc, GsiWiring *wiring, const GsiMethod *method, const G
   call->call.base.cancel_fd = make_cancel_fd;
   call->call.method = method;
   call->call.stream = method->bytes_in || method->bytes_out ? inbound->stream : NULL;
+  if (GS_HAS (inbound, inbound->size, GsInbound, generation))
+    call->call.generation = inbound->generation;
   return call;
 }
 
@@ -237,7 +239,7 @@ static void
 tell (Call *call, const GsiEnd *end)
 {
   GsOutcome outcome = { sizeof outcome, end->code, end->retry, end->message, end->retry_after_us, end->payload,
-                        call->identity == NULL };
+                        call->identity == NULL, end->generation };
   gsi_dispatch_note (call->rpc, call, end, g_get_monotonic_time ());
   call->done (call->done_user, &outcome);
 }

@@ -232,6 +232,125 @@ apart (Conformance *c)
          "%u at the first and %u at the second", one.n_calls, two.n_calls);
 }
 
+/* ---------------------------------------------------------------------------- what it makes fail itself */
+
+/* What was given to callers and is not back yet. */
+typedef struct
+{
+  guint n_calls, n_given;
+} Giver;
+
+static void
+taken_back (gpointer user)
+{
+  ((Giver *) user)->n_given--;
+}
+
+static gboolean
+giver_lookup (gpointer self, GsCall *call, GBytes *key, GBytes **ret_value, GError **error)
+{
+  Giver *giver = self;
+  giver->n_calls++;
+  giver->n_given++;
+  *ret_value = g_bytes_new_with_free_func ("v", 1, taken_back, giver);
+  return TRUE;
+}
+
+static gboolean
+giver_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change, gpointer *ret_txn,
+             const GsVote **ret_vote, GError **error)
+{
+  static const GsVote vote = { .size = sizeof vote };
+  Giver *giver = self;
+  giver->n_calls++;
+  giver->n_given++;
+  *ret_txn = giver;
+  *ret_vote = &vote;
+  return TRUE;
+}
+
+static void
+giver_abort (gpointer self, GsCall *call, gpointer txn, const GError *why)
+{
+  taken_back (self);
+}
+
+static const GsCacheOps giver_cache = { .lookup = giver_lookup, .stats = inner_stats };
+static const GsStorageOps giver_storage = { .stage = giver_stage, .abort = giver_abort };
+
+static gboolean
+ask_cache (Conformance *c, const GsInstance *outer, gpointer untouched, GError **error)
+{
+  GsCall call = conformance_call (c, 0);
+  g_autoptr (GBytes) key = g_bytes_new_static ("k", 1);
+  GBytes *found = untouched;
+  if (((const GsCacheOps *) outer->ops)->lookup (outer->self, &call, key, &found, error))
+    {
+      g_bytes_unref (found);
+      return TRUE;
+    }
+  if (found != untouched)
+    conformance_fail (c, "out parameters untouched by a slot that fails", "lookup changed its own");
+  return FALSE;
+}
+
+static gboolean
+ask_storage (Conformance *c, const GsInstance *outer, gpointer untouched, GError **error)
+{
+  const GsStorageOps *ops = outer->ops;
+  GsCall call = conformance_call (c, 0);
+  GsRepo repo = { sizeof repo, 1, "one" };
+  GsChangeSet change = { .size = sizeof change, .txid = conformance_txid (c) };
+  gpointer txn = untouched;
+  const GsVote *vote = untouched;
+  if (ops->stage (outer->self, &call, &repo, &change, &txn, &vote, error))
+    {
+      ops->abort (outer->self, &call, txn, NULL);
+      return TRUE;
+    }
+  if (txn != untouched || vote != untouched)
+    conformance_fail (c, "out parameters untouched by a slot that fails", "stage changed its own");
+  return FALSE;
+}
+
+#define N_ASKED 64
+
+/* How many calls it made fail; 0 when it does not wrap the kind either. */
+static guint
+look_at_failures (Conformance *c, guint32 kind, const void *ops,
+                  gboolean (*ask) (Conformance *c, const GsInstance *outer, gpointer untouched, GError **error))
+{
+  const GsLayerOps *layer = c->ops;
+  static char untouched;
+  Giver giver = { 0 };
+  GsInstance behind = instance_of (kind, &giver, ops), outer = { .size = sizeof outer };
+  guint n_failed = 0;
+  if (!layer->wrap (c->self, &behind, &outer, NULL))
+    return 0;
+  for (guint i = 0; i < N_ASKED && !conformance_has_failed (c); i++)
+    {
+      g_autoptr (GError) error = NULL;
+      gboolean ok = ask (c, &outer, &untouched, &error);
+      n_failed += !ok;
+      if (!ok && (error == NULL || error->domain != GS_ERROR))
+        conformance_fail (c, "an error of GS_ERROR from what the layer makes fail", "%s",
+                          error != NULL ? error->message : "none at all");
+    }
+  if (giver.n_given != 0)
+    conformance_fail (c, "what the wrapped instance gave to be given back when its caller hears of a failure",
+                      "%u of %u were kept", giver.n_given, giver.n_calls);
+  return n_failed;
+}
+
+static void
+own_failures (Conformance *c)
+{
+  guint n = look_at_failures (c, GS_KIND_CACHE, &giver_cache, ask_cache);
+  n += look_at_failures (c, GS_KIND_STORAGE, &giver_storage, ask_storage);
+  if (n == 0)
+    conformance_skip (c, "it makes nothing fail, with the options that it has");
+}
+
 #define N_THREADS 4
 #define N_EACH 500
 
@@ -265,6 +384,7 @@ const ConformanceCase conformance_layer[] = {
   { "L1", "what cannot be wrapped is refused", other_kinds },
   { "L2", "arguments and results go through", goes_through },
   { "L2", "failures go through", failures_too },
+  { "L3", "what the layer makes fail sets an error, touches nothing, and gives back what there was", own_failures },
   { "L4", "two instances behind one layer", apart },
   { "L2", "many threads at once", crowd },
   { NULL, NULL, NULL },

@@ -570,5 +570,7 @@ const ConformanceCase conformance_metadata[] = {
   { "M1", "jobs are listed by state, repository, kind and target, and pruned when they are old", jobs_list },
   { "M9", "workers at once: every job is done once, one at a time per repository", jobs_race },
   { "M5", "whoever waits for jobs is woken", hints },
+  { "M7", "a store that is cut off is UNAVAILABLE, did nothing, and answers again later", unreachable },
+  { "M7", "a lost answer is UNAVAILABLE only where nothing was done", answers_lost },
   { NULL, NULL, NULL },
 };

@@ -55,6 +55,10 @@ void changes_read_back (Conformance *c);
 void decisions_survive (Conformance *c);
 void crowd (Conformance *c);
 
+/* reach.c */
+void unreachable (Conformance *c);
+void answers_lost (Conformance *c);
+
 /* cluster.c */
 void policies (Conformance *c);
 void listing_by_id (Conformance *c);

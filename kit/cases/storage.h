@@ -22,8 +22,45 @@ void replica_name (Conformance *c, Replica *ret_replica);
 /** Objects to point refs at: @n root commits on the empty tree, in one pack. *full*. */
 GBytes *pack_commits (Conformance *c, guint n, GsOid *ret_oids);
 
+#define PROJECT_BIG (2u << 20)
+#define PROJECT_OBJECTS 5 /* that the commit leads to, itself included */
+
+/** A commit with files, and a tag on it: lib-x (executable) and lib/part hold @text, lib.c holds PROJECT_BIG bytes. */
+typedef struct
+{
+  GsOid small, big, lib, tree, commit, tag;
+  char text[2 * GS_TXID_SIZE + 1];
+} Project;
+
+/** All of it in one pack. *full*. */
+GBytes *pack_project (Conformance *c, Project *ret);
+/** A replica with refs/heads/main at the commit and refs/tags/v1 at the tag, at generation 1. FALSE after failing the case. */
+gboolean project_make (Conformance *c, Replica *ret_replica, Project *ret);
+
 /** Adds what one ref adds to the refs digest, or takes it off; HEAD by @symref. */
 void digest_ref (GsDigest *digest, const char *name, const GsOid *oid, const char *symref, gboolean add);
+
+/** A staged write in hand. */
+typedef struct
+{
+  gpointer txn; /* NULL = none */
+  const GsVote *vote;
+  GsTxId txid;
+} Staged;
+
+gboolean stage_write (Conformance *c, const Replica *replica, const GsRefUpdate *updates, gsize n, gboolean atomic, GBytes *pack,
+                      Staged *ret_staged, GError **error);
+gboolean commit_write (Conformance *c, Staged *staged, guint64 generation, GError **error);
+/** Aborts it, when there is one. */
+void drop_write (Conformance *c, Staged *staged);
+/** What a vote on @updates, in order of name and with their true old values, has to be. */
+void expected_vote (const Replica *replica, const GsRefUpdate *updates, gsize n, GBytes *pack, guint8 ret_digest[32]);
+
+gboolean replica_state (Conformance *c, const Replica *replica, GsReplicaState *ret_state, GError **error);
+/** All refs and HEAD, for comparing before and after. "" after failing the case. *full*. */
+char *refs_now (Conformance *c, const Replica *replica);
+/** How many writes to the replica wait for their fate. */
+guint n_pending (Conformance *c, const Replica *replica);
 
 /** Stages, and commits at @generation when everything was accepted. FALSE after failing the case. */
 gboolean write_refs (Conformance *c, const Replica *replica, const GsRefUpdate *updates, gsize n, GBytes *pack,
@@ -55,5 +92,27 @@ void commit_head (Conformance *c);
 void abort_leaves_nothing (Conformance *c);
 void resolve_unknown (Conformance *c);
 void crowd_of_writers (Conformance *c);
+
+/** Is it a slot that the storage lacks, or that answered UNIMPLEMENTED? Then skips the case. */
+gboolean lacks (Conformance *c, gboolean has, const GError *error);
+void refs_advertised (Conformance *c);
+void fetch_request (Conformance *c);
+void fetch_session (Conformance *c);
+void fetch_unknown (Conformance *c);
+void push_taken (Conformance *c);
+void push_dropped (Conformance *c);
+void push_refused (Conformance *c);
+void push_left (Conformance *c);
+void revisions_resolve (Conformance *c);
+void revisions_refused (Conformance *c);
+void objects_read (Conformance *c);
+void objects_streamed (Conformance *c);
+void trees_listed (Conformance *c);
+void api_answered (Conformance *c);
+void api_computed (Conformance *c);
+void pending_after_death (Conformance *c);
+void maintained (Conformance *c);
+void maintained_under_load (Conformance *c);
+void probed (Conformance *c);
 
 #endif

@@ -131,10 +131,10 @@ host_run (void *user)
           gs_cond_wait_until (&p->changed, &p->lock, first == NULL ? G_MAXINT64 : first->due_us);
           continue;
         }
-      FakeWork todo = *first;
+      FakeWork due = *first;
       g_ptr_array_remove (p->work, first);
       gs_mutex_unlock (&p->lock);
-      todo.work (todo.user);
+      due.work (due.user);
       gs_mutex_lock (&p->lock);
     }
   gs_mutex_unlock (&p->lock);

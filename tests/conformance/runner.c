@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs the contract cases of a plugin's kind as TAP: runner FILE.so [KEY=VALUE…] [--interrupt N] [--layer FILE.so [KEY=VALUE…]].
+ * Runs the contract cases of a plugin's kind as TAP:
+ * runner FILE.so [KEY=VALUE…] [--only PROMISE] [--through SOCKET] [--interrupt N] [--layer FILE.so [KEY=VALUE…]].
  * "{tmp}" in a value is a fresh folder. With --interrupt the cases run with the first to the Nth call of each interrupted, and with
- * all calls, by cancelling and by time; with --layer through a layer, whose BUSY is taken for an invitation to try again.
+ * all calls, by cancelling and by time. With --through something that can be cut stands before the socket of the server that the
+ * plugin speaks with, "{through}" in a value and in the folder "{through-folder}"; give it first. With --layer through a layer, whose BUSY is taken for an invitation to try again.
  */
 #include "engine.h"
 #include "fakehost.h"
 #include "loadplugin.h"
+#include "proxy.h"
 
 #include <stdio.h>
 
@@ -29,6 +32,9 @@ typedef struct
   char *folder;
   Options options, layer_options;
   guint interrupt; /* 0: not; else one more than was asked for */
+  const char *only; /* the promise; NULL = all */
+  Proxy *proxy;
+  char *through, *through_folder;
   const GsPlugin *metadata; /* for plugins that need a metadata store */
   FakeHost *metadata_host;
   FakeConfig *metadata_config;
@@ -75,12 +81,26 @@ config_new (const GsPlugin *plugin, const Options *o)
                           o->values[3], NULL);
 }
 
+/* All cases, or those of the promise that is wanted. */
+static gboolean
+run_cases (const Run *run, const ConformanceTarget *target, Count *count, gboolean *ret_reached, GError **error)
+{
+  guint n = conformance_n_cases (run->plugin->kind);
+  if (run->only == NULL)
+    return conformance_run_interrupted (target, 0, print_outcome, count, ret_reached, error);
+  for (guint number = 1; number <= n; number++)
+    if (strcmp (conformance_case (run->plugin->kind, number)->promise, run->only) == 0
+        && !conformance_run_interrupted (target, number, print_outcome, count, ret_reached, error))
+      return FALSE;
+  return TRUE;
+}
+
 static gboolean
 run_once (const Run *run, ConformanceTarget *target, guint interrupt, Count *count, gboolean *ret_reached)
 {
   g_autoptr (GError) error = NULL;
   target->interrupt = count->interrupt = interrupt;
-  if (conformance_run_interrupted (target, 0, print_outcome, count, ret_reached, &error))
+  if (run_cases (run, target, count, ret_reached, &error))
     return TRUE;
   printf ("Bail out! %s: %s\n", run->plugin->name, error->message);
   return FALSE;
@@ -97,7 +117,9 @@ run_all (Run *run)
                                .config = fake_config_get (config),
                                .layers = &layer,
                                .n_layers = run->layer != NULL,
-                               .repeat_busy = run->layer != NULL };
+                               .repeat_busy = run->layer != NULL,
+                               .reach = run->proxy != NULL ? proxy_reach : NULL,
+                               .reach_user = run->proxy };
   Count count = { 0 };
   gboolean reached = TRUE, fine = TRUE;
   if (run->interrupt == 0)
@@ -111,6 +133,33 @@ run_all (Run *run)
   return !fine || count.n_failed > 0;
 }
 
+/* @text with @by for @what. *full*. */
+static char *
+replaced (const char *text, const char *what, const char *by)
+{
+  g_auto (GStrv) around = g_strsplit (text, what, -1);
+  return g_strjoinv (by != NULL ? by : what, around);
+}
+
+static char *
+expanded (const Run *run, const char *text)
+{
+  g_autofree char *one = replaced (text, "{tmp}", run->folder);
+  g_autofree char *two = replaced (one, "{through}", run->through);
+  return replaced (two, "{through-folder}", run->through_folder);
+}
+
+static void
+go_through (Run *run, const char *real)
+{
+  g_autofree char *name = g_path_get_basename (real);
+  run->through_folder = g_build_filename (run->folder, "through", NULL);
+  run->through = g_build_filename (run->through_folder, name, NULL);
+  if (g_mkdir_with_parents (run->through_folder, 0700) != 0)
+    g_error ("making %s: %s", run->through_folder, g_strerror (errno));
+  run->proxy = proxy_new (run->through, real);
+}
+
 static void
 parse_options (Run *run, char **argv)
 {
@@ -119,7 +168,16 @@ parse_options (Run *run, char **argv)
   for (; *argv != NULL; argv++)
     {
       char *equals = strchr (*argv, '=');
-      g_auto (GStrv) around = NULL;
+      if (strcmp (*argv, "--only") == 0 && argv[1] != NULL)
+        {
+          run->only = *++argv;
+          continue;
+        }
+      if (strcmp (*argv, "--through") == 0 && argv[1] != NULL && run->proxy == NULL)
+        {
+          go_through (run, *++argv);
+          continue;
+        }
       if (strcmp (*argv, "--interrupt") == 0 && argv[1] != NULL)
         {
           run->interrupt = (guint) g_ascii_strtoull (*++argv, NULL, 10) + 1;
@@ -135,9 +193,8 @@ parse_options (Run *run, char **argv)
       if (equals == NULL || n == OPTIONS_MAX)
         g_error ("usage: runner FILE.so [KEY=VALUE…] [--interrupt N] [--layer FILE.so [KEY=VALUE…]] with at most %d options",
                  OPTIONS_MAX);
-      around = g_strsplit (equals + 1, "{tmp}", -1);
       options->keys[n] = g_strndup (*argv, (gsize) (equals - *argv));
-      options->values[n++] = g_strjoinv (run->folder, around);
+      options->values[n++] = expanded (run, equals + 1);
     }
 }
 
@@ -179,6 +236,10 @@ main (int argc, char **argv)
       fake_config_free (run.metadata_config);
       fake_host_free (run.metadata_host);
     }
+  if (run.proxy != NULL)
+    proxy_free (run.proxy);
+  g_free (run.through);
+  g_free (run.through_folder);
   fake_tempdir_remove (run.folder);
   return failed;
 }

@@ -14,6 +14,7 @@ PROGRAM, GOOD, BAD = sys.argv[1:4]
 SANITIZED = bool(os.environ.get('GITSTEAD_TEST_SANITIZED'))
 SOURCE = os.path.dirname(os.path.abspath(__file__))
 OPTIONS = {'transport-deaf': ['--option', 'listen=http://127.0.0.1:0'],
+           'transport-ignores-leavers': ['--option', 'listen=http://127.0.0.1:0'],
            'cache-hangs': ['--time-limit', '3s']}
 count = failed = 0
 
@@ -74,7 +75,7 @@ for path in only(sorted(glob.glob(os.path.join(BAD, '*.so')))):
           'exit code %d\n%s%s' % (code, json.dumps(broken, indent=1), stderr))
     for row in broken:
         if row['promise'] == promise:
-            point(row['expected'] != '' and row['happened'] != '', '%s: %s' % (name, row['happened'].splitlines()[0]))
+            point(row['expected'] != '' and row['happened'] != '', '%s: %s' % (name, (row['happened'].splitlines() or ['nothing'])[0]))
             break
 
 print('1..%d' % count)

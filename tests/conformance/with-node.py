@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a command beside a node: with-node.py GITSTEAD PLUGINS STORAGE-PLUGIN COMMAND…, where {url} is where the node
-listens, and {token} its cluster token. The node exports one storage, "remote", which is what
+listens, {socket} the path of that socket, and {token} its cluster token. The node exports one storage, "remote", which is what
 the runner calls its instance."""
 import base64
 import os
@@ -43,7 +43,7 @@ def main():
                 print("Bail out! the node did not start")
                 return 1
             select.select([], [], [], 0.02)
-        return subprocess.run([part.replace("{url}", url).replace("{token}", token) for part in command]).returncode
+        return subprocess.run([part.replace("{url}", url).replace("{socket}", os.path.join(folder, "s")).replace("{token}", token) for part in command]).returncode
     finally:
         node.terminate()
         if node.wait(60) != 0:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a command with a PostgreSQL server of its own: with-postgres.py COMMAND… where {postgres}, and in the environment
-GITSTEAD_TEST_POSTGRES, is how to connect, and {pgbouncer} is how to do so through a pooler.
+GITSTEAD_TEST_POSTGRES, is how to connect, {postgres-socket} is where, and {pgbouncer} is how to do so through a pooler.
 
 Without PostgreSQL on the machine it prints TAP for a skipped test.
 """
@@ -19,7 +19,8 @@ def main():
         return 0
     server = postgres_server.Postgres()
     try:
-        command = [part.replace("{postgres}", server.conninfo) for part in sys.argv[1:]]
+        socket = os.path.join(server.socket, ".s.PGSQL.%d" % server.port)
+        command = [part.replace("{postgres}", server.conninfo).replace("{postgres-socket}", socket) for part in sys.argv[1:]]
         if any("{pgbouncer}" in part for part in command):
             pooler = server.bouncer()
             if pooler is None:

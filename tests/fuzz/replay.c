@@ -9,6 +9,19 @@
 #define ROUNDS 20000
 #define MAX_SIZE 4096
 
+static guint n_files;
+
+/* On the heap at its exact size: a read past the end is seen by AddressSanitizer. */
+static void
+run_input (const guint8 *data, gsize size)
+{
+  guint8 *exact = malloc (size); /* never NULL here, not for 0 either, as with libFuzzer */
+  if (size > 0)
+    memcpy (exact, data, size);
+  LLVMFuzzerTestOneInput (exact, size);
+  free (exact);
+}
+
 static void
 run_file (const char *path)
 {
@@ -17,7 +30,8 @@ run_file (const char *path)
   gsize size;
   if (!g_file_get_contents (path, &data, &size, &error))
     g_error ("%s", error->message);
-  LLVMFuzzerTestOneInput ((const uint8_t *) data, size);
+  n_files++;
+  run_input ((const guint8 *) data, size);
 }
 
 static void
@@ -71,31 +85,60 @@ mutate (GRand *rand, guint8 *data, gsize size, GBytes *other)
     }
 }
 
-int
-main (int argc, char **argv)
+static void
+run_mutations (GPtrArray *seeds, guint n_rounds)
 {
-  g_autoptr (GPtrArray) seeds = fuzz_seeds ();
   g_autoptr (GRand) rand = g_rand_new_with_seed (4711);
-  const char *rounds = g_getenv ("GITSTEAD_FUZZ_ROUNDS");
-  guint n_rounds = rounds ? (guint) atoi (rounds) : ROUNDS;
-  for (int i = 1; i < argc; i++)
-    run_path (argv[i]);
-  if (argc > 1)
-    return 0;
-  FUZZ_CHECK (seeds->len > 0);
   for (guint i = 0; i < n_rounds; i++)
     {
       guint8 buffer[MAX_SIZE];
       GBytes *seed = seeds->pdata[i % seeds->len];
       gsize size = MIN (g_bytes_get_size (seed), sizeof buffer);
+      gboolean shaped = FALSE;
       guint n_changes = i < seeds->len ? 0 : (guint) g_rand_int_range (rand, 1, 6);
       memcpy (buffer, g_bytes_get_data (seed, NULL), size);
-      for (guint k = 0; k < n_changes; k++)
+      if (n_changes > 0 && fuzz_mutate != NULL && i % 4 != 0)
+        {
+          gsize made = fuzz_mutate (buffer, size, sizeof buffer, g_rand_int (rand));
+          shaped = made > 0;
+          size = shaped ? made : size;
+        }
+      for (guint k = 0; k < n_changes && !shaped; k++)
         size = mutate (rand, buffer, size, seeds->pdata[(guint) g_rand_int_range (rand, 0, (gint32) seeds->len)]);
-      /* On the heap at its exact size: a read past the end is seen by AddressSanitizer. */
-      g_autofree guint8 *data = g_memdup2 (buffer, size);
-      LLVMFuzzerTestOneInput (data, size);
+      run_input (buffer, size);
     }
-  printf ("%u inputs\n", n_rounds);
+}
+
+/* With --write-seeds FOLDER it writes them there, for libFuzzer to begin with. */
+static void
+write_seeds (GPtrArray *seeds, const char *folder)
+{
+  for (guint i = 0; i < seeds->len; i++)
+    {
+      g_autofree char *path = g_strdup_printf ("%s/seed-%04u", folder, i);
+      g_autoptr (GError) error = NULL;
+      gsize size;
+      const char *data = g_bytes_get_data (seeds->pdata[i], &size);
+      if (!g_file_set_contents (path, data, (gssize) size, &error))
+        g_error ("%s", error->message);
+    }
+}
+
+int
+main (int argc, char **argv)
+{
+  g_autoptr (GPtrArray) seeds = fuzz_seeds ();
+  const char *rounds = g_getenv ("GITSTEAD_FUZZ_ROUNDS");
+  guint n_rounds = rounds ? (guint) atoi (rounds) : argc > 1 ? 0 : ROUNDS;
+  FUZZ_CHECK (seeds->len > 0);
+  if (argc == 3 && strcmp (argv[1], "--write-seeds") == 0)
+    {
+      write_seeds (seeds, argv[2]);
+      return 0;
+    }
+  for (int i = 1; i < argc; i++)
+    run_path (argv[i]);
+  run_mutations (seeds, n_rounds);
+  printf ("%u files, %u other inputs\n", n_files, n_rounds);
   return 0;
 }

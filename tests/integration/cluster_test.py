@@ -29,7 +29,7 @@ class Node(Server):
             "server": dict({"shutdown_grace": "10s", "stage_lease": "2s", "cluster_token": self.cluster_token,
                             "exports": [self.name]}, **self.server_options),
             "plugin_path": [gitstead_test.PLUGINS],
-            "metadata": {"plugin": "sqlite", "path": self.metadata},
+            "metadata": self.metadata,
             "access": {"plugin": "token", "anonymous": "none"},
             "storages": [storage],
             "transports": self.transports(),
@@ -37,7 +37,7 @@ class Node(Server):
 
     def transports(self):
         return [{"plugin": "http", "listen": [self.url]},
-                {"plugin": "nng", "listen": ["ipc://" + self.socket, "tcp://127.0.0.1:%d" % self.nng_port]}]
+                {"plugin": "nng", "listen": ["ipc://" + self.socket, "tcp://%s:%d" % (self.host, self.nng_port)]}]
 
     def write_config(self):
         with open(self.config, "w") as out:
@@ -62,14 +62,15 @@ class Router(Node):
         super().__init__(metadata, token)
         self.nodes = nodes
         self.consistency, self.copies, self.min_copies = consistency, copies, min_copies
+        self.remote_options = {}
 
     def configuration(self):
         config = super().configuration()
         del config["server"]["exports"], config["server"]["cluster_token"]
         config["storages"] = [
-            {"name": name, "plugin": "remote", "url": "tcp://127.0.0.1:%d" % node.nng_port,
-             "token": self.cluster_token, "probe_interval": "200ms",
-             "probe_timeout": "%dms" % (1000 * gitstead_test.SLOW)}
+            dict({"name": name, "plugin": "remote", "url": "tcp://%s:%d" % (node.host, node.nng_port),
+                  "token": self.cluster_token, "probe_interval": "200ms",
+                  "probe_timeout": "%dms" % (1000 * gitstead_test.SLOW)}, **self.remote_options)
             for name, node in zip(NODES, self.nodes)]
         consistency = {"plugin": self.consistency}
         if self.consistency == "quorum":
@@ -82,11 +83,10 @@ class Router(Node):
 
 class Cluster(TestCase):
     def setUp(self):
-        self.shared = self.scratch()
-        self.metadata = os.path.join(self.shared, "metadata.db")
+        self.metadata = self.metadata_store()
         self.cluster_token = new_token()
-        self.nodes = [Node(self.metadata, self.cluster_token, name) for name in NODES]
         self.routers = []
+        self.nodes = [self.placed(Node(self.metadata, self.cluster_token, name)) for name in NODES]
         for node in self.nodes:
             self.addCleanup(node.clean)
             node.start()
@@ -94,8 +94,17 @@ class Cluster(TestCase):
         Git()("init", "-q", "-b", "main", cwd=self.work)
         self.commits = 0
 
-    def add_router(self, **options):
-        router = Router(self.metadata, self.cluster_token, self.nodes, **options)
+    def metadata_store(self):
+        """The options of the store that all processes share."""
+        return {"plugin": "sqlite", "path": os.path.join(self.scratch(), "metadata.db")}
+
+    def placed(self, server):
+        """Where a server runs: here."""
+        return server
+
+    def add_router(self, remote_options=None, **options):
+        router = self.placed(Router(self.metadata, self.cluster_token, self.nodes, **options))
+        router.remote_options = remote_options or {}
         self.routers.append(router)
         self.addCleanup(router.clean)
         return router.start()

@@ -8,11 +8,14 @@
          files, no newline at an end, annotated, nested and signed tags, signed commits, LFS pointers, attributes
   plain  scripts/make-history: a few hundred ordinary commits with merges, moves and tags
   wide   many small directories and files, and a few thousand refs
+  mixed  1,500 random commits with all that is odd in between, and 500 refs
+  long   the same with 50,000 commits and 10,000 refs
 
 All are the same every time: dates and people are fixed. Signatures are made up; nobody here has keys.
 """
 import atexit
 import os
+import random
 import shutil
 import subprocess
 import tempfile
@@ -201,12 +204,113 @@ def wide(folder):
     git(folder, "repack", "-adq")
 
 
+class Mixed:
+    """Random commits on several lines of history at once, straight into fast-import."""
+
+    NAMES = [b"README", b"src/main.c", b"src/util.c", b"src/deep/er/x.c", b"src/deep/y.c", b"doc/a.txt", b"doc/b.txt", b"caf\xe9/na\xefve",
+             b"tab\there", "Zo\u00eb/\u00f6".encode(), b"a b", b"-x", b"lib/one", b"lib/two", b"lib/three/four", b"z"]
+
+    def __init__(self, folder, commits, refs, seed=11):
+        self.folder, self.commits, self.refs = folder, commits, refs
+        self.dice = random.Random(seed)
+        self.tips = {}
+        self.files = {}  # line of history -> its paths
+        self.time = 1_400_000_000
+
+    @staticmethod
+    def quote(path):
+        return b'"' + b"".join(b"\\%03o" % c if c < 33 or c > 126 or c in b'"\\' else bytes([c]) for c in path) + b'"'
+
+    def change(self, files, number):
+        """One change to @files, as a line for fast-import."""
+        roll = self.dice.random()
+        path = self.dice.choice(self.NAMES) if roll < 0.9 or not files else self.dice.choice(sorted(files))
+        if files and roll < 0.05:
+            path = self.dice.choice(sorted(files))
+            target = b"moved/%d" % (number % 40)
+            target += b"x" if target == path else b""
+            files.discard(path)
+            files.add(target)
+            return b"R %s %s\n" % (self.quote(path), self.quote(target))
+        if files and roll < 0.09:
+            path = self.dice.choice(sorted(files))
+            files.discard(path)
+            return b"D %s\n" % self.quote(path)
+        files.add(path)
+        if roll < 0.11:
+            return b"M 160000 %040x %s\n" % (number + 1, self.quote(path))
+        mode = b"120000" if roll < 0.13 else b"100755" if roll < 0.17 else b"100644"
+        lines = [b"line %d of %d" % (n, number if n == number % 9 else 0) for n in range(9)]
+        content = path if mode == b"120000" else b"\n".join(lines) + b"\n"
+        return b"M %s inline %s\ndata %d\n%s\n" % (mode, self.quote(path), len(content), content)
+
+    def commit(self, out, number):
+        lines = sorted(self.tips)
+        line = self.dice.choice(lines) if lines and self.dice.random() > 0.004 else len(lines)
+        parents = [self.tips[line]] if line in self.tips else []
+        files = self.files.setdefault(line, set())
+        roll = self.dice.random()
+        if parents and roll < 0.12 and len(lines) > 1:
+            others = self.dice.sample(lines, min(len(lines), self.dice.choice((1, 1, 1, 1, 2, 3, 4))))
+            parents += [self.tips[other] for other in others if other != line and self.tips[other] not in parents]
+        self.time += self.dice.randrange(-600, 1800)
+        person = self.dice.choice((b"Ada <ada@example.org>", b"J\xfcrgen <j@example.org>", "Zo\u00eb <z@example.org>".encode(), b" <>"))
+        message = self.dice.choice((b"Change %d\n", b"Mend %d\n\nWith a body.\n", b"Gr\xfc\xdfe %d\n", b"no end %d")) % number
+        out.append(b"commit refs/heads/line/%d\nmark :%d\nauthor %s %d +0200\ncommitter C <c@example.org> %d -0330\ndata %d\n%s\n" % (
+            line, number, person, self.time - 5, self.time, len(message), message))
+        for index, parent in enumerate(parents):
+            out.append(b"%s :%d\n" % (b"from" if index == 0 else b"merge", parent))
+        if parents and roll > 0.995:
+            out.append(b"deleteall\n")  # an empty tree
+            files.clear()
+        elif roll < 0.985:  # otherwise nothing changes
+            done = set()
+            for _ in range(self.dice.choice((1, 1, 2, 3))):
+                before = set(files)
+                line_of_import = self.change(files, number)
+                touched = before ^ files or {line_of_import}
+                if touched & done:
+                    files.clear()
+                    files.update(before)
+                    continue
+                out.append(line_of_import)
+                done |= touched
+        out.append(b"\n")
+        self.tips[line] = number
+
+    def make(self):
+        git(None, "init", "-q", "--bare", "-b", "main", self.folder)
+        out = []
+        for number in range(1, self.commits + 1):
+            self.commit(out, number)
+        out.append(b"reset refs/heads/main\nfrom :%d\n\n" % self.tips[0])
+        for index in range(self.refs):
+            mark = self.dice.randrange(1, self.commits + 1)
+            if index % 10 == 0:
+                message = b"Release %d\n%s" % (index, PGP if index % 30 == 0 else b"")
+                out.append(b"tag v%d.%d\nfrom :%d\ntagger T <t@example.org> %d +0000\ndata %d\n%s\n" % (
+                    index // 100, index % 100, mark, self.time + index, len(message), message))
+            else:
+                name = (b"heads/topic/%05d", b"tags/light/%05d", b"merge-requests/%05d/head")[index % 3] % index
+                out.append(b"reset refs/%s\nfrom :%d\n\n" % (name, mark))
+        git(self.folder, "fast-import", "--quiet", "--date-format=raw", "--force", input=b"".join(out))
+        git(self.folder, "pack-refs", "--all")
+
+
+def mixed(folder):
+    Mixed(folder, 1500, 500).make()
+
+
+def long(folder):
+    Mixed(folder, 50_000, 10_000).make()
+
+
 def history(name):
     """The folder of that bare repository. Only to be read."""
     if name not in _made:
         scratch = tempfile.mkdtemp(prefix="gitstead-history-")
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
         folder = os.path.join(scratch, name + ".git")
-        {"odd": odd, "plain": plain, "wide": wide}[name](folder)
+        {"odd": odd, "plain": plain, "wide": wide, "mixed": mixed, "long": long}[name](folder)
         _made[name] = folder
     return _made[name]

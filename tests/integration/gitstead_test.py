@@ -90,6 +90,8 @@ class Server:
         self.config = os.path.join(self.folder, "gitstead.yaml")
         os.mkdir(self.root)
         self.http_port, self.nng_port = free_ports(2)
+        self.host = "127.0.0.1"
+        self.prefix = []  # a program that runs the server, and becomes it
         self.process = None
         self.token = None
         self.storage_options = {}
@@ -109,7 +111,7 @@ class Server:
 
     @property
     def url(self):
-        return "http://127.0.0.1:%d" % self.http_port
+        return "http://%s:%d" % (self.host, self.http_port)
 
     def chosen(self, kind):
         """The plugin of that kind: GITSTEAD_TEST_KIND in the environment, or the usual one."""
@@ -182,7 +184,7 @@ class Server:
         if self not in Server.running:
             Server.running.append(self)
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([PROGRAM, "serve", "--config", self.config], stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen(self.prefix + [PROGRAM, "serve", "--config", self.config], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, cwd=self.folder)
         deadline = time.monotonic() + 20 * SLOW
         while not self.is_ready():
@@ -235,9 +237,11 @@ class Server:
             shutil.rmtree(self.folder, ignore_errors=True)
         return status
 
-    def log_tail(self, lines=30):
+    def log_tail(self, lines=30, calls=True):
+        """The end of the log; without @calls only what is not of a call that went well."""
         with open(self.log, errors="replace") as log:
-            return "".join(log.readlines()[-lines:])
+            return "".join([line for line in log if calls or not (
+                " code=OK " in line or " http.request " in line and " status=2" in line)][-lines:])
 
     def log_text(self):
         with open(self.log, errors="replace") as log:
@@ -279,7 +283,7 @@ class Server:
 
     def http(self, method, path, body=None, headers=None, timeout=30):
         """One plain HTTP request; `.body` holds the whole answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=timeout * SLOW)
+        connection = http.client.HTTPConnection(self.host, self.http_port, timeout=timeout * SLOW)
         try:
             connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()
@@ -534,7 +538,7 @@ class _TapResult(unittest.TestResult):
         """On both streams: whoever runs the tests shows one of them, and seldom which one is known."""
         text = "".join(traceback.format_exception(*error))
         for server in Server.running:
-            text += "---- the end of %s\n%s" % (server.log, server.log_tail(60))
+            text += "---- the end of %s\n%s" % (server.log, server.log_tail(60, calls=False))
         for line in text.splitlines():
             print("# " + line, flush=True)
             print(line, file=sys.stderr, flush=True)

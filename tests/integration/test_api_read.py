@@ -47,10 +47,13 @@ class ApiCase(ServerTestCase):
         super().setUpClass()
         token = cls.server.new_token()
         for name in cls.histories:
-            url = cls.server.create(name)
-            Git(token)("push", "-q", "--mirror", url, cwd=history(name))
+            cls.fill(name, cls.server.create(name), token)
             if name == "odd":
                 cls.server.call("Ref/SetDefaultBranch", {"repository": {"path": name}, "branch": "main"})
+
+    @classmethod
+    def fill(cls, name, url, token):
+        Git(token)("push", "-q", "--mirror", url, cwd=history(name))
 
     def post(self, name, method, fields):
         """Status and answer. One connection for all: a test makes hundreds of calls."""
@@ -528,6 +531,12 @@ class Diffs(ApiCase):
                                                            {"left": "v1.0", "right": "main~4"}])
         self.assertEqual({p["pair"] for p in reply["paths"]}, {1})
         self.assertNotIn("DIFF_RENAMED", {p["path"]["status"] for p in reply["paths"]})
+
+    def test_changed_paths_of_pairs_without_a_difference(self):
+        pairs = [{"left": right, "right": "main"} for right in ("main", "main~2", "main", "main")]
+        paths = self.api("plain", "Diff/ChangedPaths", pairs=pairs)["paths"]
+        self.assertEqual({entry["pair"] for entry in paths}, {1})
+        self.assertEqual(self.api("plain", "Diff/ChangedPaths", pairs=pairs[:1])["paths"], [])
 
     def test_patch(self):
         for left, right in (("main~5", "main"), ("", "main~1"), ("", "v1.0"), ("main", "main")):

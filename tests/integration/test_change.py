@@ -474,9 +474,11 @@ class Races(ChangeTestCase):
         requests = [make(client) for client in range(self.CLIENTS)]
         self.server.bearer()
 
+        attempt = self.attempt_stream if method == "CommitStream" else self.attempt
+
         def run(client):
             barrier.wait()
-            outcomes[client] = self.attempt(method, requests[client])
+            outcomes[client] = attempt(method, requests[client])
 
         threads = [threading.Thread(target=run, args=(client,)) for client in range(self.CLIENTS)]
         for thread in threads:
@@ -489,6 +491,14 @@ class Races(ChangeTestCase):
         self.assertLessEqual({code for code, _ in outcomes} - {"OK"}, self.LOST, outcomes)
         self.server.assert_settled()
         return won[0]
+
+    def attempt_stream(self, method, request):
+        """The same for a call with bulk bytes, which here are its first file's."""
+        data = b"x" * request["actions"][0]["stream_bytes"]
+        done = self.server.cli("call", "Change/" + method, json.dumps(dict(request, repository=self.repository)), "--json", check=False,
+                               input=data, text=False)
+        found = json.loads(done.stdout if done.returncode == 0 else done.stderr)
+        return ("OK", found) if done.returncode == 0 else (found["code"], found["message"])
 
     def who(self, client):
         return dict(WHO, name="Client %d" % client)
@@ -514,6 +524,8 @@ class Races(ChangeTestCase):
         calls = {
             "CommitFiles": lambda tip: lambda client: {
                 "write": write(client, tip), "message": "m", "actions": [action("PUT", "g", content=b"%d" % client)]},
+            "CommitStream": lambda tip: lambda client: {
+                "write": write(client, tip), "message": "m", "actions": [action("PUT", "g", stream_bytes=100000 + client)]},
             "Merge": lambda tip: lambda client: {"write": write(client, tip), "source": side(client), "message": "m"},
             "CherryPick": lambda tip: lambda client: {"write": write(client, tip), "commits": [side(client)]},
             "Revert": lambda tip: lambda client: {"write": write(client, tip), "commits": [tip]},
@@ -538,6 +550,10 @@ class Races(ChangeTestCase):
             self.assertEqual(self.tip("refs/tags/t"), won["new_oid"])
             self.race("DeleteTag", lambda client: {"tag": "t", "expected_old_oid": won["new_oid"]})
         self.settled()
+        # A new call has to come here, too.
+        known = {method["name"] for method in self.server.call("Server/Methods")["methods"]
+                 if method["name"].startswith("Change/") and method["operation"] == "MUTATOR"}
+        self.assertEqual(known, {"Change/" + name for name in (*calls, "CreateBranch", "DeleteBranch", "CreateTag", "DeleteTag")})
 
     def test_clients_that_try_again_all_get_through(self):
         """Without an expected value each writes on what is there; who loses tries again; no commit is lost."""

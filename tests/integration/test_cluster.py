@@ -93,6 +93,32 @@ class Quorum(Cluster):
         self.assertIn("exist", result.stderr)
         self.settled()
 
+    def test_read_your_writes(self):
+        """A write through one router, by its number, is there for whoever asks the other one."""
+        tip = self.commit()
+        self.git("push", "-q", self.url, "main", cwd=self.work)
+        headers = {"Authorization": "Bearer " + self.token, "Content-Type": "application/json"}
+        for number in range(5):
+            name = "refs/heads/n%d" % number
+            reply = self.first.http("POST", "/api/v1/Ref/Update", json.dumps({
+                "repository": {"path": "team/project"},
+                "updates": [{"name": name, "old_oid": gitstead_test.ZERO, "new_oid": tip}]}), headers)
+            self.assertEqual(reply.status, 200, reply.body)
+            generation = reply.headers["X-Gitstead-Generation"]
+            self.assertEqual(int(generation), json.loads(reply.body)["receipt"]["generation"])
+            find = json.dumps({"repository": {"path": "team/project"}, "name": name})
+            found = self.second.http("POST", "/api/v1/Ref/Find", find, dict(headers, **{"X-Gitstead-Generation": generation}))
+            self.assertEqual(json.loads(found.body)["ref"]["oid"], tip)
+            found = json.loads(self.second.cli("call", "Ref/Find", find, "--generation", generation).stdout)
+            self.assertEqual(found["ref"]["oid"], tip)
+        ahead = self.second.http("POST", "/api/v1/Ref/Find", find, dict(headers, **{"X-Gitstead-Generation": "1000"}))
+        self.assertEqual(ahead.status, 503)
+        self.assertIn("at generation 1000 or later", ahead.body.decode())
+        result = self.second.cli("call", "Ref/Find", find, "--generation", "1000", "--timeout", "3s", check=False)
+        self.assertNotEqual(result.returncode, 0)
+        wrong = self.second.http("POST", "/api/v1/Ref/Find", find, dict(headers, **{"X-Gitstead-Generation": "new"}))
+        self.assertEqual(wrong.status, 400)
+
     def test_delete_and_rename(self):
         info = self.first.info("team/project")
         self.first.call("Repository/Rename", {"repository": {"path": "team/project"}, "new_path": "team/other"})
@@ -281,6 +307,29 @@ class Outside(Cluster):
             self.assertEqual([path for path in node.files() if "trash" not in path], ["gitstead-storage"])
         os.unlink(folder)
         router.create("a/b")
+
+
+class HungDisk(Cluster):
+    """Nodes that answer everything but do not come to an end with their disk."""
+
+    def setUp(self):
+        super().setUp()
+        for node in self.nodes:
+            node.stop()
+            node.storage_options["layers"] = [{"plugin": "delay", "slots": ["commit"], "time": "1h"}]
+            node.start()
+
+    def test_push_ends(self):
+        router = self.add_router(consistency="direct", copies=1, min_copies=1, remote_options={"call_timeout": "2s"})
+        url = router.create("a/b")
+        git = Git(router.new_token("write"))
+        tip = self.commit()
+        git.run("push", "-q", url, "main", cwd=self.work, timeout=60)
+        eventually(lambda: "did not bring a write to its end" in router.log_text(), 10, "the reason in the log")
+        # It was decided: the node applies it as soon as its disk lets it.
+        eventually(lambda: git.run("ls-remote", url, "main", cwd=self.work).stdout.decode().startswith(tip), 30,
+                   "the push's coming to its end")
+        self.settled()
 
 
 class Changes(Cluster):

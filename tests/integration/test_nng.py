@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The nng transport with the whole server behind it: a foreign client, and clients killed in mid-traffic."""
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import gitstead_test
@@ -54,6 +57,72 @@ class Nng(ServerTestCase):
         self.assertIn(b"UNAUTHENTICATED", self.python_client(self.tcp, "refs", "python", token=wrong).stderr)
         self.assertIn(b"UNAUTHENTICATED", self.python_client(self.tcp, "refs", "python").stderr)
         self.assertIn(b"NOT_FOUND", self.python_client(self.tcp, "refs", "not-there", token=token).stderr)
+
+    def go_client(self, url, *arguments, token=None):
+        go = shutil.which("go")
+        if go is None:
+            raise unittest.SkipTest("there is no go toolchain on this machine")
+        version = subprocess.run([go, "env", "GOVERSION"], stdout=subprocess.PIPE, text=True, cwd="/").stdout
+        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < (1, 19):
+            raise unittest.SkipTest("go 1.19 or newer is wanted, here is %s" % version.strip())
+        cls = type(self)
+        if cls.go_program is None:
+            folder = self.scratch_of_class()
+            # Only the standard library: nothing is fetched.
+            built = subprocess.run([go, "build", "-o", os.path.join(folder, "client"), "."], cwd=os.path.join(SOURCE, "api/examples/go"),
+                                   env=dict({"GOCACHE": os.path.join(folder, "cache")} if "HOME" not in os.environ else {},
+                                            **dict(os.environ, GOTOOLCHAIN="local", GOPROXY="off", CGO_ENABLED="0")),
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            self.assertEqual(built.returncode, 0, built.stdout)
+            cls.go_program = os.path.join(folder, "client")
+        env = {"GITSTEAD_PROTO": os.path.join(SOURCE, "api/proto")}
+        if token:
+            env["GITSTEAD_TOKEN"] = token
+        return subprocess.run([cls.go_program, url] + list(arguments), env=clean_environment(env), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+
+    go_program = None
+
+    def scratch_of_class(self):
+        folder = tempfile.mkdtemp(prefix="gitstead-go-")
+        self.addClassCleanup(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def check_tour(self, client, name):
+        """The ten most used calls, over a unix socket and over tcp with signatures; told as stock git tells it."""
+        token = self.server.new_token("admin")
+        git = Git()
+        for number, (address, shown) in enumerate((("ipc://" + self.server.socket, None), (self.tcp, token))):
+            path = "tour-%s-%d" % (name, number)
+            done = client(address, "tour", path, token=shown)
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+            folder = self.server.replica(path)
+
+            def ask(*arguments):
+                return git(*arguments, cwd=folder)
+
+            topic, base = ask("rev-parse", "topic"), ask("rev-parse", "topic~")
+            tar = hashlib.sha256(git.run("archive", "--format=tar", "--prefix=tour/", "main", cwd=folder).stdout).hexdigest()
+            self.assertEqual(done.stdout.decode().splitlines(), [
+                "created, objects sha1", "committed " + base, "committed " + topic,
+                "ref %s HEAD" % base, "ref %s refs/heads/main" % base, "ref %s refs/heads/topic" % topic,
+                'commit %s by Ann Author: "Say more\\n"' % topic, "history " + topic, "history " + base,
+                "entry 100644 BLOB README.md", "entry 040000 TREE src", "entry 100644 BLOB src/main.c",
+                'blob 19 bytes: "# Tour\\n\\nTen calls.\\n"', "diff README.md +2 -0",
+                "merged CHANGE_DONE " + ask("rev-parse", "main"), "archive " + tar, "refused NOT_FOUND"])
+            self.assertEqual(ask("log", "-1", "--format=%s|%P", "main"), "Merge topic|%s %s" % (base, topic))
+            git.fsck(folder)
+            # There is one now: the answer is an error, and says which.
+            again = client(address, "tour", path, token=shown)
+            self.assertNotEqual(again.returncode, 0)
+            self.assertIn(b"ALREADY_EXISTS", again.stderr)
+        self.assertIn(b"UNAUTHENTICATED", client(self.tcp, "tour", "nobody", token=token[:-1] + ("a" if token[-1] != "a" else "b")).stderr)
+
+    def test_python_tour_of_the_most_used_calls(self):
+        self.check_tour(self.python_client, "python")
+
+    def test_go_tour_of_the_most_used_calls(self):
+        self.check_tour(self.go_client, "go")
 
     def test_the_documents_own_client(self):
         """The few lines of Python in docs/wire-protocol.md do what they say."""

@@ -36,9 +36,10 @@ class Postgres:
     """Started by the constructor. It forgets about power cuts, which no test makes; killed processes it survives. Its
     default order of texts is a dictionary's: what has to be in order of bytes has to say so."""
 
-    def __init__(self, port=None):
+    def __init__(self, port=None, address="127.0.0.1"):
         self.port = port or 5432
         self.listen = port is not None
+        self.address = address
         self.user = "postgres" if os.geteuid() == 0 else getpass.getuser()
         self.as_user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
         self.folder = tempfile.mkdtemp(prefix="gitstead-pg-")
@@ -61,12 +62,12 @@ class Postgres:
 
     @property
     def conninfo(self):
-        host = "127.0.0.1" if self.listen else self.socket
+        host = self.address if self.listen else self.socket
         return "host=%s port=%d dbname=postgres user=postgres" % (host, self.port)
 
     def start(self, *settings):
         options = ["fsync=off", "full_page_writes=off", "unix_socket_directories=" + self.socket, "port=%d" % self.port,
-                   "listen_addresses=" + ("127.0.0.1" if self.listen else ""), "max_connections=60",
+                   "listen_addresses=" + (self.address if self.listen else ""), "max_connections=60",
                    "shared_buffers=16MB", "autovacuum=off", "dynamic_shared_memory_type=mmap"] + list(settings)
         arguments = [os.path.join(binaries(), "postgres"), "-D", self.data]
         for option in options:

@@ -6,6 +6,7 @@
     gitstead_client.py URL refs GROUP/PROJECT              lists the refs
     gitstead_client.py URL read GROUP/PROJECT REVISION     writes an object's bytes to standard output
     gitstead_client.py URL call METHOD [TEXT]              any method; the request in protobuf's text form
+    gitstead_client.py URL tour GROUP/PROJECT              makes the repository and shows the ten most used calls on it
 
 URL is tcp://HOST:PORT or ipc:///PATH. GITSTEAD_TOKEN holds the token; over tcp it signs the requests and never travels.
 GITSTEAD_PROTO names the folder with gitstead/v1/*.proto, when it is not found beside this file. protoc must be there.
@@ -13,6 +14,7 @@ GITSTEAD_PROTO names the folder with gitstead/v1/*.proto, when it is not found b
 import hashlib
 import hmac
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -27,6 +29,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CODES = ("OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED BUSY "
          "FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED").split()
 RETRY_SAME = 1
+DATA, END, TRAILER, RESET, PING = 1, 2, 3, 4, 5  # chunks of a stream
+CHUNK_MAX = 256 * 1024
 
 
 class Error(Exception):
@@ -91,6 +95,47 @@ class Client:
                 time.sleep(pause)
                 attempt += 1
 
+    def stream(self, name, request=None, data=b"", **fields):
+        """A call with bulk bytes, all of them in memory: its reply, and the bytes that came."""
+        number, request_type, reply_type = self.api.methods[name]
+        request, deadline = request or request_type(**fields), time.monotonic() + self.timeout
+        ticket = self.api.type("gitstead.v1.StreamTicket").FromString(
+            self.try_once(number, request.SerializeToString(), os.urandom(16), 0, deadline))
+        with self.open_stream(ticket) as stream:
+            for at in range(0, len(data), CHUNK_MAX):
+                send_chunk(stream, DATA, data[at:at + CHUNK_MAX])
+            send_chunk(stream, END)
+            found = []
+            while True:
+                kind, chunk = receive_chunk(stream)
+                if kind == DATA:
+                    found.append(chunk)
+                elif kind == TRAILER:
+                    break
+                elif kind == RESET:
+                    raise Error(2, "the server broke the stream off")
+            trailer = self.api.type("gitstead.v1.StreamTrailer").FromString(chunk)
+        if trailer.status != 0:
+            raise Error(trailer.status, trailer.header.message, trailer.header.retry, trailer.header.retry_after_ms / 1000)
+        return reply_type.FromString(trailer.payload), b"".join(found)
+
+    def open_stream(self, ticket):
+        scheme, _, address = ticket.endpoint.partition("://")
+        if scheme == "ipc":
+            stream = socket.socket(socket.AF_UNIX)
+            where = address
+        else:
+            stream = socket.socket()
+            host, _, port = address.rpartition(":")
+            where = (host or self.url.partition("://")[2].rpartition(":")[0], int(port))
+        stream.settimeout(self.timeout)
+        stream.connect(where)
+        stream.sendall(b"GSD1" + bytes(4) + ticket.ticket)
+        answer = exactly(stream, 8)
+        if answer != b"GSD1" + bytes(4):
+            raise Error(struct.unpack(">I", answer[4:])[0], "the server does not take the ticket")
+        return stream
+
     def try_once(self, number, payload, call_id, attempt, deadline):
         header = self.api.type("gitstead.v1.RequestHeader")(
             call_id=call_id, attempt=attempt, agent="gitstead-python-example",
@@ -146,6 +191,81 @@ class Client:
         return self.call("Object/Read", repository=self.repository(path), revision=os.fsencode(revision)).data
 
 
+def exactly(stream, size):
+    data = b""
+    while len(data) < size:
+        more = stream.recv(size - len(data))
+        if not more:
+            raise Error(2, "the stream broke")
+        data += more
+    return data
+
+
+def send_chunk(stream, kind, data=b""):
+    stream.sendall(struct.pack(">BxxxI", kind, len(data)) + data)
+
+
+def receive_chunk(stream):
+    kind, size = struct.unpack(">BxxxI", exactly(stream, 8))
+    if size > CHUNK_MAX:
+        raise Error(13, "a chunk of %d bytes" % size)
+    return kind, exactly(stream, size)
+
+
+def tour(client, path):
+    """The ten most used calls. The same request on the same state gives the same ids everywhere."""
+    enum = client.api.pool.FindEnumTypeByName
+
+    def name_of(kind, number):
+        return enum("gitstead.v1." + kind).values_by_number[number].name
+
+    def call(name, text=""):
+        request = client.api.methods[name][1](repository=client.repository(path))
+        google.protobuf.text_format.Merge(text, request)
+        return client.call(name, request)
+
+    def write(branch, seconds):
+        return 'write { branch: "%s" committer { name: "Ann Author" email: "ann@example.org" seconds: %d zone: "+0200" } }' % (
+            branch, seconds)
+
+    def quoted(data):
+        return '"%s"' % data.decode().replace("\n", "\\n")
+
+    def put(file, content):
+        return 'actions { kind: FILE_PUT path: "%s" content: %s }' % (file, quoted(content))
+
+    print("created, objects %s" % call("Repository/Create", 'default_branch: "main"').info.object_format)
+    first = call("Change/CommitFiles", write("main", 1700000000) + 'message: "Begin"' + put("README.md", b"# Tour\n")
+                 + put("src/main.c", b"int main (void) { return 0; }\n"))
+    print("committed %s" % first.new_oid)
+    call("Change/CreateBranch", 'branch: "topic" revision: "main"')
+    second = call("Change/CommitFiles", write("topic", 1700000100) + 'message: "Say more"'
+                  + put("README.md", b"# Tour\n\nTen calls.\n"))
+    print("committed %s" % second.new_oid)
+    for ref in call("Ref/List", "head: true page { limit: 100 }").refs:
+        print("ref %s %s" % (ref.oid, ref.name.decode()))
+    for entry in call("Commit/Get", 'revisions: "topic"').entries:
+        commit = entry.commit
+        print("commit %s by %s: %s" % (commit.oid, commit.author.name.decode(), quoted(commit.message)))
+    for commit in call("History/List", 'range { include: "topic" }').commits:
+        print("history %s" % commit.oid)
+    for entry in call("Commit/TreeEntries", 'revision: "topic" recursive: true').entries:
+        print("entry %06o %s %s" % (entry.mode, name_of("ObjectType", entry.type), entry.path.decode()))
+    blob = call("Blob/Get", 'revision: "topic:README.md"').blob
+    print("blob %d bytes: %s" % (blob.size, quoted(blob.data)))
+    for file in call("Diff/Parsed", 'left: "main" right: "topic"').files:
+        print("diff %s +%d -%d" % (file.path.new_path.decode(), file.additions, file.deletions))
+    merged = call("Change/Merge", write("main", 1700000200) + 'source: "topic" message: "Merge topic"')
+    print("merged %s %s" % (name_of("ChangeOutcome", merged.outcome), merged.new_oid))
+    request = client.api.methods["Repository/Archive"][1](repository=client.repository(path))
+    google.protobuf.text_format.Merge('revision: "main" format: ARCHIVE_TAR prefix: "tour/"', request)
+    print("archive %s" % hashlib.sha256(client.stream("Repository/Archive", request)[1]).hexdigest())
+    try:
+        call("Commit/Get", 'revisions: "nowhere"')
+    except Error as error:
+        print("refused %s" % CODES[error.code])
+
+
 def find_proto():
     for folder in (os.environ.get("GITSTEAD_PROTO"), os.path.join(HERE, "../../proto"),
                    "/usr/share/gitstead/proto", "/usr/local/share/gitstead/proto"):
@@ -165,6 +285,8 @@ def main(arguments):
                 print("%s %s" % (ref.oid or "-", os.fsdecode(ref.name)))
         elif command == "read" and len(rest) == 2:
             sys.stdout.buffer.write(client.read(*rest))
+        elif command == "tour" and len(rest) == 1:
+            tour(client, rest[0])
         elif command == "call" and rest and rest[0] in client.api.methods:
             request = client.api.methods[rest[0]][1]()
             google.protobuf.text_format.Parse(rest[1] if len(rest) > 1 else "", request)

@@ -52,6 +52,7 @@ struct Pg
   char **keywords, **values;               /* of the connection, NULL-terminated */
   char **listen_keywords, **listen_values; /* NULL: there is no listening */
   char *schema, *quoted_schema, *channel;
+  guint host_first;                        /* atomic: the one of several hosts that answered last */
   char *place;                             /* "database gitstead on db.example:5432": for messages, no secrets */
   guint n_max;
   gint64 connect_timeout_us, statement_timeout_us, pool_wait_us;

@@ -5,9 +5,9 @@
 static const GsOption pg_options[] = {
   { .key = "conninfo",
     .type = GS_OPTION_STRING,
-    .flags = GS_OPTION_REQUIRED,
+    .flags = GS_OPTION_REQUIRED | GS_OPTION_SECRET,
     .help = "The connection, as libpq writes it, without a password: host=db1,db2 dbname=gitstead user=gitstead "
-            "target_session_attrs=read-write, or a postgresql:// address." },
+            "target_session_attrs=read-write, or a postgresql:// address. Not shown, in case it has one all the same." },
   { .key = "password",
     .type = GS_OPTION_STRING,
     .flags = GS_OPTION_SECRET,
@@ -51,6 +51,7 @@ static const GsOption pg_options[] = {
     .help = "Keep a connection that hears at once when another process queues work." },
   { .key = "listen_conninfo",
     .type = GS_OPTION_STRING,
+    .flags = GS_OPTION_SECRET,
     .help = "Another way for that connection, past a pooler: behind PgBouncer it would hear nothing." },
   { .key = "auto_migrate",
     .type = GS_OPTION_BOOL,
@@ -97,18 +98,25 @@ parse_conninfo (const GsConfig *config, const char *option, const char *conninfo
   char *why = NULL;
   PQconninfoOption *parsed = PQconninfoParse (conninfo, &why);
   g_autoptr (GPtrArray) keywords = g_ptr_array_new (), values = g_ptr_array_new ();
-  gboolean secret = FALSE;
+  gboolean secret = FALSE, key_secret = FALSE;
   if (parsed == NULL)
     {
       g_autofree char *text = g_strdup (why != NULL ? why : "no memory");
       PQfreemem (why);
-      return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the option “%s” is no connection of libpq: %s", option,
-                      g_strstrip (text));
+      if (g_str_has_prefix (text, "invalid connection option"))
+        return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the option “%s” is no connection of libpq: %s", option,
+                        g_strstrip (text));
+      /* What else libpq says of it quotes it. */
+      return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                      "the option “%s” is no connection of libpq: it wants words like host=db1 dbname=gitstead, or a "
+                      "postgresql:// address; does a value with a space or a quote lack its quotes?",
+                      option);
     }
   for (const PQconninfoOption *one = parsed; one->keyword != NULL; one++)
     {
       set_value (keywords, values, one->keyword, one->val, TRUE);
       secret = secret || (one->val != NULL && strcmp (one->keyword, "password") == 0);
+      key_secret = key_secret || (one->val != NULL && strcmp (one->keyword, "sslpassword") == 0);
     }
   PQconninfoFree (parsed);
   set_value (keywords, values, "password", config->string (config, "password"), TRUE);
@@ -124,10 +132,15 @@ parse_conninfo (const GsConfig *config, const char *option, const char *conninfo
   g_ptr_array_add (values, NULL);
   *ret_keywords = (char **) g_ptr_array_free (g_steal_pointer (&keywords), FALSE);
   *ret_values = (char **) g_ptr_array_free (g_steal_pointer (&values), FALSE);
-  if (!secret)
+  if (!secret && !key_secret)
     return TRUE;
   g_clear_pointer (ret_keywords, g_strfreev);
   g_clear_pointer (ret_values, g_strfreev);
+  if (!secret)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "the option “%s” has the pass phrase of a key in it (sslpassword); keep the key without one, in a "
+                    "file that only this server's user can read",
+                    option);
   return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
                   "the option “%s” has a password in it, which would be shown wherever options are; use the option "
                   "“password”, which can be read from a file",

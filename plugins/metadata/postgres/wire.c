@@ -75,8 +75,9 @@ ignore_notice (void *user, const char *text)
 {
 }
 
-PGconn *
-pg_connect (Pg *self, char **keywords, char **values, GsCall *call, gint64 until_us, GError **error)
+/* To one host, or to several addresses of its name. */
+static PGconn *
+connect_host (Pg *self, char **keywords, char **values, GsCall *call, gint64 until_us, GError **error)
 {
   PGconn *pg = PQconnectStartParams ((const char *const *) keywords, (const char *const *) values, 0);
   g_autofree char *why = NULL;
@@ -102,6 +103,73 @@ pg_connect (Pg *self, char **keywords, char **values, GsCall *call, gint64 until
   if (ready < 0 && call != NULL && !gs_call_check (call, "connecting to the metadata store", error))
     return NULL;
   gs_fail (error, GS_ERROR_UNAVAILABLE, "the metadata store (%s) cannot be reached: %s", self->place, why);
+  return NULL;
+}
+
+/* Is it a list, one entry for each host? */
+static gboolean
+is_listed (const char *keyword)
+{
+  return strcmp (keyword, "host") == 0 || strcmp (keyword, "hostaddr") == 0 || strcmp (keyword, "port") == 0;
+}
+
+static guint
+count_hosts (char **keywords, char **values)
+{
+  guint n = 1;
+  for (guint i = 0; keywords[i] != NULL; i++)
+    if (is_listed (keywords[i]) && strcmp (keywords[i], "port") != 0)
+      {
+        guint entries = 1;
+        for (const char *at = values[i]; *at != '\0'; at++)
+          entries += *at == ',';
+        n = MAX (n, entries);
+      }
+  return n;
+}
+
+/* The values with the entry of one host in the place of lists. *full*. */
+static char **
+values_for (char **keywords, char **values, guint host)
+{
+  char **chosen = g_strdupv (values);
+  for (guint i = 0; keywords[i] != NULL; i++)
+    if (is_listed (keywords[i]))
+      {
+        g_auto (GStrv) entries = g_strsplit (values[i], ",", -1);
+        guint n = g_strv_length (entries);
+        g_free (chosen[i]);
+        chosen[i] = g_strdup (n == 0 ? "" : entries[n == 1 ? 0 : MIN (host, n - 1)]);
+      }
+  return chosen;
+}
+
+/*
+ * libpq goes on to the next host of a list when one refuses. One that vanished without a word is only given up when the
+ * time is over, so each gets a share of it. The one that answered last comes first.
+ */
+PGconn *
+pg_connect (Pg *self, char **keywords, char **values, GsCall *call, gint64 until_us, GError **error)
+{
+  guint n = count_hosts (keywords, values), first = __atomic_load_n (&self->host_first, __ATOMIC_RELAXED);
+  g_autoptr (GError) why = NULL;
+  for (guint i = 0; i < n; i++)
+    {
+      guint host = (first + i) % n;
+      g_auto (GStrv) own = values_for (keywords, values, host);
+      gint64 now_us = g_get_monotonic_time ();
+      PGconn *pg;
+      g_clear_error (&why);
+      pg = connect_host (self, keywords, own, call, now_us + MAX (until_us - now_us, 0) / (n - i), &why);
+      if (pg != NULL)
+        {
+          __atomic_store_n (&self->host_first, host, __ATOMIC_RELAXED);
+          return pg;
+        }
+      if (gs_error_code (why) != GS_ERROR_UNAVAILABLE)
+        break;
+    }
+  g_propagate_error (error, g_steal_pointer (&why));
   return NULL;
 }
 

@@ -200,6 +200,8 @@ make_environment (Storage *storage, const ChildSpec *spec)
           env_setting (&env, "receive.maxInputSize", limit);
         }
     }
+  for (const char *const *pair = spec->settings; pair != NULL && *pair != NULL; pair += 2)
+    env_setting (&env, pair[0], pair[1]);
   env_add (&env, "GIT_CONFIG_COUNT=%u", env.n_settings);
   g_ptr_array_add (env.env, NULL);
   return env.env;
@@ -208,10 +210,15 @@ make_environment (Storage *storage, const ChildSpec *spec)
 /* ------------------------------------------------------------------------------------------ start */
 
 static void
-limit_child (Storage *storage, pid_t pid)
+limit_child (Storage *storage, const ChildSpec *spec, pid_t pid)
 {
   struct rlimit none = { 0, 0 };
   prlimit (pid, RLIMIT_CORE, &none, NULL);
+  if (spec->max_file > 0)
+    {
+      struct rlimit file = { (rlim_t) spec->max_file, (rlim_t) spec->max_file };
+      prlimit (pid, RLIMIT_FSIZE, &file, NULL);
+    }
   if (storage->child_cpu_seconds > 0)
     {
       struct rlimit cpu = { (rlim_t) storage->child_cpu_seconds, (rlim_t) storage->child_cpu_seconds + 5 };
@@ -301,7 +308,7 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
       close (err[0]);
       return fsu_fail (error, failed, "watch %s", storage->git);
     }
-  limit_child (storage, pid);
+  limit_child (storage, spec, pid);
   if (spec->role == CHILD_MAINTAIN)
     lower_priority (pid);
   fcntl (err[0], F_SETFL, O_NONBLOCK);

@@ -30,6 +30,9 @@ typedef struct
   const char *index;    /* GIT_INDEX_FILE; NULL = none */
   const char *protocol; /* GIT_PROTOCOL; NULL or "" = none */
   guint64 max_input;    /* receive.maxInputSize; 0 = none */
+  const char *const *settings; /* further configuration: name, value, ..., NULL; NULL = none. It travels in the environment:
+                                  no other user of the machine sees it, and no file has it */
+  guint64 max_file;            /* bytes of any file that it writes; 0 = none */
   int input, output;    /* -1 = /dev/null; stay the caller's */
   int extra;            /* becomes descriptor 3; -1 = none */
 } ChildSpec;

@@ -4,8 +4,10 @@
 #include "git.h"
 
 #include "api/change.h"
+#include "api/transfer.h"
 #include "disk.h"
 #include "history/view.h"
+#include "pool.h"
 
 #include <dlfcn.h>
 #include <sys/stat.h>
@@ -47,6 +49,11 @@ static const GsOption git_options[] = {
     GS_OPTION_INT, 0 },
   { "full_repack_every", "5d", NULL, "A changed repository is packed anew as a whole at most this often; 0 is never.",
     0, G_GINT64_CONSTANT (31536000000000), GS_OPTION_DURATION, 0 },
+  { "remote_allow", NULL, NULL,
+    "Other servers that calls may fetch from and push to: scheme://host[:port] with http or https, or file:///folder for "
+    "repositories below it (never pushed to). A host may be *.example.org or *; such a host must not lead to a private "
+    "address, while one that is named in full may. Without a port the scheme's own. Nothing is allowed by default.", 0, 0,
+    GS_OPTION_LIST, 0 },
   { "crash_at", NULL, NULL, "For crash tests: the process kills itself at this named step.", 0, 0, GS_OPTION_STRING,
     0 },
   { NULL, NULL, NULL, NULL, 0, 0, 0, 0 },
@@ -110,6 +117,7 @@ repo_free (Repo *repo)
   g_free (repo->path);
   g_free (repo->dir);
   g_free (repo->objects);
+  g_free (repo->pool_objects);
   g_free (repo);
 }
 
@@ -126,7 +134,7 @@ static Repo *
 repo_new (Storage *storage, const GsRepo *repo, GError **error)
 {
   static const char *const hidden[] = { GIT_HIDDEN_REFS, NULL };
-  g_autofree char *dir = g_build_filename (storage->root, repo->replica_path, NULL);
+  g_autofree char *dir = g_build_filename (storage->root, repo->replica_path, NULL), *borrowed = NULL;
   ReplicaRecord record;
   if (!replica_record_read (dir, &record, error))
     return NULL;
@@ -139,7 +147,7 @@ repo_new (Storage *storage, const GsRepo *repo, GError **error)
                repo->replica_path, record.id, record.storage, repo->id, storage->uuid);
       return NULL;
     }
-  if (!replica_config_check (dir, error))
+  if (!replica_config_check (dir, error) || !pool_check (storage, dir, repo->id, &borrowed, error))
     return NULL;
 
   Repo *open = g_new0 (Repo, 1);
@@ -147,6 +155,7 @@ repo_new (Storage *storage, const GsRepo *repo, GError **error)
   open->path = g_strdup (repo->replica_path);
   open->dir = g_steal_pointer (&dir);
   open->objects = g_strconcat (open->dir, "/objects", NULL);
+  open->pool_objects = g_steal_pointer (&borrowed);
   open->id = repo->id;
   open->format = record.format;
   open->handles = g_ptr_array_new ();
@@ -343,6 +352,7 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
   storage->maintenance = config->boolean (config, "maintenance");
   storage->maintenance_packs = config->integer (config, "maintenance_packs");
   storage->full_repack_us = config->integer (config, "full_repack_every");
+  storage->remote_allow = g_strdupv ((char **) config->list (config, "remote_allow"));
   storage->marker_fd = -1;
   gs_mutex_init (&storage->lock);
   storage->repos = g_hash_table_new (g_str_hash, g_str_equal);
@@ -431,7 +441,8 @@ git_start (gpointer self, GError **error)
   char *absolute = g_canonicalize_filename (storage->root, NULL);
   g_free (storage->root);
   storage->root = absolute;
-  return maintain_start (storage, error) && find_git (storage, error) && find_hook_dir (storage, error)
+  return remote_allow_check ((const char *const *) storage->remote_allow, error) && maintain_start (storage, error)
+         && find_git (storage, error) && find_hook_dir (storage, error)
          && storage_root_open (storage, error) && objects_library_start (storage, error) && advertise_probe (storage, error)
          && (storage_root_was_clean (storage, NULL) || storage_recover (storage, error));
 }
@@ -465,6 +476,7 @@ git_destroy (gpointer self)
   g_free (storage->git_path);
   g_free (storage->hook_dir);
   g_free (storage->crash_at);
+  g_strfreev (storage->remote_allow);
   g_free (storage->upload_caps);
   g_free (storage->receive_caps);
   g_free (storage->v2_advertisement);

@@ -47,6 +47,7 @@ typedef struct
   guint64 max_push_bytes;
   guint64 max_change_bytes;
   gint64 max_repos_open;
+  char **remote_allow; /* where Repository/Fetch and its like may go (api/transfer_remote.c) */
   gint64 child_cpu_seconds;
   guint64 child_memory;
   gboolean sync;
@@ -110,6 +111,7 @@ struct Repo
   char *path;    /* relative */
   char *dir;     /* absolute */
   char *objects; /* absolute */
+  char *pool_objects; /* of the replica that it borrows from, or NULL (pool.h); under @lock */
   guint64 id;
   GsObjectFormat format;
   RefStore *refs;
@@ -155,7 +157,7 @@ void replica_record_applied (ReplicaRecord *record, guint64 generation);
 /** Changes the record on the medium: @generation applied; digest + @plus - @minus, or @digest when both are NULL. */
 gboolean replica_stamp (Repo *repo, guint64 generation, const GsDigest *plus, const GsDigest *minus,
                         const GsDigest *digest, GError **error);
-/** Refuses replicas that only git could read (extensions, alternates). */
+/** Refuses replicas that only git could read (extensions). */
 gboolean replica_config_check (const char *dir, GError **error);
 
 gboolean storage_root_open (Storage *storage, GError **error);

@@ -225,8 +225,7 @@ care_for (Storage *storage, const char *path, gboolean pushed, GsCall *call, GEr
     return FALSE;
   int lock = repack_lock (repo, error);
   gboolean done = lock >= 0 && care_locked (repo, lock, pushed, &run, error);
-  if (lock >= 0)
-    close (lock);
+  repack_unlock (lock);
   repo_close (repo, FALSE);
   return done;
 }
@@ -320,7 +319,7 @@ maintain_now (Repo *repo, CareWish wish, GsCall *call, CareDone *ret_done, GErro
   if (lock >= 0)
     {
       care_as_wished (repo, lock, wish, &run, &done, &failed);
-      close (lock);
+      repack_unlock (lock);
     }
   end (storage, repo->path, pushed, failed);
   give_turn (storage);

@@ -3,6 +3,7 @@
 #include "child.h"
 #include "disk.h"
 #include "odb.h"
+#include "pool.h"
 
 #include <git2.h>
 #include <git2/sys/odb_backend.h>
@@ -97,6 +98,7 @@ add_packs (git_odb *odb, const char *objects, int priority, GError **error)
 static ObjectHandle *
 handle_new (Repo *repo, const char *quarantine, GError **error)
 {
+  g_autofree char *borrowed = pool_objects (repo);
   git_odb *odb = NULL;
   int code = git_odb_new (&odb);
   if (code != 0)
@@ -104,7 +106,8 @@ handle_new (Repo *repo, const char *quarantine, GError **error)
       git2_fail (error, code, "open", repo->objects);
       return NULL;
     }
-  if (!add_packs (odb, repo->objects, 1, error) || (quarantine != NULL && !add_packs (odb, quarantine, 2, error)))
+  if (!add_packs (odb, repo->objects, 3, error) || (borrowed != NULL && !add_packs (odb, borrowed, 1, error))
+      || (quarantine != NULL && !add_packs (odb, quarantine, 2, error)))
     {
       git_odb_free (odb);
       return NULL;

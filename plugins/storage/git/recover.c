@@ -124,8 +124,7 @@ sweep_packs (Repo *repo, GError **error)
 {
   int lock = repack_lock (repo, NULL);
   gboolean done = lock < 0 || repack_recover (repo, error);
-  if (lock >= 0)
-    close (lock);
+  repack_unlock (lock);
   return done;
 }
 

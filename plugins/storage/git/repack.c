@@ -4,6 +4,7 @@
 
 #include "child.h"
 #include "disk.h"
+#include "pool.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -166,6 +167,15 @@ int
 repack_hold_off (const Repo *repo, GError **error)
 {
   return take_lock (repo, LOCK_SH, error);
+}
+
+void
+repack_unlock (int lock)
+{
+  if (lock < 0)
+    return;
+  flock (lock, LOCK_UN);
+  close (lock);
 }
 
 static gboolean
@@ -391,11 +401,17 @@ repack_run (const Repo *repo, int lock, RepackKind kind, const RepackRun *run, G
       = { "repack", "-d", "-n", "-q", "--geometric=2", "--write-midx", "--write-bitmap-index", NULL };
   static const char *const full[] = { "repack",       "-a", "-d", "-n", "-q", "--cruft", "--cruft-expiration=never",
                                       "--write-midx", "--write-bitmap-index", NULL };
+  /* A member leaves to its pool what the pool has. Its own packs alone are not closed: no bitmap. Rolling packs up would
+   * take the pool's for its own, in the git of today. */
+  static const char *const member[] = { "repack", "-a", "-d", "-l", "-n", "-q", "--cruft", "--cruft-expiration=never",
+                                        "--no-write-bitmap-index", NULL };
+  g_autofree char *borrowed = pool_objects ((Repo *) repo);
+  const char *const *argv = borrowed != NULL ? member : kind == REPACK_FULL ? full : geometric;
   g_autoptr (GError) untidy = NULL;
   if (!safety_make (repo, error))
     return FALSE;
   storage_crash_point (repo->storage, "maintain.linked");
-  gboolean done = run_git (repo, lock, kind == REPACK_FULL ? full : geometric, run, error);
+  gboolean done = run_git (repo, lock, argv, run, error);
   storage_crash_point (repo->storage, "maintain.repacked");
   /* Also after a failure: whatever it has deleted already, the new pack has, and is durable now. */
   if (!sweep (repo, &untidy) || !safety_drop (repo, &untidy))
@@ -420,7 +436,9 @@ repack_graph_us (const Repo *repo)
 gboolean
 repack_write_graph (const Repo *repo, int lock, gboolean anew, const RepackRun *run, GError **error)
 {
-  const char *const argv[] = { "commit-graph", "write", "--reachable", anew ? "--split=replace" : "--split", "--changed-paths",
+  /* A layer of a member could stand on the pool's layers, which only git would find. */
+  g_autofree char *borrowed = pool_objects ((Repo *) repo);
+  const char *const argv[] = { "commit-graph", "write", "--reachable", anew || borrowed != NULL ? "--split=replace" : "--split", "--changed-paths",
                                "--no-progress", NULL };
   g_autoptr (GError) untidy = NULL;
   gboolean done = run_git (repo, lock, argv, run, error);

@@ -48,6 +48,11 @@ typedef enum
 int repack_lock (const Repo *repo, GError **error);
 /** Until it is closed no housekeeper works on the replica; any number at once. -1 with BUSY when one does. */
 int repack_hold_off (const Repo *repo, GError **error);
+/**
+ * Gives it up. Not by closing it alone: a process that another thread starts at that moment has a copy of the descriptor until
+ * it runs its program. -1 is fine.
+ */
+void repack_unlock (int lock);
 /** Under the lock: puts back what a crash interrupted, removes what a killed git left. */
 gboolean repack_recover (const Repo *repo, GError **error);
 /** Something for repack_recover is there. */

@@ -2,6 +2,7 @@
 /* The storage's root and the replicas in it: made, found, measured, thrown away. */
 #include "disk.h"
 #include "git.h"
+#include "pool.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -139,7 +140,6 @@ gboolean
 replica_config_check (const char *dir, GError **error)
 {
   g_autofree char *path = g_strconcat (dir, "/config", NULL);
-  g_autofree char *alternates = g_strconcat (dir, "/objects/info/alternates", NULL);
   g_autofree char *text = fsu_read (AT_FDCWD, path, 1 << 20, NULL, error);
   if (text == NULL)
     return FALSE;
@@ -148,9 +148,6 @@ replica_config_check (const char *dir, GError **error)
     if (g_ascii_strncasecmp (g_strchug (lines[i]), "[extensions", strlen ("[extensions")) == 0)
       return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                       "%s uses repository extensions, which this storage does not support", path);
-  if (disk_exists (alternates))
-    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                    "%s borrows objects from elsewhere, which this storage does not support", dir);
   return TRUE;
 }
 
@@ -249,6 +246,12 @@ storage_remove (gpointer self, GsCall *call, const GsRepo *repo, GError **error)
                     repo->replica_path, record.id, repo->id);
   if (!repo_take_out (storage, repo->replica_path, error))
     return FALSE;
+  /* Nobody can link to it any more. */
+  if (!pool_check_free (storage, dir, repo->id, error))
+    {
+      repo_removed (storage, repo->replica_path);
+      return FALSE;
+    }
   storage_random_hex (storage, random);
   trash = g_strdup_printf ("%s/" GIT_ROOT_TRASH "/%" G_GINT64_FORMAT "-%" G_GUINT64_FORMAT "-%.8s", storage->root,
                            storage->host->wall_us (storage->host) / G_USEC_PER_SEC, repo->id, random);

@@ -270,7 +270,7 @@ flow_open (Remote *self, GsCall *call, guint32 method, const ProtobufCMessage *r
       return NULL;
     }
   flow = g_new0 (Flow, 1);
-  *flow = (Flow) { .self = self, .call = call, .stream = stream, .falls = stop.falls };
+  *flow = (Flow) { .self = self, .call = call, .stream = stream, .falls = stop.falls, .until_us = G_MAXINT64 };
   gs_mutex_lock (&self->lock);
   g_ptr_array_add (self->streams, flow);
   gs_cond_broadcast (&self->changed);
@@ -288,6 +288,11 @@ judge_stream (Flow *flow, const GError *why, GError **error)
                     self->url);
   if (flow->call != NULL && !gs_call_check (flow->call, "a call to a node", error))
     return FALSE;
+  if (g_get_monotonic_time () > flow->until_us)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE,
+                    "%s: the node at %s answers, but did not bring a write to its end within its call_timeout; does its "
+                    "disk hang?",
+                    self->host->instance, self->url);
   if (why->code == GS_ERROR_UNKNOWN || why->code == GS_ERROR_DEADLINE_EXCEEDED)
     {
       look_closer (self);
@@ -374,6 +379,13 @@ flow_detach (Flow *flow)
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&flow->self->lock);
   flow->call = NULL;
+}
+
+void
+flow_limit (Flow *flow)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&flow->self->lock);
+  flow->until_us = g_get_monotonic_time () + flow->self->call_timeout_us;
 }
 
 void

@@ -65,6 +65,7 @@ typedef struct
   GsCall *call; /* NULL: of none any more; under the lock */
   GsClientStream *stream;
   guint64 falls; /* when it began */
+  gint64 until_us; /* when it is broken off, whatever its call says; under the lock */
   gboolean broken_off; /* by the watcher; under the lock */
   GBytes *reply; /* once finished */
 } Flow;
@@ -98,8 +99,10 @@ gboolean flow_message (Flow *flow, const ProtobufCMessageDescriptor *type, GsAre
                        GError **error);
 /** How the call ended. The reply is in flow->reply. */
 gboolean flow_finish (Flow *flow, GError **error);
-/** From here on it belongs to no call: only the loss of the node breaks it off. */
+/** From here on it belongs to no call: only the loss of the node breaks it off, or the end of its own time. */
 void flow_detach (Flow *flow);
+/** Its end is due within the time that calls without a deadline have: a node whose disk hangs answers probes all the same. */
+void flow_limit (Flow *flow);
 /** Breaks off what is not finished. NULL is fine. */
 void flow_free (Flow *flow);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Flow, flow_free)

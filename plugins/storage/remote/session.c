@@ -121,7 +121,7 @@ probe_run (void *data)
 static gboolean
 is_over (const Flow *flow)
 {
-  return (flow->call != NULL && gs_call_cancelled (flow->call))
+  return g_get_monotonic_time () > flow->until_us || (flow->call != NULL && gs_call_cancelled (flow->call))
          || (flow->call != NULL && flow->call->deadline_us != G_MAXINT64
              && g_get_monotonic_time () > flow->call->deadline_us)
          || __atomic_load_n (&flow->self->falls, __ATOMIC_ACQUIRE) != flow->falls;

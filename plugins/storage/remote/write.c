@@ -253,7 +253,9 @@ settle (Remote *self, GsCall *call, guint32 method, const GsRepo *repo, const Gs
 static gboolean
 end_push (Remote *self, Txn *txn, GsCall *call, GError **error)
 {
-  gboolean done = txn->ended || push_relay (self, txn, call, txn->stream, TRUE, error);
+  gboolean done;
+  flow_limit (txn->flow);
+  done = txn->ended || push_relay (self, txn, call, txn->stream, TRUE, error);
   g_clear_pointer (&txn->flow, flow_free);
   return done;
 }

@@ -41,6 +41,21 @@ add_header (struct MHD_Response *response, const char *name, const char *value)
   (void) MHD_add_response_header (response, name, value);
 }
 
+/* What a caller shows with its next read, so that it finds its write. An answer that began before its call ended has none. */
+static void
+add_generation (HttpRequest *request, struct MHD_Response *response)
+{
+  char text[24];
+  guint64 generation;
+  gs_mutex_lock (&request->lock);
+  generation = request->done ? request->generation : 0;
+  gs_mutex_unlock (&request->lock);
+  if (generation == 0)
+    return;
+  g_snprintf (text, sizeof text, "%" G_GUINT64_FORMAT, generation);
+  add_header (response, "X-Gitstead-Generation", text);
+}
+
 /* Takes @response. The same for every answer: caching, closing, remembering the status. */
 static enum MHD_Result
 queue (HttpRequest *request, guint status, const char *type, struct MHD_Response *response)
@@ -64,6 +79,7 @@ queue (HttpRequest *request, guint status, const char *type, struct MHD_Response
     }
   if (__atomic_load_n (&request->server->draining, __ATOMIC_ACQUIRE))
     add_header (response, "Connection", "close");
+  add_generation (request, response);
   request->phase = PHASE_ANSWERED;
   request->status = status;
   result = MHD_queue_response (request->connection, status, response);

@@ -134,6 +134,7 @@ call_done (gpointer user, const GsOutcome *outcome)
   request->retry_after_us = outcome->retry_after_us;
   request->message = g_strdup (outcome->message);
   request->payload = outcome->payload != NULL ? g_bytes_ref (outcome->payload) : NULL;
+  request->generation = GS_HAS (outcome, outcome->size, GsOutcome, generation) ? outcome->generation : 0;
   http_request_wake_locked (request);
   gs_mutex_unlock (&request->lock);
   http_request_unref (request);
@@ -289,6 +290,8 @@ http_call_begin (HttpRequest *request, gboolean complete)
   inbound.timeout_us = timeout_of (request);
   if (request->guard.call_id != NULL)
     gs_unhex (request->guard.call_id, GS_TXID_SIZE, inbound.call_id.bytes);
+  if (request->guard.generation != NULL)
+    g_ascii_string_to_unsigned (request->guard.generation, 10, 0, G_MAXINT64, &inbound.generation, NULL);
   if (request->route.kind == ROUTE_API)
     {
       inbound.encoding = GS_ENCODING_JSON;

@@ -39,7 +39,8 @@ guard_header (Guard *guard, const char *name, gsize name_len, const char *value,
                 { "Authorization", &guard->authorization },
                 { "Git-Protocol", &guard->git_protocol },
                 { "X-Gitstead-Call-Id", &guard->call_id },
-                { "X-Gitstead-Timeout-Ms", &guard->timeout_ms } };
+                { "X-Gitstead-Timeout-Ms", &guard->timeout_ms },
+                { "X-Gitstead-Generation", &guard->generation } };
 
   if (value == NULL)
     value = "";

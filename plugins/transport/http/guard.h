@@ -14,7 +14,7 @@
 typedef struct
 {
   const char *host, *content_length, *transfer_encoding, *expect, *content_type, *content_encoding, *authorization,
-      *git_protocol, *call_id, *timeout_ms;
+      *git_protocol, *call_id, *timeout_ms, *generation;
   const char *repeated;  /* name of a header that must not be repeated, and was */
   const char *bad_name;  /* a header's name with a character that names can't have */
   const char *bad_value; /* name of a header whose value has a control character */

@@ -159,6 +159,11 @@ check_extras (HttpRequest *request, guint *ret_status, const char **ret_why)
       *ret_why = "X-Gitstead-Timeout-Ms is not a number of milliseconds from 1 to 2147483647";
       return FALSE;
     }
+  if (guard->generation != NULL && !g_ascii_string_to_unsigned (guard->generation, 10, 0, G_MAXINT64, &number, NULL))
+    {
+      *ret_why = "X-Gitstead-Generation is not a generation, which is a number from 0 to 9223372036854775807";
+      return FALSE;
+    }
   return TRUE;
 }
 

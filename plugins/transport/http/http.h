@@ -207,6 +207,7 @@ struct HttpRequest
   gint64 retry_after_us;
   char *message;
   GBytes *payload;
+  guint64 generation; /* of the repository, with what was written */
   guint local_status; /* a failure found here, not by the host */
   char *local_message;
 };

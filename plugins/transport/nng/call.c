@@ -73,9 +73,10 @@ build_reply (NtConn *conn, const guint8 *trace, gsize trace_len, guint32 status,
   return g_bytes_new_take (message, type + GS_SP_LENGTH_SIZE + body);
 }
 
-void
-nt_reply (NtConn *conn, const guint8 *trace, gsize trace_len, const GsTxId *call_id, guint32 status,
-          const char *message, GsRetry retry, gint64 retry_after_us, GBytes *payload, gboolean close_after)
+static void
+reply_written (NtConn *conn, const guint8 *trace, gsize trace_len, const GsTxId *call_id, guint32 status,
+               const char *message, GsRetry retry, gint64 retry_after_us, GBytes *payload, guint64 generation,
+               gboolean close_after)
 {
   g_autofree char *text = presentable (message);
   Gitstead__V1__ReplyHeader header;
@@ -91,8 +92,22 @@ nt_reply (NtConn *conn, const guint8 *trace, gsize trace_len, const GsTxId *call
       retry_after_us = 0;
     }
   nt_reply_header (conn->nt, &header, call_id, text, retry, retry_after_us);
+  header.generation = generation;
   nt_conn_send (conn, build_reply (conn, trace, trace_len, status, &header, status == GS_OK ? payload : NULL),
                 close_after);
+}
+
+void
+nt_reply (NtConn *conn, const guint8 *trace, gsize trace_len, const GsTxId *call_id, guint32 status,
+          const char *message, GsRetry retry, gint64 retry_after_us, GBytes *payload, gboolean close_after)
+{
+  reply_written (conn, trace, trace_len, call_id, status, message, retry, retry_after_us, payload, 0, close_after);
+}
+
+static guint64
+generation_of (const GsOutcome *outcome)
+{
+  return GS_HAS (outcome, outcome->size, GsOutcome, generation) ? outcome->generation : 0;
 }
 
 static void
@@ -132,8 +147,8 @@ on_done (void *user, const GsOutcome *outcome)
   if (!(GS_HAS (outcome, outcome->size, GsOutcome, unproven) && outcome->unproven) && call->conn != NULL)
     __atomic_store_n (&call->conn->proven, TRUE, __ATOMIC_RELAXED);
   if (stream == NULL || !nt_stream_done (stream, outcome))
-    nt_reply (call->conn, call->trace, call->trace_len, &call->call_id, outcome->code, outcome->message, outcome->retry,
-              outcome->retry_after_us, outcome->payload, FALSE);
+    reply_written (call->conn, call->trace, call->trace_len, &call->call_id, outcome->code, outcome->message,
+                   outcome->retry, outcome->retry_after_us, outcome->payload, generation_of (outcome), FALSE);
   nt_call_detach (call);
   gs_mutex_lock (&nt->lock);
   nt->n_calls--;
@@ -269,6 +284,7 @@ begin (NtConn *conn, const guint8 *trace, gsize trace_len, const GsFrame *frame,
   inbound.payload = payload;
   inbound.call_id = *call_id;
   inbound.timeout_us = (gint64) header->timeout_ms * 1000;
+  inbound.generation = header->generation;
   inbound.credentials = &auth->credentials;
   inbound.peer = conn->peer.text;
   inbound.stream = call->stream != NULL ? &call->stream->base : NULL;

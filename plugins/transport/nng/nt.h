@@ -309,6 +309,7 @@ typedef struct
   gint64 retry_after_us;
   char *message;
   GBytes *payload;
+  guint64 generation;
 } NtEnd;
 
 /** One streaming call: the host's GsStream, its ticket, and later its connection and thread. */

@@ -391,6 +391,7 @@ make_trailer (Pump *pump)
       text = g_strdup_printf ("the reply has %" G_GSIZE_FORMAT " bytes, more than a stream's trailer takes", size);
     }
   nt_reply_header (stream->nt, &header, &stream->call->call_id, text, end.retry, end.retry_after_us);
+  header.generation = end.generation;
   trailer.status = end.code;
   trailer.header = &header;
   if (end.payload != NULL && end.code == GS_OK)

@@ -211,7 +211,9 @@ nt_stream_done (NtStream *stream, const GsOutcome *outcome)
                             .retry = outcome->retry,
                             .retry_after_us = outcome->retry_after_us,
                             .message = g_strdup (outcome->message),
-                            .payload = outcome->payload != NULL ? g_bytes_ref (outcome->payload) : NULL };
+                            .payload = outcome->payload != NULL ? g_bytes_ref (outcome->payload) : NULL,
+                            .generation = GS_HAS (outcome, outcome->size, GsOutcome, generation) ? outcome->generation
+                                                                                                 : 0 };
   gs_mutex_unlock (&stream->lock);
   nt_stream_wake (stream);
   return accepted;

@@ -10,8 +10,13 @@
 #include <gitstead-client.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
+#include <wire/frame.h>
 
+#include "gitstead/v1/envelope.pb-c.h"
 #include "gitstead/v1/server.pb-c.h"
 #include "nngserver.h"
 
@@ -536,6 +541,103 @@ stream_ends (void **state)
   place_free (place);
 }
 
+/* -------------------------------------------------------------------------- a server that hangs */
+
+/* Hands out a ticket for an address where everybody is let in and nobody is spoken to. */
+typedef struct
+{
+  int control, data; /* listening */
+  char *data_url;
+} Hung;
+
+static int
+listen_at (const char *path)
+{
+  struct sockaddr_un address = { .sun_family = AF_UNIX };
+  int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  g_strlcpy (address.sun_path, path, sizeof address.sun_path);
+  assert_int_equal (bind (fd, (struct sockaddr *) &address, sizeof address), 0);
+  assert_int_equal (listen (fd, 4), 0);
+  return fd;
+}
+
+static void
+take_exactly (int fd, guint8 *to, gsize len)
+{
+  while (len > 0)
+    {
+      ssize_t n = read (fd, to, len);
+      if (n <= 0)
+        g_error ("the client hung up");
+      to += n;
+      len -= (gsize) n;
+    }
+}
+
+static void *
+hung_run (void *user)
+{
+  const Hung *hung = user;
+  Gitstead__V1__ReplyHeader header = GITSTEAD__V1__REPLY_HEADER__INIT;
+  Gitstead__V1__StreamTicket ticket = GITSTEAD__V1__STREAM_TICKET__INIT;
+  guint8 sp[GS_SP_HEADER_SIZE], length[1 + GS_SP_LENGTH_SIZE], bytes[GS_STREAM_TICKET_SIZE] = { 1 };
+  g_autofree guint8 *body = g_malloc (65536);
+  g_autofree guint8 *reply = g_malloc0 (65536);
+  guint8 *at = reply + sizeof length;
+  gsize header_len, ticket_len, size;
+  int fd = accept (hung->control, NULL, NULL);
+  take_exactly (fd, sp, sizeof sp);
+  gs_sp_header_write (sp, GS_SP_REP);
+  assert_int_equal (write (fd, sp, sizeof sp), sizeof sp);
+  take_exactly (fd, length, sizeof length);
+  take_exactly (fd, body, gs_get_u64 (length + 1));
+  ticket.endpoint = hung->data_url;
+  ticket.ticket.data = bytes;
+  ticket.ticket.len = sizeof bytes;
+  header_len = protobuf_c_message_get_packed_size (&header.base);
+  ticket_len = protobuf_c_message_get_packed_size (&ticket.base);
+  memcpy (at, body, 4); /* whose reply it is */
+  gs_frame_prefix_write (at + 4, GS_FRAME_REPLY, GS_OK, (guint32) header_len, (guint32) ticket_len);
+  protobuf_c_message_pack (&header.base, at + 4 + GS_FRAME_PREFIX_SIZE);
+  protobuf_c_message_pack (&ticket.base, at + 4 + GS_FRAME_PREFIX_SIZE + header_len);
+  size = 4 + GS_FRAME_PREFIX_SIZE + header_len + ticket_len;
+  reply[0] = GS_SP_IPC_MESSAGE;
+  gs_put_u64 (reply + 1, size);
+  assert_int_equal (write (fd, reply, sizeof length + size), sizeof length + size);
+  while (read (fd, body, 65536) > 0)
+    ; /* until the client hangs up */
+  close (fd);
+  return NULL;
+}
+
+/* Opening a stream takes no longer than connecting may. */
+static void
+stream_of_who_hangs (void **state)
+{
+  g_autofree char *dir = g_dir_make_tmp ("gitstead-hung-XXXXXX", NULL);
+  g_autofree char *control = g_build_filename (dir, "c", NULL);
+  g_autofree char *data = g_build_filename (dir, "d", NULL);
+  g_autofree char *url = g_strconcat ("ipc://", control, NULL);
+  g_autofree char *data_url = g_strconcat ("ipc://", data, NULL);
+  Hung hung = { listen_at (control), listen_at (data), data_url };
+  GsClientOptions options = { .size = sizeof options, .url = url, .connect_timeout_us = 300000, .max_attempts = 1 };
+  g_autoptr (GError) error = NULL;
+  GsClient *client = gs_client_new (&options, &error);
+  gint64 start_us = g_get_monotonic_time ();
+  GsThread thread;
+  assert_int_equal (gs_thread_start (&thread, "hung", hung_run, &hung), 0);
+  assert_null (gs_client_stream_open_raw (client, NS_ECHO, NULL, NULL, &error));
+  assert_non_null (strstr (error->message, "as long as connecting may take"));
+  assert_true (g_get_monotonic_time () - start_us < 50 * G_USEC_PER_SEC); /* and not the minute of a stream under way */
+  gs_client_free (client);
+  gs_thread_join (thread);
+  close (hung.control);
+  close (hung.data);
+  unlink (control);
+  unlink (data);
+  rmdir (dir);
+}
+
 int
 main (void)
 {
@@ -544,6 +646,7 @@ main (void)
     cmocka_unit_test (deadline),     cmocka_unit_test (server_restarts), cmocka_unit_test (lost_reply),
     cmocka_unit_test (tls_trust),    cmocka_unit_test (tls_client_certificate),
     cmocka_unit_test (stream_echo),  cmocka_unit_test (stream_one_way),  cmocka_unit_test (stream_ends),
+    cmocka_unit_test (stream_of_who_hangs),
   };
   return cmocka_run_group_tests_name ("client", tests, NULL, NULL);
 }

@@ -245,6 +245,30 @@ hanging (void **state)
   store_close (&store);
 }
 
+/* The first of two hosts takes connections and says nothing: the second one gets its share of the time. */
+static void
+one_host_hangs (void **state)
+{
+  Place *place = *state;
+  g_auto (GStrv) words = g_strsplit (conninfo, " ", -1);
+  g_autofree char *rest = g_strjoinv (" ", words + 1);
+  g_autofree char *path = g_strdup_printf ("host=%s,%s %s#%s", cutter_folder (place->cutter),
+                                           words[0] + strlen ("host="), rest, place->schema);
+  guint64 id;
+  Store store;
+  g_autoptr (GError) error = NULL;
+  cutter_set (place->cutter, CUTTER_FROZEN);
+  if (!store_open (&store, PLUGIN, path, "true", "1s", &error))
+    fail_msg ("%s", error->message);
+  id = store_make_repo (&store, "a.git", &error);
+  if (id == 0)
+    fail_msg ("%s", error->message);
+  assert_true (store_decide (&store, NULL, id, 0, NULL));
+  assert_int_equal (fake_host_logged (store.host, "metadata.postgres.away"), 0);
+  store_close (&store);
+  cutter_set (place->cutter, CUTTER_PASS);
+}
+
 typedef struct
 {
   Store *store;
@@ -472,10 +496,25 @@ bad_options (void **state)
   Store store;
   g_autoptr (GError) error = NULL;
   g_autofree char *secret = g_strdup_printf ("host=localhost password=hunter2#%s", place->schema),
+                  *phrase = g_strdup_printf ("host=localhost sslpassword=hunter2#%s", place->schema),
+                  *unquoted = g_strdup_printf ("host=localhost password=correct hunter2#%s", place->schema),
+                  *address = g_strdup_printf ("postgresql://me:hunter2@[::1#%s", place->schema),
                   *broken = g_strdup_printf ("host=localhost nonsense=1#%s", place->schema);
   assert_false (store_open (&store, PLUGIN, secret, "true", "1s", &error));
   assert_null (strstr (error->message, "hunter2"));
   says (&error, GS_ERROR_INVALID_ARGUMENT, "use the option “password”");
+  store_close (&store);
+  assert_false (store_open (&store, PLUGIN, phrase, "true", "1s", &error));
+  assert_null (strstr (error->message, "hunter2"));
+  says (&error, GS_ERROR_INVALID_ARGUMENT, "keep the key without one");
+  store_close (&store);
+  assert_false (store_open (&store, PLUGIN, unquoted, "true", "1s", &error));
+  assert_null (strstr (error->message, "hunter2"));
+  says (&error, GS_ERROR_INVALID_ARGUMENT, "lack its quotes");
+  store_close (&store);
+  assert_false (store_open (&store, PLUGIN, address, "true", "1s", &error));
+  assert_null (strstr (error->message, "hunter2"));
+  says (&error, GS_ERROR_INVALID_ARGUMENT, "no connection of libpq");
   store_close (&store);
   assert_false (store_open (&store, PLUGIN, broken, "true", "1s", &error));
   says (&error, GS_ERROR_INVALID_ARGUMENT, "invalid connection option \"nonsense\"");
@@ -538,6 +577,7 @@ main (void)
     cmocka_unit_test_setup_teardown (away_at_start, place_new, place_free),
     cmocka_unit_test_setup_teardown (cut_while_idle, place_new, place_free),
     cmocka_unit_test_setup_teardown (hanging, place_new, place_free),
+    cmocka_unit_test_setup_teardown (one_host_hangs, place_new, place_free),
     cmocka_unit_test_setup_teardown (pool_exhausted, place_new, place_free),
     cmocka_unit_test_setup_teardown (row_locked, place_new, place_free),
     cmocka_unit_test_setup_teardown (missing_schema, place_new, place_free),

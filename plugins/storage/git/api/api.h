@@ -63,6 +63,7 @@ extern const ApiRow api_commit_rows[];
 extern const ApiRow api_diff_rows[];
 extern const ApiRow api_history_rows[];
 extern const ApiRow api_object_rows[];
+extern const ApiRow api_pool_rows[];
 extern const ApiRow api_ref_rows[];
 extern const ApiRow api_repository_rows[];
 
@@ -221,6 +222,9 @@ gboolean api_run (GitCall *call, const char *const *argv, GBytes *input, int *re
 /** The same, its output straight to the client. */
 gboolean api_run_stream (GitCall *call, const char *const *argv, GBytes *input, GError **error);
 
+/** Does what git says on its standard error tell of an object that is damaged or lost? */
+gboolean api_said_loss (const char *said);
+
 /** Output that is made of fields, each ended by @separator. */
 typedef struct ApiFields ApiFields;
 struct ApiFields
@@ -230,6 +234,7 @@ struct ApiFields
   gboolean (*visit) (ApiFields *fields, const char *field, gsize len, gboolean *ret_enough, GError **error);
   gpointer user;
   gboolean may_cut; /* a longer field is cut, not an error */
+  gboolean take_rest; /* what stands behind the last separator is a field, too; only without *ret_enough */
   gsize cut;        /* bytes that this one lacks */
   GString *field;   /* what is there of the next one */
 };

@@ -140,5 +140,7 @@ gboolean change_apply_patch (Change *change, const ProtobufCMessage *request, GE
 gboolean storage_compute (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery *query,
                           GsComputed **ret_computed, GError **error);
 void storage_computed_free (gpointer self, GsComputed *computed);
+/** What a computer found: GsRefUpdates, whose texts are @texts' own. Takes all of it; @pack may be NULL. *full*. */
+GsComputed *computed_new (GArray *updates, GPtrArray *texts, GBytes *pack, GBytes *reply);
 
 #endif

@@ -92,7 +92,8 @@ run_line (const Patcher *patcher, const char *const *argv, GBytes *input, char *
   if (!run_git (patcher, argv, input, &output, &status, &said, error))
     return FALSE;
   if (status != 0)
-    return gs_fail (error, GS_ERROR_INTERNAL, "git %s failed: %s", argv[0], said);
+    return gs_fail (error, api_said_loss (said) ? GS_ERROR_DATA_LOSS : GS_ERROR_INTERNAL,
+                    "git %s failed in repository %" G_GUINT64_FORMAT ": %s", argv[0], patcher->change->repo->id, said);
   if (ret_line == NULL)
     return TRUE;
   const char *data = g_bytes_get_data (output, &len);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The calls of the Git API that write: from the request to a change set and an answer. */
 #include "change.h"
+#include "transfer.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -36,8 +37,8 @@ static const Computer computers[] = {
 typedef struct
 {
   GsComputed computed;
-  GsRefUpdate update;
-  char *ref;
+  GArray *updates;
+  GPtrArray *texts;
 } Computed;
 
 /* ----------------------------------------------------------------------------------------- change */
@@ -160,29 +161,41 @@ make_reply (const Change *change)
   return gs_wire_encode (&reply.base);
 }
 
+GsComputed *
+computed_new (GArray *updates, GPtrArray *texts, GBytes *pack, GBytes *reply)
+{
+  Computed *computed = g_new0 (Computed, 1);
+  computed->updates = updates;
+  computed->texts = texts;
+  computed->computed.size = sizeof (GsComputed);
+  computed->computed.change.size = sizeof (GsChangeSet);
+  computed->computed.change.updates = (const GsRefUpdate *) updates->data;
+  computed->computed.change.n_updates = updates->len;
+  computed->computed.change.atomic = TRUE;
+  computed->computed.change.pack = pack;
+  computed->computed.reply = reply;
+  computed->computed.priv = computed;
+  return &computed->computed;
+}
+
 static gboolean
 make_computed (Change *change, GsComputed **ret_computed, GError **error)
 {
-  Computed *computed;
   GBytes *pack = NULL;
   gboolean writes = change->outcome == GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_DONE;
+  GArray *updates;
+  GPtrArray *texts;
   if (writes && !draft_pack (change->draft, &pack, error))
     return FALSE;
-  computed = g_new0 (Computed, 1);
-  computed->computed.size = sizeof (GsComputed);
-  computed->computed.change.size = sizeof (GsChangeSet);
-  computed->computed.reply = make_reply (change);
-  computed->computed.priv = computed;
+  updates = g_array_new (FALSE, TRUE, sizeof (GsRefUpdate));
+  texts = g_ptr_array_new_with_free_func (g_free);
   if (writes)
     {
-      computed->ref = g_strdup (change->ref);
-      computed->update = (GsRefUpdate){ .name = computed->ref, .old_oid = change->old_oid, .new_oid = change->new_oid };
-      computed->computed.change.updates = &computed->update;
-      computed->computed.change.n_updates = 1;
-      computed->computed.change.atomic = TRUE;
-      computed->computed.change.pack = pack;
+      GsRefUpdate update = { .name = g_strdup (change->ref), .old_oid = change->old_oid, .new_oid = change->new_oid };
+      g_ptr_array_add (texts, (gpointer) update.name);
+      g_array_append_val (updates, update);
     }
-  *ret_computed = &computed->computed;
+  *ret_computed = computed_new (updates, texts, pack, make_reply (change));
   return TRUE;
 }
 
@@ -193,7 +206,8 @@ storage_computed_free (gpointer self, GsComputed *given)
   (void) self;
   g_clear_pointer (&computed->computed.change.pack, g_bytes_unref);
   g_bytes_unref (computed->computed.reply);
-  g_free (computed->ref);
+  g_array_unref (computed->updates);
+  g_ptr_array_unref (computed->texts);
   g_free (computed);
 }
 
@@ -206,6 +220,8 @@ storage_compute (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery 
   const Computer *computer = NULL;
   Change change;
   gboolean ok;
+  if (transfer_knows (query->method))
+    return transfer_compute (self, call, repo, query, ret_computed, error);
   for (gsize i = 0; i < G_N_ELEMENTS (computers); i++)
     if (computers[i].row.number == query->method)
       computer = &computers[i];

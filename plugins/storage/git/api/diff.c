@@ -317,6 +317,15 @@ add_pair (GitCall *call, GArray *comparisons, guint32 index, const Gitstead__V1_
   return TRUE;
 }
 
+/* git goes on in silence after two trees of which it cannot read one. */
+static gboolean
+not_compared (const Changed *changed, GError **error)
+{
+  const ApiSides *sides = &g_array_index (changed->comparisons, Comparison, changed->next).sides;
+  return gs_fail (error, GS_ERROR_DATA_LOSS, "tree %s or %s of repository %" G_GUINT64_FORMAT " is damaged or lost", sides->left,
+                  sides->right, changed->call->repo->id);
+}
+
 /* "<left> <right>\n" stands before the records of each comparison, whether it has any or not. */
 static gboolean
 take_headers (Changed *changed, const char **field, gsize *len, GError **error)
@@ -325,9 +334,10 @@ take_headers (Changed *changed, const char **field, gsize *len, GError **error)
   while (changed->raw.paths == 0 && *len >= line && **field != ':')
     {
       const Comparison *at = &g_array_index (changed->comparisons, Comparison, changed->next);
-      if (changed->next >= changed->comparisons->len || memcmp (*field, at->sides.left, line / 2 - 1) != 0
-          || memcmp (*field + line / 2, at->sides.right, line / 2 - 1) != 0)
-        return gs_fail (error, GS_ERROR_INTERNAL, "git diff-tree answered another question");
+      if (changed->next >= changed->comparisons->len)
+        return gs_fail (error, GS_ERROR_INTERNAL, "git diff-tree answered more than it was asked");
+      if (memcmp (*field, at->sides.left, line / 2 - 1) != 0 || memcmp (*field + line / 2, at->sides.right, line / 2 - 1) != 0)
+        return not_compared (changed, error);
       changed->next++;
       *field += line;
       *len -= line;
@@ -341,8 +351,11 @@ changed_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_en
   Changed *changed = fields->user;
   Gitstead__V1__DiffPath *path = NULL;
   Gitstead__V1__DiffChangedPath *entry;
-  if (!take_headers (changed, &field, &len, error)
-      || !diff_raw_field (changed->call, &changed->raw, field, len, &path, error))
+  if (!take_headers (changed, &field, &len, error))
+    return FALSE;
+  if (len == 0 && changed->raw.paths == 0)
+    return TRUE;
+  if (!diff_raw_field (changed->call, &changed->raw, field, len, &path, error))
     return FALSE;
   if (path == NULL)
     return TRUE;
@@ -372,7 +385,8 @@ run_changed (Changed *changed, gboolean renames, GString *input, GError **error)
 {
   const char *const argv[] = { "diff-tree", "--stdin", "-r", "-z", "--raw", "--no-abbrev", "--no-ext-diff",
                                renames ? "--find-renames" : "--no-renames", NULL };
-  ApiFields fields = { .separator = '\0', .max = 256 * (PAIRS_MAX + DIFF_FIELD_MAX), .visit = changed_field, .user = changed };
+  ApiFields fields = { .separator = '\0', .max = 256 * (PAIRS_MAX + DIFF_FIELD_MAX), .visit = changed_field, .user = changed,
+                       .take_rest = TRUE }; /* headers of comparisons without a difference */
   g_autoptr (GBytes) bytes = g_bytes_new (input->str, input->len);
   g_autoptr (GChecksum) sum = g_checksum_new (G_CHECKSUM_SHA256);
   guint8 state[32 + sizeof changed->skip];
@@ -390,6 +404,8 @@ run_changed (Changed *changed, gboolean renames, GString *input, GError **error)
     }
   if (!api_run_fields (changed->call, argv, bytes, NULL, &fields, error))
     return FALSE;
+  if (!changed->more && changed->next < changed->comparisons->len)
+    return not_compared (changed, error);
   memcpy (state + digest, &changed->seen, sizeof changed->seen);
   if (changed->more)
     changed->reply->next_page_token = api_page_token (changed->call, state, sizeof state);

@@ -106,9 +106,11 @@ static gboolean
 has_prefix (const Gitstead__V1__HistoryRefsContainingRequest *request, const RefEntry *entry)
 {
   for (gsize i = 0; i < request->n_prefixes; i++)
-    if (entry->name_len >= request->prefixes[i].len
-        && memcmp (entry->name, request->prefixes[i].data, request->prefixes[i].len) == 0)
-      return TRUE;
+    {
+      const ProtobufCBinaryData *prefix = &request->prefixes[i]; /* its data is NULL when it is empty */
+      if (prefix->len == 0 || (entry->name_len >= prefix->len && memcmp (entry->name, prefix->data, prefix->len) == 0))
+        return TRUE;
+    }
   return request->n_prefixes == 0;
 }
 

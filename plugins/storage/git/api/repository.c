@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RepositoryService: statistics, searches, attributes. What makes bulk bytes: export.c. */
-#include "api.h"
-
-#include "gitstead/v1/repository.pb-c.h"
+#include "transfer.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -556,5 +554,6 @@ const ApiRow api_repository_rows[] = {
   API_ROW (127, api_repository_fsck, repository_fsck_request, repository_fsck_reply),
   API_ROW (128, api_repository_optimize, repository_optimize_request, repository_optimize_reply),
   API_ROW (129, api_repository_snapshot, repository_snapshot_request, repository_snapshot_reply),
+  API_ROW (155, api_repository_mirror, repository_mirror_request, repository_mirror_reply),
   { 0 },
 };

@@ -9,13 +9,15 @@
 
 #define READ_BYTES (64 * 1024)
 
-/* What git says of an object that it cannot read. */
-static gboolean
-is_loss (const char *said)
+/* What git says of an object that it cannot read. Revisions are ids when they come to it, found here before. */
+gboolean
+api_said_loss (const char *said)
 {
   static const char *const signs[] = { "unable to read", "bad object", "corrupt", "missing ", "could not read", "cannot read",
                                        "is empty", "inflate", "not a valid object", "unable to unpack",
-                                       "bad tree", "failed to read object", "unable to parse commit" };
+                                       "bad tree", "failed to read object", "unable to parse", "in tree entry",
+                                       "too-short tree", "bogus commit", "not a commit", "not a tree", "not a blob",
+                                       "not a tag", "Invalid revision range", "bad revision", "Not a valid" };
   for (gsize i = 0; i < G_N_ELEMENTS (signs); i++)
     if (strstr (said, signs[i]) != NULL)
       return TRUE;
@@ -28,7 +30,7 @@ check (GitCall *call, Child *child, int status, GError **error)
   g_autoptr (GError) why = NULL;
   /* Some commands only mention what they could not read, and go on. */
   gboolean fine = child_check (child, status, &why);
-  if (fine && !is_loss (child->err->str))
+  if (fine && !api_said_loss (child->err->str))
     return TRUE;
   if (fine)
     {
@@ -36,7 +38,7 @@ check (GitCall *call, Child *child, int status, GError **error)
       return gs_fail (error, GS_ERROR_DATA_LOSS, "repository %" G_GUINT64_FORMAT " has a damaged or lost object: %s",
                       call->repo->id, said);
     }
-  if (WIFEXITED (status) && is_loss (why->message))
+  if (WIFEXITED (status) && api_said_loss (why->message))
     return gs_fail (error, GS_ERROR_DATA_LOSS, "repository %" G_GUINT64_FORMAT " has a damaged or lost object: %s",
                     call->repo->id, why->message);
   return gs_fail (error, (GsErrorCode) why->code, "repository %" G_GUINT64_FORMAT ": %s", call->repo->id, why->message);
@@ -101,7 +103,7 @@ api_run (GitCall *call, const char *const *argv, GBytes *input, int *ret_status,
     }
   if (done && !enough && (done = child_wait (&child, call->call, NULL, &status, error)))
     {
-      if (ret_status != NULL && WIFEXITED (status) && WEXITSTATUS (status) <= 1 && !is_loss (child.err->str))
+      if (ret_status != NULL && WIFEXITED (status) && WEXITSTATUS (status) <= 1 && !api_said_loss (child.err->str))
         *ret_status = WEXITSTATUS (status);
       else
         done = check (call, &child, status, error);
@@ -174,6 +176,11 @@ api_run_fields (GitCall *call, const char *const *argv, GBytes *input, int *ret_
   gboolean done;
   fields->field = g_string_new (NULL);
   done = api_run (call, argv, input, ret_status, feed, fields, error);
+  if (done && fields->take_rest && fields->field->len > 0)
+    {
+      gboolean enough = FALSE;
+      done = fields->visit (fields, fields->field->str, fields->field->len, &enough, error);
+    }
   g_string_free (fields->field, TRUE);
   fields->field = NULL;
   return done;

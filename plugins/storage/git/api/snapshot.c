@@ -233,6 +233,6 @@ api_repository_snapshot (GitCall *call, const ProtobufCMessage *message, Protobu
     return FALSE;
   tar->call = call;
   gboolean done = tar_all (tar, (void *) answer, error);
-  close (lock);
+  repack_unlock (lock);
   return done;
 }

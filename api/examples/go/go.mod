@@ -1,0 +1,3 @@
+module gitstead.example/client
+
+go 1.19

@@ -1,0 +1,749 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Storages and a metadata store in memory. See replicas.h. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "replicas.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "gitstead/v1/git.pb-c.h"
+#include "gitstead/v1/ref.pb-c.h"
+
+const GsPlugin *gs_plugin_query (void);
+
+#define PATIENCE_US (10 * G_USEC_PER_SEC)
+#define LOCK_WAIT_US (1 * G_USEC_PER_SEC)
+
+/* --------------------------------------------------------------------------------- metadata store */
+
+static int
+disk_number (Cluster *cluster, const char *name)
+{
+  for (int i = 0; i < N_DISKS; i++)
+    if (strcmp (cluster->disks[i].name, name) == 0)
+      return i;
+  return -1;
+}
+
+static gboolean
+show_row (Cluster *cluster, GsRepoRowVisit visit, gpointer user)
+{
+  GsReplicaRow replicas[N_DISKS];
+  const GsReplicaRow *pointers[N_DISKS];
+  GsRepoRow row = { .size = sizeof row, .id = REPO_ID, .virtual_storage = "default", .path = "a.git",
+                    .replica_path = "@r/a", .format = GS_FORMAT_SHA1, .replicas = pointers, .n_replicas = cluster->n_replicas };
+  gs_mutex_lock (&cluster->lock);
+  row.generation = cluster->generation;
+  row.refs_digest = cluster->digest;
+  cluster->n_rows++;
+  for (int i = 0; i < N_DISKS; i++)
+    {
+      replicas[i] = (GsReplicaRow) { sizeof replicas[i], cluster->disks[i].name, cluster->replica_generations[i], 0, 0 };
+      pointers[i] = &replicas[i];
+    }
+  if (cluster->old_rows > 0)
+    {
+      cluster->old_rows--;
+      row.generation--;
+    }
+  gs_mutex_unlock (&cluster->lock);
+  visit (&row, user);
+  return TRUE;
+}
+
+static gboolean
+meta_find (gpointer self, GsCall *call, const char *vs, const char *path, GsRepoRowVisit visit, gpointer user,
+           GError **error)
+{
+  return show_row (self, visit, user);
+}
+
+static gboolean
+meta_get (gpointer self, GsCall *call, guint64 id, GsRepoRowVisit visit, gpointer user, GError **error)
+{
+  return show_row (self, visit, user);
+}
+
+static Decision *
+decision_of (Cluster *cluster, const GsTxId *txid)
+{
+  for (guint i = 0; i < cluster->decisions->len; i++)
+    {
+      Decision *one = cluster->decisions->pdata[i];
+      if (memcmp (&one->txid, txid, sizeof *txid) == 0)
+        return one;
+    }
+  return NULL;
+}
+
+static void
+decision_free (gpointer data)
+{
+  g_strfreev (((Decision *) data)->voters);
+  g_free (data);
+}
+
+static gboolean
+meta_decide (gpointer self, GsCall *call, const GsDecideRequest *request, guint64 *ret_generation, GError **error)
+{
+  Cluster *cluster = self;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&cluster->lock);
+  Decision *decision = decision_of (cluster, &request->txid);
+  if (cluster->silent && !cluster->silent_takes)
+    return gs_fail (error, GS_ERROR_UNKNOWN, "no answer");
+  if (decision != NULL)
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "there is an abort mark");
+  if (request->expected_generation != cluster->generation)
+    return gs_fail (error, GS_ERROR_ABORTED, "moved on");
+  decision = g_new0 (Decision, 1);
+  decision->txid = request->txid;
+  decision->call_id = request->call_id;
+  decision->generation = ++cluster->generation;
+  decision->digest = cluster->digest = request->refs_digest;
+  decision->voters = g_strdupv ((char **) request->voters);
+  for (guint i = 0; request->voters[i] != NULL; i++)
+    cluster->replica_generations[disk_number (cluster, request->voters[i])] = cluster->generation;
+  g_ptr_array_add (cluster->decisions, decision);
+  if (cluster->silent)
+    return gs_fail (error, GS_ERROR_UNKNOWN, "no answer");
+  *ret_generation = decision->generation;
+  return TRUE;
+}
+
+static gboolean
+meta_tx_abort (gpointer self, GsCall *call, guint64 id, const GsTxId *txid, GsTxState *ret_state, GError **error)
+{
+  Cluster *cluster = self;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&cluster->lock);
+  Decision *decision = decision_of (cluster, txid);
+  cluster->n_asked++;
+  gs_cond_broadcast (&cluster->changed);
+  if (cluster->silent)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "no answer");
+  if (decision == NULL)
+    {
+      decision = g_new0 (Decision, 1);
+      decision->txid = *txid;
+      decision->aborted = TRUE;
+      g_ptr_array_add (cluster->decisions, decision);
+    }
+  *ret_state = decision->aborted ? GS_TX_ABORTED : GS_TX_DECIDED;
+  return TRUE;
+}
+
+static gboolean
+meta_tx_find (gpointer self, GsCall *call, guint64 id, const GsTxId *txid, GsTxState *ret_state, GsChangeVisit visit,
+              gpointer user, GError **error)
+{
+  Cluster *cluster = self;
+  GsChange change = { .size = sizeof change };
+  Decision *decision;
+  gs_mutex_lock (&cluster->lock);
+  decision = decision_of (cluster, txid);
+  if (decision != NULL)
+    {
+      change.generation = decision->generation;
+      change.refs_digest = decision->digest;
+      change.voters = (const char *const *) decision->voters;
+    }
+  gs_mutex_unlock (&cluster->lock);
+  *ret_state = decision == NULL ? GS_TX_UNKNOWN : decision->aborted ? GS_TX_ABORTED : GS_TX_DECIDED;
+  if (*ret_state == GS_TX_DECIDED)
+    visit (&change, user);
+  return TRUE;
+}
+
+static gboolean
+meta_change_by_call (gpointer self, GsCall *call, guint64 id, const GsTxId *call_id, GsChangeVisit visit,
+                     gpointer user, GError **error)
+{
+  return TRUE;
+}
+
+static gboolean
+meta_replica_set (gpointer self, GsCall *call, guint64 id, const char *storage, guint64 generation, gboolean force,
+                  GError **error)
+{
+  Cluster *cluster = self;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&cluster->lock);
+  guint64 *recorded = &cluster->replica_generations[disk_number (cluster, storage)];
+  *recorded = force ? MIN (*recorded, generation) : MAX (*recorded, generation);
+  return TRUE;
+}
+
+static gboolean
+meta_job_add (gpointer self, GsCall *call, const GsJobRow *job, guint64 *ret_id, GError **error)
+{
+  Cluster *cluster = self;
+  int disk = disk_number (cluster, job->target);
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&cluster->lock);
+  assert_string_equal (job->kind, "repair");
+  cluster->jobs |= disk >= 0 ? 1u << disk : 0;
+  *ret_id = 1;
+  return TRUE;
+}
+
+static gboolean
+meta_created_by (gpointer self, GsCall *call, const GsTxId *call_id, guint64 *ret_id, GError **error)
+{
+  *ret_id = 0;
+  return TRUE;
+}
+
+static gboolean
+meta_reserve (gpointer self, GsCall *call, const char *vs, const char *path, guint64 *ret_id, GError **error)
+{
+  *ret_id = REPO_ID;
+  return TRUE;
+}
+
+static gboolean
+meta_record (gpointer self, GsCall *call, const GsRepoRow *row, const GsTxId *call_id, GError **error)
+{
+  Cluster *cluster = self;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&cluster->lock);
+  cluster->copies = row->copies;
+  cluster->n_recorded = (guint) row->n_replicas;
+  return TRUE;
+}
+
+static const GsMetadataOps metadata
+    = { .repo_find = meta_find,         .repo_get = meta_get,           .decide = meta_decide,
+        .tx_abort = meta_tx_abort,      .tx_find = meta_tx_find,        .change_by_call = meta_change_by_call,
+        .replica_set = meta_replica_set, .job_add = meta_job_add,       .repo_created_by = meta_created_by,
+        .repo_reserve = meta_reserve,   .repo_record = meta_record };
+
+/* --------------------------------------------------------------------------------------- storages */
+
+typedef struct
+{
+  GsTxId txid;
+  GsVote vote;
+  GsRefUpdate update;
+  GsRefVerdict verdict;
+  char *name;
+  gboolean locked;
+  int output; /* a push's, -1 without */
+} Staged;
+
+static void
+staged_free (Staged *staged)
+{
+  if (staged->output >= 0)
+    close (staged->output);
+  g_free (staged->name);
+  g_free (staged);
+}
+
+/*
+ * One lock per ref. Of two writers who meet here, the one with the smaller transaction waits, the other is refused: the
+ * same rule on all storages, as the storages' contract asks for.
+ */
+static gboolean
+take_lock (Disk *disk, Staged *staged, GError **error)
+{
+  gint64 until_us = g_get_monotonic_time () + LOCK_WAIT_US;
+  const Staged *holder;
+  while ((holder = g_hash_table_lookup (disk->locks, staged->name)) != NULL)
+    if (memcmp (&staged->txid, &holder->txid, sizeof staged->txid) > 0
+        || !gs_cond_wait_until (&disk->cluster->changed, &disk->cluster->lock, until_us))
+      return gs_fail (error, GS_ERROR_ABORTED, "%s is locked", staged->name);
+  g_hash_table_insert (disk->locks, staged->name, staged);
+  staged->locked = TRUE;
+  return TRUE;
+}
+
+/* Under the lock. NULL with @error. */
+static Staged *
+stage_one (Disk *disk, const GsTxId *txid, const GsRefUpdate *update, GError **error)
+{
+  Staged *staged = g_new0 (Staged, 1);
+  const char *now;
+  GsOid present = { .len = 20 };
+  staged->txid = *txid;
+  staged->name = g_strdup (update->name);
+  staged->update = *update;
+  staged->update.name = staged->name;
+  staged->output = -1;
+  if (disk->away)
+    gs_fail (error, GS_ERROR_UNAVAILABLE, "%s is away", disk->name);
+  if (disk->away || !take_lock (disk, staged, error))
+    {
+      staged_free (staged);
+      return NULL;
+    }
+  now = g_hash_table_lookup (disk->refs, staged->name);
+  if (now != NULL)
+    gs_oid_parse (now, strlen (now), &present);
+  if (update->old_oid.len != 0 && !gs_oid_equal (&update->old_oid, &present))
+    {
+      staged->verdict = (GsRefVerdict) { GS_ERROR_FAILED_PRECONDITION, (char *) "stale value" };
+      g_hash_table_remove (disk->locks, staged->name);
+      staged->locked = FALSE;
+      gs_cond_broadcast (&disk->cluster->changed);
+    }
+  staged->update.old_oid = present;
+  staged->vote.size = sizeof staged->vote;
+  staged->vote.updates = &staged->update;
+  staged->vote.n_updates = staged->locked ? 1 : 0;
+  staged->vote.verdicts = &staged->verdict;
+  staged->vote.n_verdicts = 1;
+  memcpy (staged->vote.digest, present.raw, 16);
+  memcpy (staged->vote.digest + 16, update->new_oid.raw, 16);
+  disk->n_staged++;
+  gs_cond_broadcast (&disk->cluster->changed);
+  return staged;
+}
+
+static gboolean
+disk_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change, gpointer *ret_txn,
+            const GsVote **ret_vote, GError **error)
+{
+  Disk *disk = self;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&disk->cluster->lock);
+  Staged *staged = stage_one (disk, &change->txid, &change->updates[0], error);
+  if (staged == NULL)
+    return FALSE;
+  *ret_txn = staged;
+  *ret_vote = &staged->vote;
+  return TRUE;
+}
+
+static gboolean
+say (int fd, const char *text, gsize len)
+{
+  while (len > 0)
+    {
+      ssize_t n = write (fd, text, len);
+      if (n <= 0)
+        return FALSE;
+      text += n;
+      len -= (gsize) n;
+    }
+  return TRUE;
+}
+
+static gboolean
+disk_stage_push (gpointer self, GsCall *call, const GsRepo *repo, const GsPush *push, GsStream *stream,
+                 gpointer *ret_txn, const GsVote **ret_vote, GError **error)
+{
+  Disk *disk = self;
+  g_autoptr (GString) text = g_string_new_len (g_bytes_get_data (stream->head, NULL),
+                                               (gssize) g_bytes_get_size (stream->head));
+  int input = stream->complete ? -1 : stream->open_input (stream, error), output;
+  g_auto (GStrv) words = NULL;
+  GsRefUpdate update = { 0 };
+  Staged *staged;
+  char chunk[512];
+  ssize_t n;
+  while (input >= 0 && (n = read (input, chunk, sizeof chunk)) > 0)
+    g_string_append_len (text, chunk, n);
+  if (input >= 0)
+    close (input);
+  output = stream->open_output (stream, error);
+  if (output < 0)
+    return FALSE;
+  if (disk->chatter > 0)
+    {
+      char noise[4096];
+      memset (noise, 'f', sizeof noise);
+      for (gsize said = 0; said < disk->chatter; said += sizeof noise)
+        if (!say (output, noise, sizeof noise))
+          {
+            close (output);
+            return gs_fail (error, GS_ERROR_CANCELLED, "nobody listens");
+          }
+    }
+  words = g_strsplit (text->str, " ", 2);
+  update.name = words[0];
+  if (g_strv_length (words) != 2 || !gs_oid_parse (words[1], strlen (words[1]), &update.new_oid))
+    {
+      close (output);
+      return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "this is no push of ours: %s", text->str);
+    }
+  gs_mutex_lock (&disk->cluster->lock);
+  staged = stage_one (disk, &push->txid, &update, error);
+  gs_mutex_unlock (&disk->cluster->lock);
+  if (staged == NULL)
+    {
+      close (output);
+      return FALSE;
+    }
+  staged->output = output;
+  *ret_txn = staged;
+  *ret_vote = &staged->vote;
+  return TRUE;
+}
+
+/* Under the lock. */
+static void
+give_back (Disk *disk, Staged *staged)
+{
+  if (staged->locked)
+    g_hash_table_remove (disk->locks, staged->name);
+  staged->locked = FALSE;
+  gs_cond_broadcast (&disk->cluster->changed);
+}
+
+static gboolean
+disk_commit (gpointer self, GsCall *call, gpointer txn, const GsDecision *decision, GError **error)
+{
+  Disk *disk = self;
+  Staged *staged = txn;
+  char hex[GS_OID_HEX_MAX + 1];
+  gs_mutex_lock (&disk->cluster->lock);
+  while (disk->holds_commit)
+    gs_cond_wait (&disk->cluster->changed, &disk->cluster->lock);
+  gs_oid_hex (&staged->update.new_oid, hex);
+  if (!disk->fails_commit)
+    {
+      g_hash_table_replace (disk->refs, g_strdup (staged->name), g_strdup (hex));
+      disk->generation = decision->generation;
+      disk->n_committed++;
+    }
+  give_back (disk, staged);
+  gs_mutex_unlock (&disk->cluster->lock);
+  if (staged->output >= 0)
+    say (staged->output, "000eunpack ok\n", 14);
+  staged_free (staged);
+  return !disk->fails_commit || gs_fail (error, GS_ERROR_UNAVAILABLE, "cannot rename");
+}
+
+static void
+disk_abort (gpointer self, GsCall *call, gpointer txn, const GError *why)
+{
+  Disk *disk = self;
+  gs_mutex_lock (&disk->cluster->lock);
+  disk->n_aborted++;
+  give_back (disk, txn);
+  gs_mutex_unlock (&disk->cluster->lock);
+  staged_free (txn);
+}
+
+static gboolean
+disk_pending (gpointer self, GsCall *call, GsPendingVisit visit, gpointer user, GError **error)
+{
+  return TRUE;
+}
+
+static gboolean
+disk_state (gpointer self, GsCall *call, const GsRepo *repo, GsReplicaState *ret_state, GError **error)
+{
+  Disk *disk = self;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&disk->cluster->lock);
+  disk->n_states++;
+  gs_cond_broadcast (&disk->cluster->changed);
+  if (disk->away)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "%s is away", disk->name);
+  ret_state->repository_id = repo->id;
+  ret_state->generation = disk->generation;
+  ret_state->format = GS_FORMAT_SHA1;
+  return TRUE;
+}
+
+static gboolean
+disk_find_ref (gpointer self, GsCall *call, const GsRepo *repo, const char *name, GsRefVisit visit, gpointer user,
+               GError **error)
+{
+  Disk *disk = self;
+  GsRef ref = { .size = sizeof ref, .name = name };
+  const char *hex;
+  gs_mutex_lock (&disk->cluster->lock);
+  disk->n_reads++;
+  hex = g_hash_table_lookup (disk->refs, name);
+  if (hex != NULL)
+    gs_oid_parse (hex, strlen (hex), &ref.oid);
+  gs_mutex_unlock (&disk->cluster->lock);
+  if (hex == NULL)
+    return gs_fail (error, GS_ERROR_NOT_FOUND, "no such ref");
+  visit (&ref, user);
+  return TRUE;
+}
+
+static gboolean
+disk_create (gpointer self, GsCall *call, const GsRepo *repo, const GsRepoSpec *spec, GError **error)
+{
+  Disk *disk = self;
+  return !disk->create_fails || gs_fail (error, GS_ERROR_UNAVAILABLE, "%s is away", disk->name);
+}
+
+static gboolean
+disk_remove (gpointer self, GsCall *call, const GsRepo *repo, GError **error)
+{
+  return TRUE;
+}
+
+static gboolean
+disk_probe (gpointer self, GError **error)
+{
+  Disk *disk = self;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&disk->cluster->lock);
+  return !disk->away || gs_fail (error, GS_ERROR_UNAVAILABLE, "%s is away", disk->name);
+}
+
+static const GsStorageOps disk_ops
+    = { .stage = disk_stage,     .stage_push = disk_stage_push, .commit = disk_commit,     .abort = disk_abort,
+        .pending = disk_pending, .state = disk_state,           .find_ref = disk_find_ref, .create = disk_create,
+        .remove = disk_remove,   .probe = disk_probe };
+
+/* ---------------------------------------------------------------------------------------- routing */
+
+/* The first that is offered: tests know whom they get. */
+static gboolean
+first_reader (gpointer self, GBytes *key, const GsNodeView *const *nodes, gsize n, guint64 dice, gsize *ret_index,
+              GError **error)
+{
+  *ret_index = 0;
+  return TRUE;
+}
+
+static gboolean
+all_healthy (gpointer self, GBytes *key, const GsNodeView *const *nodes, gsize n, gsize wanted, gsize *ret_chosen,
+             gsize *ret_n, GError **error)
+{
+  gsize n_chosen = 0;
+  for (gsize i = 0; i < n && n_chosen < wanted; i++)
+    if (nodes[i]->healthy)
+      ret_chosen[n_chosen++] = i;
+  *ret_n = n_chosen;
+  return TRUE;
+}
+
+static const GsRoutingOps routing = { .place = all_healthy, .pick_reader = first_reader };
+
+/* -------------------------------------------------------------------------------------- the others */
+
+static gboolean
+let_in (gpointer self, GsCall *call, const GsCredentials *credentials, const GsIdentity **ret_identity, GError **error)
+{
+  static const GsIdentity me = { sizeof me, "me", GS_SCOPE_ADMIN, "" };
+  *ret_identity = &me;
+  return TRUE;
+}
+
+static void
+let_go (gpointer self, const GsIdentity *identity)
+{
+}
+
+static gboolean
+allow (gpointer self, const GsIdentity *identity, GsScope scope, const char *path, GError **error)
+{
+  return TRUE;
+}
+
+static const GsAccessOps door = { .authenticate = let_in, .release = let_go, .authorize = allow };
+
+static Cluster *the_cluster;
+
+static gint64
+skewed_now (const GsHost *host)
+{
+  gint64 skew_us = __atomic_add_fetch (&the_cluster->skew_us, the_cluster->skew_step_us, __ATOMIC_RELAXED);
+  return g_get_monotonic_time () + skew_us;
+}
+
+Cluster *
+cluster_new (const char *rule)
+{
+  static const char *const names[N_DISKS] = { "one", "two", "three" };
+  const GsPlugin *quorum = gs_plugin_query ();
+  Cluster *cluster = the_cluster = g_new0 (Cluster, 1);
+  GsiRouterConfig config = { 0 };
+  g_autofree GsiBinding *bindings = NULL;
+  GsiRpcLimits limits;
+  gs_mutex_init (&cluster->lock);
+  gs_cond_init (&cluster->changed);
+  cluster->generation = 3;
+  cluster->n_replicas = N_DISKS;
+  cluster->decisions = g_ptr_array_new_with_free_func (decision_free);
+  cluster->host = fake_host_new ("core");
+  cluster->host->host.now_us = skewed_now;
+  cluster->consistency_config = fake_config_new (quorum, "rule", rule, "laggard_wait", "200ms", NULL);
+  cluster->consistency = quorum->create (&cluster->host->host, fake_config_get (cluster->consistency_config), NULL);
+  for (int i = 0; i < N_DISKS; i++)
+    {
+      Disk *disk = &cluster->disks[i];
+      *disk = (Disk) { .cluster = cluster, .name = names[i], .generation = 3 };
+      disk->refs = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+      disk->locks = g_hash_table_new (g_str_hash, g_str_equal);
+      cluster->replica_generations[i] = 3;
+      cluster->storages[i] = (GsiStorage) { .name = names[i], .ops = &disk_ops, .self = disk, .zone = "", .weight = 1 };
+      cluster->storage_list[i] = &cluster->storages[i];
+    }
+  cluster->group = (GsiStorageGroup) { .name = "default", .storages = cluster->storage_list, .n_storages = N_DISKS,
+                                       .n_copies = N_DISKS, .min_copies = 1, .routing = &routing,
+                                       .consistency = quorum->ops, .consistency_self = cluster->consistency };
+  cluster->groups[0] = &cluster->group;
+  cluster->metrics = gsi_metrics_new (100);
+  cluster->workers = gsi_pool_new ("w", 6, 64, NULL);
+  cluster->streams = gsi_pool_new ("s", 2, 16, NULL);
+  cluster->participants = gsi_pool_new_elastic ("p", 64, 0, G_USEC_PER_SEC, NULL);
+  config.host = &cluster->host->host;
+  config.metadata = &metadata;
+  config.metadata_self = cluster;
+  config.virtual_storages = cluster->groups;
+  config.n_virtual_storages = 1;
+  config.storages = cluster->storage_list;
+  config.n_storages = N_DISKS;
+  config.pool = cluster->participants;
+  gsi_rpc_limits_default (&limits);
+  cluster->rpc = gsi_rpc_new (&limits, cluster->workers, cluster->streams, NULL, cluster->metrics, NULL);
+  cluster->router = gsi_router_new (&config);
+  gsi_rpc_set_access (cluster->rpc, &door, NULL);
+  bindings = gsi_router_bindings (gsi_rpc_methods (cluster->rpc));
+  assert_true (gsi_rpc_handle_all (cluster->rpc, bindings, cluster->router, NULL));
+  return cluster;
+}
+
+void
+cluster_stop (Cluster *cluster)
+{
+  gsi_rpc_stop (cluster->rpc);
+  gsi_router_stop (cluster->router);
+}
+
+void
+cluster_free (Cluster *cluster)
+{
+  gsi_pool_free (cluster->participants);
+  gsi_pool_free (cluster->streams);
+  gsi_pool_free (cluster->workers);
+  fake_host_free (cluster->host);
+  gsi_router_free (cluster->router);
+  gsi_rpc_free (cluster->rpc);
+  gsi_metrics_free (cluster->metrics);
+  gs_plugin_query ()->destroy (cluster->consistency);
+  fake_config_free (cluster->consistency_config);
+  for (int i = 0; i < N_DISKS; i++)
+    {
+      g_hash_table_destroy (cluster->disks[i].refs);
+      g_hash_table_destroy (cluster->disks[i].locks);
+    }
+  g_ptr_array_unref (cluster->decisions);
+  gs_cond_clear (&cluster->changed);
+  gs_mutex_clear (&cluster->lock);
+  g_free (cluster);
+}
+
+/* ------------------------------------------------------------------------------------------- calls */
+
+static void
+on_done (gpointer user, const GsOutcome *outcome)
+{
+  Answer *answer = user;
+  gs_mutex_lock (&answer->lock);
+  answer->over = TRUE;
+  answer->code = outcome->code;
+  answer->generation = outcome->generation;
+  answer->retry = outcome->retry;
+  answer->message = g_strdup (outcome->message);
+  answer->payload = outcome->payload != NULL ? g_bytes_ref (outcome->payload) : NULL;
+  gs_cond_signal (&answer->ended);
+  gs_mutex_unlock (&answer->lock);
+}
+
+void
+cluster_begin (Cluster *cluster, guint32 method, const ProtobufCMessage *request, GsStream *stream, guint64 generation,
+               Answer *answer)
+{
+  GsInbound inbound = { .size = sizeof inbound, .method = method, .done = on_done, .user = answer, .peer = "test",
+                        .stream = stream };
+  memset (answer, 0, sizeof *answer);
+  gs_mutex_init (&answer->lock);
+  gs_cond_init (&answer->ended);
+  answer->request = gs_wire_encode (request);
+  inbound.payload = answer->request;
+  inbound.generation = generation;
+  gsi_rpc_begin (cluster->rpc, &inbound);
+}
+
+gboolean
+answer_wait (Answer *answer)
+{
+  gint64 until_us = g_get_monotonic_time () + PATIENCE_US;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&answer->lock);
+  while (!answer->over)
+    if (!gs_cond_wait_until (&answer->ended, &answer->lock, until_us) && !answer->over)
+      return FALSE;
+  return TRUE;
+}
+
+void
+answer_clear (Answer *answer)
+{
+  g_clear_pointer (&answer->payload, g_bytes_unref);
+  g_clear_pointer (&answer->request, g_bytes_unref);
+  g_clear_pointer (&answer->message, g_free);
+  gs_cond_clear (&answer->ended);
+  gs_mutex_clear (&answer->lock);
+}
+
+void
+cluster_update (Cluster *cluster, const char *name, const char *old_hex, const char *hex, Answer *answer)
+{
+  Gitstead__V1__Repository repository = GITSTEAD__V1__REPOSITORY__INIT;
+  Gitstead__V1__RefUpdate one = GITSTEAD__V1__REF_UPDATE__INIT, *updates[] = { &one };
+  Gitstead__V1__RefUpdateRequest request = GITSTEAD__V1__REF_UPDATE_REQUEST__INIT;
+  repository.path = (char *) "a";
+  one.name.data = (guint8 *) name;
+  one.name.len = strlen (name);
+  one.new_oid = (char *) hex;
+  if (old_hex != NULL)
+    one.old_oid = (char *) old_hex;
+  request.repository = &repository;
+  request.updates = updates;
+  request.n_updates = 1;
+  cluster_begin (cluster, 202, &request.base, NULL, 0, answer);
+}
+
+void
+cluster_find (Cluster *cluster, const char *name, guint64 generation, Answer *answer)
+{
+  Gitstead__V1__Repository repository = GITSTEAD__V1__REPOSITORY__INIT;
+  Gitstead__V1__RefFindRequest request = GITSTEAD__V1__REF_FIND_REQUEST__INIT;
+  repository.path = (char *) "a";
+  request.repository = &repository;
+  request.name.data = (guint8 *) name;
+  request.name.len = strlen (name);
+  cluster_begin (cluster, 201, &request.base, NULL, generation, answer);
+}
+
+void
+cluster_push (Cluster *cluster, GsStream *stream, Answer *answer)
+{
+  Gitstead__V1__Repository repository = GITSTEAD__V1__REPOSITORY__INIT;
+  Gitstead__V1__GitReceivePackRequest request = GITSTEAD__V1__GIT_RECEIVE_PACK_REQUEST__INIT;
+  repository.path = (char *) "a";
+  request.repository = &repository;
+  request.stateless = TRUE;
+  cluster_begin (cluster, 402, &request.base, stream, 0, answer);
+}
+
+gboolean
+cluster_eventually (Cluster *cluster, gboolean (*check) (Cluster *cluster))
+{
+  gint64 until_us = g_get_monotonic_time () + PATIENCE_US;
+  gboolean holds;
+  gs_mutex_lock (&cluster->lock);
+  while (!(holds = check (cluster)) && g_get_monotonic_time () < until_us)
+    gs_cond_wait_until (&cluster->changed, &cluster->lock, g_get_monotonic_time () + 20000);
+  gs_mutex_unlock (&cluster->lock);
+  return holds;
+}
+
+const char *
+cluster_value (Cluster *cluster, const char *name)
+{
+  const char *value = g_hash_table_lookup (cluster->disks[0].refs, name);
+  for (int i = 1; i < N_DISKS; i++)
+    if (g_strcmp0 (value, g_hash_table_lookup (cluster->disks[i].refs, name)) != 0)
+      return NULL;
+  return value;
+}

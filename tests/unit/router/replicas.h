@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * replicas.h - a router over three storages and a metadata store that misbehave on demand, for tests of what several
+ * replicas owe each other: locks that meet, replicas that are slow to apply, a store that goes silent.
+ */
+#ifndef TESTS_REPLICAS_H
+#define TESTS_REPLICAS_H
+
+#include <gitstead/thread.h>
+
+#include "base/metrics.h"
+#include "base/pool.h"
+#include "fakehost.h"
+#include "router/settle.h"
+#include "rpc/rpc.h"
+
+#define N_DISKS 3
+#define REPO_ID 7
+
+typedef struct Cluster Cluster;
+
+/** A storage that keeps refs in memory. Everything under the cluster's lock. */
+typedef struct
+{
+  Cluster *cluster;
+  const char *name;
+  GHashTable *refs;  /* name -> hex */
+  GHashTable *locks; /* name -> the transaction that holds it */
+  guint64 generation;
+  guint n_staged, n_committed, n_aborted, n_states, n_reads;
+  gboolean holds_commit; /* a decided write is not applied until this is FALSE */
+  gboolean fails_commit, away;
+  gboolean create_fails;
+  gsize chatter; /* bytes that a push says before it votes, as a report that never ends */
+} Disk;
+
+typedef struct
+{
+  GsTxId txid, call_id;
+  guint64 generation;
+  GsDigest digest;
+  gboolean aborted; /* an abort mark */
+  char **voters;
+} Decision;
+
+struct Cluster
+{
+  GsMutex lock;
+  GsCond changed;
+  Disk disks[N_DISKS];
+  /* the metadata store */
+  guint64 generation, replica_generations[N_DISKS];
+  GsDigest digest;
+  GPtrArray *decisions; /* of Decision */
+  gboolean silent;       /* it answers nothing about decisions … */
+  gboolean silent_takes; /* … and takes them all the same */
+  guint n_asked;         /* of tx_abort */
+  guint64 jobs;          /* repair jobs, a bit per disk */
+  guint n_rows;
+  guint n_replicas; /* that the repository has: the first of the disks */
+  guint64 old_rows; /* so often it shows the row as it was a generation ago */
+  guint32 copies;   /* of the row that was recorded */
+  guint n_recorded; /* replicas in it */
+  gint64 skew_us;   /* of the clock that the router sees; grows by skew_step_us with each look */
+  gint64 skew_step_us;
+  /* what drives it */
+  FakeHost *host;
+  GsiPool *workers, *streams, *participants;
+  GsiMetrics *metrics;
+  GsiRpc *rpc;
+  GsiStorage storages[N_DISKS];
+  const GsiStorage *storage_list[N_DISKS];
+  GsiStorageGroup group;
+  const GsiStorageGroup *groups[1];
+  gpointer consistency;
+  FakeConfig *consistency_config;
+  GsiRouter *router;
+};
+
+/** @rule as of consistency/quorum. */
+Cluster *cluster_new (const char *rule);
+/** Stops the router, once. */
+void cluster_stop (Cluster *cluster);
+void cluster_free (Cluster *cluster);
+
+typedef struct
+{
+  GsMutex lock;
+  GsCond ended;
+  gboolean over;
+  GsErrorCode code;
+  GsRetry retry;
+  char *message;
+  GBytes *payload;
+  GBytes *request;
+  guint64 generation;
+} Answer;
+
+/** Begins a call; @stream may be NULL. */
+void cluster_begin (Cluster *cluster, guint32 method, const ProtobufCMessage *request, GsStream *stream,
+                    guint64 generation, Answer *answer);
+/** FALSE when it has no end within ten seconds. */
+gboolean answer_wait (Answer *answer);
+void answer_clear (Answer *answer);
+
+/** One Ref/Update of @name to @hex; @old_hex NULL = whatever it is. */
+void cluster_update (Cluster *cluster, const char *name, const char *old_hex, const char *hex, Answer *answer);
+/** One Ref/Find. */
+void cluster_find (Cluster *cluster, const char *name, guint64 generation, Answer *answer);
+/** A push on pipes; the fake disks take what comes for "NAME HEX". */
+void cluster_push (Cluster *cluster, GsStream *stream, Answer *answer);
+
+/** Waits until @check says so. FALSE after ten seconds. */
+gboolean cluster_eventually (Cluster *cluster, gboolean (*check) (Cluster *cluster));
+/** What all of them have for @name, NULL when they differ or have none. *borrowed*. */
+const char *cluster_value (Cluster *cluster, const char *name);
+
+#endif
