@@ -54,15 +54,28 @@ host_random (const GsHost *host, gpointer buffer, gsize len)
   under (host)->random (under (host), buffer, len);
 }
 
+/* Does the host turn this one down? */
+static gboolean
+is_turned_down (const GsHost *host)
+{
+  Conformance *c = of_host (host);
+  guint wanted = c->target->host_fault;
+  return wanted != 0 && (__atomic_add_fetch (&c->n_host_calls, 1, __ATOMIC_RELAXED) == wanted || wanted == CONFORMANCE_HOST_FAULT_ALL);
+}
+
 static gboolean
 host_submit (const GsHost *host, void (*work) (gpointer user), gpointer user, GError **error)
 {
+  if (is_turned_down (host))
+    return gs_fail (error, GS_ERROR_BUSY, "the workers' queue is full, as the test wants it; nothing was queued");
   return under (host)->submit (under (host), work, user, error);
 }
 
 static guint64
 host_timer (const GsHost *host, gint64 delay_us, void (*work) (gpointer user), gpointer user)
 {
+  if (is_turned_down (host))
+    return 0;
   return under (host)->timer (under (host), delay_us, work, user);
 }
 
@@ -207,6 +220,11 @@ void
 conformance_end (Conformance *c)
 {
   const GsPlugin *plugin = c->target->plugin;
+  if (c->all != c)
+    {
+      conformance_fail (c, "a case that runs beside itself to leave the instance alone", "it stops it: mark it so");
+      return;
+    }
   if (c->instance == NULL)
     return;
   if (c->started && plugin->drain != NULL)
@@ -236,6 +254,7 @@ instance_begin (Conformance *c, gconstpointer real_ops, GError **error)
   const GsPlugin *plugin = c->target->plugin;
   GsInstance instance = { .size = sizeof instance, .kind = plugin->kind, .ops = real_ops, .name = "conformance" };
   ConformanceGuard *guard;
+  __atomic_store_n (&c->n_host_calls, 0, __ATOMIC_RELAXED);
   conformance_note (c->target, "create");
   c->instance = plugin->create (&c->host, c->target->config, error);
   conformance_note (c->target, "");
@@ -271,7 +290,7 @@ gboolean
 conformance_restart (Conformance *c, GError **error)
 {
   conformance_end (c);
-  return instance_begin (c, c->real_ops, error);
+  return c->all == c ? instance_begin (c, c->real_ops, error) : gs_fail (error, GS_ERROR_INTERNAL, "it is not alone");
 }
 
 /* ------------------------------------------------------------------------------------------ for cases */
@@ -327,8 +346,8 @@ conformance_reach (Conformance *c, int answers)
 char *
 conformance_log (Conformance *c)
 {
-  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&c->lock);
-  return g_strdup (c->logged->str);
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&c->all->lock);
+  return g_strdup (c->all->logged->str);
 }
 
 gboolean
@@ -452,11 +471,6 @@ conformance_parallel (Conformance *c, guint n, ConformanceBody body, gpointer us
 {
   g_autofree Runner *runners = g_new0 (Runner, n);
   guint started = 0;
-  if (c->target->plugin->threads == GS_THREADS_SERIAL)
-    {
-      conformance_skip (c, "the plugin takes one call at a time");
-      return;
-    }
   for (; started < n; started++)
     {
       runners[started] = (Runner){ .c = c, .body = body, .user = user, .index = started };
@@ -512,6 +526,96 @@ conformance_case (guint32 kind, guint number)
 }
 
 static void
+fill_outcome (Conformance *c, ConformanceOutcome *outcome)
+{
+  if (c->failed && c->interrupted != NULL)
+    {
+      char *happened = g_strdup_printf ("%s, %s", c->happened, c->interrupted);
+      g_free (c->happened);
+      c->happened = happened;
+    }
+  outcome->result = c->abandoned         ? CONFORMANCE_SKIPPED
+                    : c->failed          ? CONFORMANCE_FAILED
+                    : c->skipped != NULL ? CONFORMANCE_SKIPPED
+                                         : CONFORMANCE_PASSED;
+  if (c->failed && (c->promise != NULL || c->interrupted != NULL))
+    outcome->promise = c->promise != NULL ? c->promise : "P7";
+  outcome->expected = c->expected;
+  outcome->happened = outcome->result == CONFORMANCE_FAILED ? c->happened : c->skipped;
+}
+
+static void
+forget_outcome (Conformance *c)
+{
+  c->failed = FALSE;
+  c->promise = NULL;
+  g_clear_pointer (&c->expected, g_free);
+  g_clear_pointer (&c->happened, g_free);
+  g_clear_pointer (&c->skipped, g_free);
+  g_clear_pointer (&c->interrupted, g_free);
+  c->abandoned = FALSE;
+}
+
+/* ---------------------------------------------------------------------------- a case beside itself */
+
+typedef struct
+{
+  Conformance c;
+  ConformanceGuard guard;
+  const ConformanceCase *one;
+  GsThread thread;
+  gboolean running;
+} Member;
+
+static void *
+run_member (void *data)
+{
+  Member *member = data;
+  member->one->run (&member->c);
+  return NULL;
+}
+
+static void
+member_begin (Conformance *c, Member *member, const ConformanceCase *one)
+{
+  const ConformanceGuard *own = c->self;
+  guint8 dice[8];
+  member->one = one;
+  member->guard = (ConformanceGuard){ &member->c, own->self, own->ops };
+  member->c = (Conformance){ .all = c, .host = c->host, .target = c->target, .self = &member->guard, .started = TRUE, .ops = c->ops, .real_ops = c->real_ops };
+  c->host.random (&c->host, dice, sizeof dice);
+  gs_hex (dice, sizeof dice, member->c.tag);
+  gs_mutex_init (&member->c.lock);
+  member->running = gs_thread_start (&member->thread, "conformance", run_member, member) == 0;
+  if (!member->running)
+    conformance_fail (&member->c, "a thread for the test", "none could be started");
+}
+
+/* The members' findings as one: whoever failed first, or else whoever skipped. */
+static void
+run_crowd (Conformance *c, const ConformanceCase *one)
+{
+  guint n = c->target->crowd;
+  g_autofree Member *members = g_new0 (Member, n);
+  for (guint i = 0; i < n; i++)
+    member_begin (c, &members[i], one);
+  for (guint i = 0; i < n; i++)
+    {
+      Conformance *found = &members[i].c;
+      if (members[i].running)
+        gs_thread_join (members[i].thread);
+      if (found->failed && !found->abandoned && !c->failed)
+        {
+          conformance_break (c, found->promise, found->expected, "%s, beside %u runs of the same case", found->happened, n - 1);
+        }
+      else if (found->skipped != NULL)
+        conformance_skip (c, found->skipped);
+      forget_outcome (found);
+      gs_mutex_clear (&found->lock);
+    }
+}
+
+static void
 run_case (Conformance *c, guint number, ConformanceReport report, gpointer user)
 {
   guint32 kind = c->target->plugin->kind;
@@ -520,31 +624,17 @@ run_case (Conformance *c, guint number, ConformanceReport report, gpointer user)
     .kind = conformance_tables[kind].kind, .number = number, .promise = one->promise, .title = one->title
   };
   __atomic_store_n (&c->n_calls, 0, __ATOMIC_RELAXED);
-  one->run (c);
+  if (c->target->crowd <= 1)
+    one->run (c);
+  else if (one->alone)
+    conformance_skip (c, "it has to be alone");
+  else
+    run_crowd (c, one);
   if (__atomic_load_n (&c->n_calls, __ATOMIC_RELAXED) >= MAX (c->target->interrupt, 1))
     c->reached = TRUE;
-  if (c->failed && c->interrupted != NULL)
-    {
-      char *happened = g_strdup_printf ("%s, %s", c->happened, c->interrupted);
-      g_free (c->happened);
-      c->happened = happened;
-    }
-  outcome.result = c->abandoned         ? CONFORMANCE_SKIPPED
-                   : c->failed          ? CONFORMANCE_FAILED
-                   : c->skipped != NULL ? CONFORMANCE_SKIPPED
-                                        : CONFORMANCE_PASSED;
-  if (c->failed && (c->promise != NULL || c->interrupted != NULL))
-    outcome.promise = c->promise != NULL ? c->promise : "P7";
-  outcome.expected = c->expected;
-  outcome.happened = outcome.result == CONFORMANCE_FAILED ? c->happened : c->skipped;
+  fill_outcome (c, &outcome);
   report (&outcome, user);
-  c->failed = FALSE;
-  c->promise = NULL;
-  g_clear_pointer (&c->expected, g_free);
-  g_clear_pointer (&c->happened, g_free);
-  g_clear_pointer (&c->skipped, g_free);
-  g_clear_pointer (&c->interrupted, g_free);
-  c->abandoned = FALSE;
+  forget_outcome (c);
 }
 
 /* The guarded table, with the plugin's gaps. Every member is a function's address. */
@@ -588,21 +678,31 @@ conformance_run_interrupted (const ConformanceTarget *target, guint only, Confor
   lend_host (&c);
   target->host->random (target->host, dice, sizeof dice);
   gs_hex (dice, sizeof dice, c.tag);
+  c.all = &c;
   c.logged = g_string_new (NULL);
+  c.turns = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, NULL);
+  c.txns = g_hash_table_new_full (NULL, NULL, NULL, g_free);
   gs_mutex_init (&c.lock);
+  gs_cond_init (&c.turned);
   ok = instance_begin (&c, real_ops, error);
   for (guint number = 1; ok && number <= n_cases; number++)
     {
       if (only != 0 && number != only)
         continue;
-      run_case (&c, number, report, user);
-      if (c.self == NULL) /* a case stopped it and could not start it again */
+      if (target->fresh)
+        conformance_end (&c);
+      if (c.self == NULL) /* or a case stopped it and could not start it again */
         ok = instance_begin (&c, real_ops, error);
+      if (ok)
+        run_case (&c, number, report, user);
     }
   conformance_end (&c);
   if (ret_reached != NULL)
     *ret_reached = c.reached;
   gs_mutex_clear (&c.lock);
+  gs_cond_clear (&c.turned);
   g_string_free (c.logged, TRUE);
+  g_hash_table_unref (c.turns);
+  g_hash_table_unref (c.txns);
   return ok;
 }

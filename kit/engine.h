@@ -65,6 +65,12 @@ typedef struct
    * every call, one way or the other.
    */
   guint interrupt;
+  /** In how many threads each case runs at once, beside itself; 0 and 1: alone. Only calls that the plugin's thread model
+   * allows overlap. Cases that have to be alone are skipped. */
+  guint crowd;
+  /** Which call of submit and timer, counted from 1 in each life of an instance, the host turns down; or all of them. */
+  guint host_fault;
+  gboolean fresh; /* each case has an instance, and layers, of its own */
   const ConformanceLayer *layers; /* the outermost first */
   gsize n_layers;
   gboolean repeat_busy; /* a call that comes back BUSY is made again: for layers that make calls fail so */
@@ -79,6 +85,7 @@ typedef struct
 #define CONFORMANCE_NOTE_SIZE 64
 #define CONFORMANCE_CANCEL_ALL G_MAXUINT
 #define CONFORMANCE_DELAY_ALL (G_MAXUINT - 1)
+#define CONFORMANCE_HOST_FAULT_ALL G_MAXUINT
 
 /**
  * Runs every case (or case number @only, when not 0) and reports each. FALSE with @error when there is no
@@ -117,8 +124,10 @@ typedef struct
   gpointer user;
 } ConformanceDesk;
 
-typedef struct
+typedef struct Conformance Conformance;
+struct Conformance
 {
+  Conformance *all; /* the one with the instance; another where a case runs beside itself */
   GsHost host; /* the target's, with the clocks moved by skew_us */
   const ConformanceDesk *desk; /* atomic; NULL = none */
   const ConformanceTarget *target;
@@ -141,7 +150,11 @@ typedef struct
   char *interrupted; /* which call came back, and with what, in this case */
   gpointer *layers; /* the selves of target->layers */
   GString *logged; /* all that the plugin logged, a line each */
-} Conformance;
+  GHashTable *turns; /* guint64: see guard_enter */
+  GHashTable *txns;  /* staged writes -> guint64, their repository */
+  GsCond turned;
+  guint n_host_calls; /* atomic */
+};
 
 /** The row after the last has run NULL. */
 struct ConformanceCase
@@ -149,6 +162,7 @@ struct ConformanceCase
   const char *promise;
   const char *title;
   void (*run) (Conformance *c);
+  gboolean alone; /* it restarts the instance, moves the clock, or looks at what others do, too */
 };
 
 /** A call without deadline unless @timeout_us is not 0. Cleared by nothing: it holds nothing. */
@@ -188,7 +202,7 @@ void conformance_abandon (Conformance *c, const char *why);
 /** Notes that a call that was over came back from @slot with @error. */
 void conformance_interrupted (Conformance *c, const char *slot, const GError *error);
 
-/** Runs @body (c, index, user) in @n threads at once and joins them; skips when the plugin takes one call at a time. */
+/** Runs @body (c, index, user) in @n threads at once and joins them; the guard takes the turns that the plugin asks for. */
 typedef void (*ConformanceBody) (Conformance *c, guint index, gpointer user);
 void conformance_parallel (Conformance *c, guint n, ConformanceBody body, gpointer user);
 

@@ -23,17 +23,72 @@ untouched_promise (const ConformanceGuard *guard)
     }
 }
 
-void
-guard_enter (const ConformanceGuard *guard, const char *slot)
+/* ------------------------------------------------------------------------------------------- turns */
+
+/* As the host takes them: see GS_THREADS_SERIAL. FALSE: none. */
+static gboolean
+which_turn (const ConformanceGuard *guard, guint64 repository_id, guint64 *ret_turn)
 {
-  conformance_note (guard->c->target, slot);
+  guint32 threads = guard->c->target->plugin->threads;
+  *ret_turn = threads == GS_THREADS_SERIAL ? 0 : repository_id;
+  return threads == GS_THREADS_SERIAL || (threads == GS_THREADS_PER_REPO && repository_id != 0);
 }
 
 void
-guard_leave (const ConformanceGuard *guard, const char *slot, const GsCall *call)
+guard_enter (const ConformanceGuard *guard, const char *slot, guint64 repository_id)
+{
+  Conformance *all = guard->c->all;
+  guint64 turn;
+  if (which_turn (guard, repository_id, &turn))
+    {
+      gs_mutex_lock (&all->lock);
+      while (!g_hash_table_add (all->turns, g_memdup2 (&turn, sizeof turn)))
+        gs_cond_wait_until (&all->turned, &all->lock, G_MAXINT64);
+      gs_mutex_unlock (&all->lock);
+    }
+  conformance_note (guard->c->target, slot);
+}
+
+static void
+end_turn (const ConformanceGuard *guard, guint64 repository_id)
+{
+  Conformance *all = guard->c->all;
+  guint64 turn;
+  if (!which_turn (guard, repository_id, &turn))
+    return;
+  gs_mutex_lock (&all->lock);
+  g_hash_table_remove (all->turns, &turn);
+  gs_cond_broadcast (&all->turned);
+  gs_mutex_unlock (&all->lock);
+}
+
+void
+guard_txn_begun (const ConformanceGuard *guard, gpointer txn, guint64 repository_id)
+{
+  Conformance *all = guard->c->all;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&all->lock);
+  g_hash_table_replace (all->txns, txn, g_memdup2 (&repository_id, sizeof repository_id));
+}
+
+guint64
+guard_txn_repository (const ConformanceGuard *guard, gpointer txn)
+{
+  Conformance *all = guard->c->all;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&all->lock);
+  const guint64 *found = g_hash_table_lookup (all->txns, txn);
+  guint64 repository_id = found != NULL ? *found : 0;
+  g_hash_table_remove (all->txns, txn);
+  return repository_id;
+}
+
+/* -------------------------------------------------------------------------------- what came back */
+
+void
+guard_leave (const ConformanceGuard *guard, const char *slot, guint64 repository_id, const GsCall *call)
 {
   gint64 late_us;
   conformance_note (guard->c->target, "");
+  end_turn (guard, repository_id);
   if (call == NULL || call->deadline_us == G_MAXINT64)
     return;
   late_us = g_get_monotonic_time () - call->deadline_us;

@@ -37,6 +37,16 @@ guard_{name} ({item}item, gpointer data)
 '''
 
 
+def turn_of(parameters):
+    """The repository that a call is about, as an expression; 0 = none."""
+    for kind_of, name in parameters:
+        if kind_of == 'const GsRepo *':
+            return f'{name}->id'
+        if name == 'txn':
+            return 'turn'
+    return '0'
+
+
 def interrupted(kind, slot, parameters, outs, arguments):
     """The call as one that is over, before the real one; nothing where it could not be made again."""
     names = [name for _, name in parameters]
@@ -46,8 +56,8 @@ def interrupted(kind, slot, parameters, outs, arguments):
     when = ' && query->stream == NULL' if 'const GsQuery *' in types else ''
     given = ', '.join('&over' if one == 'call' else one for one in arguments)
     lines = ['  GsCall over;']
-    lines += [f'  if (guard_interrupts (guard, call, &over){when})', '    {', f'      guard_enter (guard, "{slot}");',
-              f'      result = ops->{slot} ({given});', f'      guard_leave (guard, "{slot}", &over);',
+    lines += [f'  if (guard_interrupts (guard, call, &over){when})', '    {', f'      guard_enter (guard, "{slot}", {turn_of(parameters)});',
+              f'      result = ops->{slot} ({given});', f'      guard_leave (guard, "{slot}", {turn_of(parameters)}, &over);',
               f'      guard_error (guard, "{slot}", result, mine);', '      if (!result)', '        {']
     lines += [f'          guard_untouched (guard, "{slot}", "{name}", {name}_before, {name}, sizeof *{name});' for _, name in outs]
     lines += ['        }', f'      if (result || !guard_again (guard, "{slot}", mine, {"watch.n" if "&watch" in arguments else "0"}))', '        {',
@@ -73,9 +83,12 @@ def wrapper(kind, table, result, slot, parameters):
              f'  const {table} *ops = guard->ops;']
     if visit:
         lines.append(f'  GuardVisit watch = {{ (GuardFunction) visit, user, 0, guard, "{slot}", pthread_self () }};')
+    turn = turn_of(parameters)
+    if turn == 'turn':
+        lines.append('  const guint64 turn = guard_txn_repository (guard, txn);')
     if result == 'void':
-        lines += [f'  guard_enter (guard, "{slot}");', f'  ops->{slot} ({arguments});',
-                  f'  guard_leave (guard, "{slot}", {call});']
+        lines += [f'  guard_enter (guard, "{slot}", {turn});', f'  ops->{slot} ({arguments});',
+                  f'  guard_leave (guard, "{slot}", {turn}, {call});']
     else:
         if fails:
             lines.append('  GError *mine = NULL;')
@@ -92,8 +105,8 @@ def wrapper(kind, table, result, slot, parameters):
                 lines.append(f'  guard_copy ({name}_before, {name}, sizeof *{name});')
         if tries:
             lines += [line for line in more if not (line.endswith(';') and line.startswith('  G'))] + ['  do', '    {']
-        lines += [f'  guard_enter (guard, "{slot}");', f'  result = ops->{slot} ({arguments});',
-                  f'  guard_leave (guard, "{slot}", {call});']
+        lines += [f'  guard_enter (guard, "{slot}", {turn});', f'  result = ops->{slot} ({arguments});',
+                  f'  guard_leave (guard, "{slot}", {turn}, {call});']
         if fails:
             good = 'result' if result == 'gboolean' else 'result != NULL'
             lines.append(f'  guard_error (guard, "{slot}", {good}, mine);')
@@ -102,6 +115,8 @@ def wrapper(kind, table, result, slot, parameters):
                              f'{name}, sizeof *{name});')
             if tries:
                 lines += ['    }', '  while (guard_repeats (guard, &n_tries, &mine));']
+            if 'ret_txn' in names:
+                lines += ['  if (result)', '    guard_txn_begun (guard, *ret_txn, repo->id);']
             lines += ['  if (mine != NULL)', '    g_propagate_error (error, mine);']
         lines.append('  return result;')
     return '\n'.join(lines + ['}', ''])

@@ -109,7 +109,7 @@ many_lives (Conformance *c)
 }
 
 const ConformanceCase conformance_life[] = {
-  { "P2", "an instance that was never started can be destroyed, beside one that runs", never_started },
-  { "P3", "of an instance that was destroyed nothing is left", many_lives },
+  { "P2", "an instance that was never started can be destroyed, beside one that runs", never_started, TRUE },
+  { "P3", "of an instance that was destroyed nothing is left", many_lives, TRUE },
   { NULL, NULL, NULL },
 };

@@ -39,6 +39,15 @@ typedef struct
   guint64 n_packs;
 } GsRepoSize;
 
+/** The medium that a storage's replicas are on. */
+typedef struct
+{
+  guint32 size;
+  GsTxId id;             /* made when it was first used, and kept on it; never all zero */
+  guint64 free_bytes;    /* for replicas; 0 with total_bytes 0 = not known */
+  guint64 total_bytes;
+} GsDisk;
+
 /* --------------------------------------------------------------------------------------- writing */
 
 /** A write that a storage is asked to stage. Borrowed until stage returns. */
@@ -207,7 +216,9 @@ typedef struct
    * On success *@ret_txn (*full*, consumed by commit or abort) and *@ret_vote are set. Refused
    * updates stand in the verdicts; with every update refused the vote has n_updates 0.
    * [S31] Writes to different refs of one repository can be staged at the same time; of two writers
-   * of one ref one gets ABORTED or FAILED_PRECONDITION in bounded time, never a deadlock.
+   * of one ref one gets ABORTED or FAILED_PRECONDITION in bounded time, never a deadlock. Who has to wait for a
+   * writer with a smaller transaction id gives up soon, who waits for one with a greater id does not: writers who
+   * meet on several storages, each being the first one somewhere, do not both fail then.
    */
   gboolean (*stage) (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change,
                      gpointer *ret_txn, const GsVote **ret_vote, GError **error);
@@ -292,6 +303,11 @@ typedef struct
    * that live in another process, which also cares for them (maintain, leftovers, recovery). Optional.
    */
   gboolean (*probe) (gpointer self, GError **error);
+  /**
+   * [S73] Which medium it is and what room it has: from memory and one question to the file system, so that it may be
+   * asked every few seconds. The id is the same after a restart. Optional.
+   */
+  gboolean (*disk) (gpointer self, GsDisk *ret_disk, GError **error);
 } GsStorageOps;
 
 G_END_DECLS

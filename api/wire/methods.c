@@ -136,6 +136,7 @@ add_method (GsWireMethods *methods, const FileSet *set, const char *full_service
   row.bytes_out = rule->bytes_out;
   row.timeout_ms = rule->timeout_ms;
   row.storage = rule->storage;
+  row.cached = rule->cached;
   row.input = keep (methods, plain_name (method->input_type));
   row.output = keep (methods, plain_name (method->output_type));
   row.target = keep (methods, find_target (set, row.input, &n_targets));

@@ -27,6 +27,7 @@ typedef struct
   gboolean bytes_out;  /* the server sends bulk bytes */
   guint32 timeout_ms;  /* 0 = the server's default */
   gboolean storage;    /* the storage plugin carries it out by itself */
+  gboolean cached;  /* the server keeps replies, by the refs and the request */
   const char *input;   /* full names of the messages: "gitstead.v1.RepositoryCreateRequest" */
   const char *output;
   const char *target;  /* field of the request that names the repository; NULL unless scope is repository */

@@ -50,6 +50,7 @@ int gsi_command_serve (int argc, char **argv); /* serve.c */
 int gsi_command_check (int argc, char **argv); /* check.c */
 
 extern const GsiVerb gsi_repo_verbs[];       /* repo.c */
+extern const GsiVerb gsi_cluster_verbs[];    /* cluster.c */
 extern const GsiVerb gsi_token_verbs[];      /* token.c */
 extern const GsiVerb gsi_call_verbs[];       /* call.c */
 extern const GsiVerb gsi_methods_verbs[];    /* methods.c */

@@ -21,6 +21,7 @@ gsi_generation_new (GsiServer *server, GsiRegistry *registry)
   generation->registry = registry;
   generation->storages = g_ptr_array_new_with_free_func (storage_free);
   generation->groups = g_ptr_array_new_with_free_func (g_free);
+  generation->policies = g_array_new (FALSE, FALSE, sizeof (GsiPolicy));
   generation->probes = g_ptr_array_new_with_free_func ((GDestroyNotify) gsi_probe_unref);
   return generation;
 }
@@ -37,6 +38,7 @@ gsi_generation_free (GsiGeneration *generation)
   gsi_registry_free (generation->registry);
   g_ptr_array_unref (generation->storages);
   g_ptr_array_unref (generation->groups);
+  g_array_unref (generation->policies);
   g_free (generation);
 }
 
@@ -85,6 +87,13 @@ make_group (GsiGeneration *generation, const GsiVirtualStorage *configured)
 }
 
 static void
+make_policy (GsiGeneration *generation, const GsiInstance *instance)
+{
+  const GsiPolicy policy = { gsi_instance (instance)->name, GSI_OPS (instance, GsConsistencyOps), GSI_SELF (instance) };
+  g_array_append_val (generation->policies, policy);
+}
+
+static void
 make_storage (GsiGeneration *generation, const GsiInstance *instance)
 {
   const GsiOptions *options = gsi_registry_core_options (generation->registry, instance);
@@ -125,6 +134,10 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
     make_storage (generation, *one);
   for (const GsiVirtualStorage *const *one = gsi_registry_virtual_storages (registry); *one != NULL; one++)
     make_group (generation, *one);
+  for (GsiInstance *const *one = gsi_registry_all (registry, GS_KIND_CONSISTENCY); *one != NULL; one++)
+    make_policy (generation, *one);
+  config.policies = (const GsiPolicy *) generation->policies->data;
+  config.n_policies = generation->policies->len;
   config.metadata = GSI_OPS (metadata, GsMetadataOps);
   config.metadata_self = GSI_SELF (metadata);
   config.access = GSI_OPS (access, GsAccessOps);

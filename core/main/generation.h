@@ -22,6 +22,7 @@ typedef struct
   GsiWiring *wiring;  /* the server's own reference; NULL once it was replaced */
   GPtrArray *storages; /* of GsiStorage */
   GPtrArray *groups;   /* of GsiStorageGroup */
+  GArray *policies;    /* of GsiPolicy */
   GPtrArray *probes;   /* of GsiProbe (probe.h) */
   GPtrArray *gone;     /* transports that the next one does not have; NULL before it was replaced */
   gint64 retired_us;   /* when it was replaced */

@@ -65,6 +65,11 @@ const GsiCommand gsi_commands[] = {
     .verbs = gsi_repo_verbs,
     .about = "Works on the repositories of a running server. A repository is named by its path, \"group/project\"; a "
              "\".git\" at its end may be left out. Clients clone it as http://HOST:PORT/group/project.git." },
+  { .name = "cluster",
+    .summary = "Look after nodes and replicas",
+    .verbs = gsi_cluster_verbs,
+    .about = "What an operator asks and does about the nodes and replicas of a running cluster. Any router answers; "
+             "docs/operations.md has a runbook. Needs an administrator's token, or the server's socket." },
   { .name = "token",
     .summary = "Create, list and revoke access tokens",
     .verbs = gsi_token_verbs,

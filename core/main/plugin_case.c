@@ -21,6 +21,19 @@
 /* A cache that is larger is not filled by a test. */
 #define CACHE_MAX (64 * G_GINT64_CONSTANT (1048576))
 
+#define CROWD 3
+#define FAULTS_MAX 3
+
+/* How a run differs from the plain one. All zero: not at all. */
+typedef struct
+{
+  guint interrupt; /* see ConformanceTarget, and so the next */
+  guint crowd;
+  guint host_fault;
+  guint fault; /* which call layer/fault makes fail */
+  const GsiPlugin *layer;
+} Manner;
+
 /* An instance that runs beside the one under test because that needs it. */
 typedef struct
 {
@@ -231,12 +244,17 @@ take_outcome (const ConformanceOutcome *outcome, gpointer user)
 /* One instance, one case, and everything put away again. */
 static gboolean
 run_once (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, const char *folder,
-          guint interrupt, json_t *report, GError **error)
+          const Manner *manner, json_t *report, GError **error)
 {
+  g_autofree char *nth = g_strdup_printf ("nth=%u", manner->fault);
+  const char *const fault[] = { nth, "code=BUSY", NULL };
+  g_autoptr (GsiOptions) layer_options = NULL;
+  ConformanceLayer layer = { NULL, NULL };
   g_autoptr (FakeHost) host = fake_host_new (plugin->plugin.name);
   g_autoptr (GsiOptions) options = NULL;
   g_autoptr (GPtrArray) needs = g_ptr_array_new_with_free_func ((GDestroyNotify) needed_free);
-  ConformanceTarget target = { .plugin = &plugin->plugin, .host = &host->host, .note = note, .interrupt = interrupt };
+  ConformanceTarget target = { .plugin = &plugin->plugin, .host = &host->host, .note = note, .interrupt = manner->interrupt,
+                               .crowd = manner->crowd, .host_fault = manner->host_fault, .layers = &layer };
   g_mkdir_with_parents (folder, 0700);
   options = read_options (&plugin->plugin, run->options, folder, error);
   if (options == NULL)
@@ -255,6 +273,15 @@ run_once (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, cha
       fake_host_add_need (host, need->role, need->kind, needed->self, needed->plugin->ops);
     }
   target.config = gsi_options_config (options);
+  if (manner->fault > 0)
+    {
+      layer_options = read_options (&manner->layer->plugin, fault, folder, error);
+      if (layer_options == NULL)
+        return FALSE;
+      layer = (ConformanceLayer){ &manner->layer->plugin, gsi_options_config (layer_options) };
+      target.n_layers = 1;
+      target.repeat_busy = TRUE;
+    }
   return conformance_run (&target, (guint) run->number, take_outcome, report, error);
 }
 
@@ -267,30 +294,42 @@ has_passed (const json_t *report)
 
 /* Runs a case that passed again. FALSE, with what was found in @report, when it does not pass now. */
 static gboolean
-run_again (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, guint interrupt, json_t *report)
+run_again (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, const Manner *manner,
+           json_t *report)
 {
   static guint n_runs;
   g_autofree char *name = g_strdup_printf ("run-%u", ++n_runs), *folder = g_build_filename (run->folder, name, NULL);
   json_t *again = json_object ();
-  gboolean passed = run_once (run, loader, plugin, note, folder, interrupt, again, NULL) && has_passed (again);
-  /* Interrupted, a case may find that it says nothing: that does not count against what it said before. */
+  gboolean passed = run_once (run, loader, plugin, note, folder, manner, again, NULL) && has_passed (again);
+  /* In another manner a case may find that it says nothing: that does not count against what it said before. */
+  gboolean plain = manner->interrupt == 0 && manner->crowd == 0 && manner->fault == 0 && manner->host_fault == 0;
   const char *result = json_string_value (json_object_get (again, "result"));
-  if (!passed && result != NULL && (interrupt == 0 || strcmp (result, "failed") == 0))
-    json_object_update (report, again);
+  if (!passed && result != NULL && (plain || strcmp (result, "failed") == 0))
+    {
+      json_object_update (report, again);
+      if (manner->fault > 0)
+        json_object_set_new (report, "happened", json_sprintf ("%s, after call %u had been made to fail by layer/fault",
+                                                               json_string_value (json_object_get (again, "happened")),
+                                                               manner->fault));
+      if (manner->host_fault > 0)
+        json_object_set_new (report, "happened", json_sprintf ("%s, when the host's pool was full",
+                                                               json_string_value (json_object_get (again, "happened"))));
+    }
   json_decref (again);
   return passed;
 }
 
 /* What each further run leaves behind is lost for good. */
 static void
-look_for_leaks (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, guint interrupt, json_t *report)
+look_for_leaks (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, const Manner *manner,
+                json_t *report)
 {
   ConformanceUsage usages[RUNS_MAX];
   g_autofree char *grown = NULL;
   usages[0] = conformance_usage ();
   for (guint i = 1; i < RUNS_MAX; i++)
     {
-      if (!run_again (run, loader, plugin, note, interrupt, report))
+      if (!run_again (run, loader, plugin, note, manner, report))
         return;
       usages[i] = conformance_usage ();
       g_free (grown);
@@ -302,16 +341,42 @@ look_for_leaks (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugi
   json_object_set_new (report, "promise", json_string ("P3"));
   json_object_set_new (report, "expected", json_string ("nothing left when the instance is destroyed"));
   json_object_set_new (report, "happened", json_sprintf ("each run of this case left %s behind%s", grown,
-                                                         interrupt != 0 ? ", its calls cancelled at first" : ""));
+                                                         manner->interrupt != 0 ? ", its calls cancelled at first"
+                                                         : manner->fault != 0   ? ", one of its calls made to fail"
+                                                                                : ""));
 }
 
 /* Calls that are over before they begin: see ConformanceTarget.interrupt. */
 static void
 look_at_interruptions (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, json_t *report)
 {
-  if (run_again (run, loader, plugin, note, CONFORMANCE_DELAY_ALL, report)
-      && run_again (run, loader, plugin, note, CONFORMANCE_CANCEL_ALL, report))
-    look_for_leaks (run, loader, plugin, note, CONFORMANCE_CANCEL_ALL, report);
+  const Manner delayed = { .interrupt = CONFORMANCE_DELAY_ALL }, cancelled = { .interrupt = CONFORMANCE_CANCEL_ALL };
+  if (run_again (run, loader, plugin, note, &delayed, report) && run_again (run, loader, plugin, note, &cancelled, report))
+    look_for_leaks (run, loader, plugin, note, &cancelled, report);
+}
+
+/* The first calls fail before they reach the plugin, one in each run. Without layer/fault there is nothing to look at. */
+static void
+look_at_faults (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, json_t *report)
+{
+  Manner manner = { .layer = gsi_loader_load (loader, GS_KIND_LAYER, "fault", NULL) };
+  if (manner.layer == NULL)
+    return;
+  for (manner.fault = 1; manner.fault <= FAULTS_MAX; manner.fault++)
+    if (!run_again (run, loader, plugin, note, &manner, report))
+      return;
+  manner.fault = 1;
+  look_for_leaks (run, loader, plugin, note, &manner, report);
+}
+
+/* Beside itself, and with a host that turns work for its pool down. */
+static void
+look_at_others (const GsiCaseRun *run, GsiLoader *loader, const GsiPlugin *plugin, char *note, json_t *report)
+{
+  const Manner crowd = { .crowd = CROWD }, busy = { .host_fault = CONFORMANCE_HOST_FAULT_ALL };
+  run_again (run, loader, plugin, note, &crowd, report);
+  if (has_passed (report))
+    run_again (run, loader, plugin, note, &busy, report);
 }
 
 static gboolean
@@ -344,6 +409,7 @@ gsi_case_run (const GsiCaseRun *run)
   g_autofree char *folder = g_build_filename (run->folder, "run-0", NULL);
   const GsiPlugin *plugin;
   json_t *report = json_object ();
+  const Manner plain = { .interrupt = 0 };
   gint64 began_us;
   char *note = mmap (NULL, CONFORMANCE_NOTE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, GSI_CASE_NOTE_FD, 0);
 
@@ -369,11 +435,15 @@ gsi_case_run (const GsiCaseRun *run)
       finish (report);
     }
   began_us = g_get_monotonic_time ();
-  if (!run_once (run, loader, plugin, note, folder, 0, report, &error) && !json_object_get (report, "result"))
+  if (!run_once (run, loader, plugin, note, folder, &plain, report, &error) && !json_object_get (report, "result"))
     json_object_set_new (report, "cannot", json_string (error != NULL ? error->message : "no reason was given"));
   else if (has_passed (report) && g_get_monotonic_time () - began_us < run->patience_us)
-    look_for_leaks (run, loader, plugin, note, 0, report);
+    look_for_leaks (run, loader, plugin, note, &plain, report);
   if (has_passed (report) && has_calls (plugin->plugin.kind) && g_get_monotonic_time () - began_us < run->patience_us)
     look_at_interruptions (run, loader, plugin, note, report);
+  if (has_passed (report) && has_calls (plugin->plugin.kind) && g_get_monotonic_time () - began_us < run->patience_us)
+    look_at_faults (run, loader, plugin, note, report);
+  if (has_passed (report) && g_get_monotonic_time () - began_us < run->patience_us)
+    look_at_others (run, loader, plugin, note, report);
   finish (report);
 }

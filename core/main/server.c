@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "main/probe.h"
+#include "main/report.h"
 #include "main/reload.h"
 #include "router/settle.h"
 
@@ -299,6 +300,7 @@ gsi_server_start (GsiServer *server, GError **error)
   gsi_server_maintain_arm (server, gsi_options_integer (gsi_registry_server (server->now->registry),
                                                         "maintenance_interval"));
   gsi_probes_start (server);
+  gsi_report_start (server);
   log_ready (server);
   return TRUE;
 }

@@ -60,6 +60,8 @@ struct GsiServer
   GPtrArray *exports; /* of GsiStorage: those that routers of the cluster may use; our own copies */
   GPtrArray *lent;    /* of GsiInstance: what serve stands on, held whatever a reload makes of it */
   GHashTable *suspects; /* what the last round of housekeeping left for the next */
+  guint64 instance;   /* random: this run of the process */
+  gint64 reported_us; /* when its storages were last reported; of the reporting round alone */
   gint64 started_us;
   GsMutex lock;             /* of what follows */
   GsiGeneration *now;       /* changed by the main thread alone, which needs no lock to look */

@@ -30,6 +30,56 @@ decode_reply (const GsiReplica *replica, GsiCall *call, GBytes *bytes, GsArena *
   return reply;
 }
 
+/*
+ * What a reply that is kept goes by: the repository, all its refs, the request. What it says of objects never changes, and
+ * failures are not kept, so it is never stale.
+ */
+static GBytes *
+reply_key (const GsiReplica *replica, const GsReplicaState *state, const GsQuery *query)
+{
+  const guint64 head[] = { GUINT64_TO_BE (replica->repo.id), GUINT64_TO_BE (query->method) };
+  g_autoptr (GChecksum) sum = g_checksum_new (G_CHECKSUM_SHA256);
+  GByteArray *key = g_byte_array_new ();
+  guint8 digest[32];
+  gsize len = sizeof digest, size;
+  const guint8 *data = g_bytes_get_data (query->request, &size);
+  g_checksum_update (sum, data, (gssize) size);
+  g_checksum_get_digest (sum, digest, &len);
+  g_byte_array_append (key, (const guint8 *) "qry1", 4);
+  g_byte_array_append (key, (const guint8 *) head, sizeof head);
+  g_byte_array_append (key, state->refs_digest.bytes, sizeof state->refs_digest.bytes);
+  g_byte_array_append (key, digest, sizeof digest);
+  return g_byte_array_free_to_bytes (key);
+}
+
+static gboolean
+ask_storage (const GsiReplica *replica, GsiCall *call, const GsQuery *query, GBytes **ret_bytes, GError **error)
+{
+  const GsStorageOps *ops = replica->storage->ops;
+  return ops->query (replica->storage->self, &call->base, &replica->repo, query, ret_bytes, error);
+}
+
+/* The reply, from the cache where it is there. Only kept when the refs stood still while it was made. */
+static gboolean
+ask_cached (const GsiReplica *replica, GsiCall *call, const GsQuery *query, GBytes **ret_bytes, GError **error)
+{
+  const GsStorageOps *ops = replica->storage->ops;
+  gpointer storage = replica->storage->self;
+  GsReplicaState before = { sizeof before }, after = { sizeof after };
+  g_autoptr (GBytes) key = NULL;
+  if (!ops->state (storage, &call->base, &replica->repo, &before, error))
+    return FALSE;
+  key = reply_key (replica, &before, query);
+  if (replica->cache->lookup (replica->cache_self, &call->base, key, ret_bytes, NULL) && *ret_bytes != NULL)
+    return TRUE;
+  if (!ask_storage (replica, call, query, ret_bytes, error))
+    return FALSE;
+  if (ops->state (storage, &call->base, &replica->repo, &after, NULL)
+      && memcmp (&before.refs_digest, &after.refs_digest, sizeof before.refs_digest) == 0)
+    replica->cache->store (replica->cache_self, &call->base, key, *ret_bytes, 0, NULL);
+  return TRUE;
+}
+
 static gboolean
 query_bytes (const GsiReplica *replica, GsiCall *call, GBytes **ret_bytes, GError **error)
 {
@@ -41,7 +91,7 @@ query_bytes (const GsiReplica *replica, GsiCall *call, GBytes **ret_bytes, GErro
     return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "storage '%s' does not know %s", replica->storage->name,
                     call->method->name);
   query_from_call (call, &query);
-  ok = ops->query (replica->storage->self, &call->base, &replica->repo, &query, ret_bytes, error);
+  ok = (call->method->cached ? ask_cached : ask_storage) (replica, call, &query, ret_bytes, error);
   g_bytes_unref (query.request);
   return ok;
 }

@@ -201,6 +201,8 @@ static const char introduction[]
       "cache: {plugin: NAME}             # likewise; optional\n"
       "storages:\n"
       "  - {name: default, plugin: NAME}\n"
+      "consistencies:                    # optional: policies that single repositories can have instead\n"
+      "  - {name: NAME, plugin: NAME}\n"
       "virtual_storages:\n"
       "  - name: default\n"
       "    storages: [default]\n"

@@ -39,7 +39,8 @@ static const GsiSlot storage_slots[] = {
   OPTIONAL (GsStorageOps, read_object),      OPTIONAL (GsStorageOps, stream_object),
   OPTIONAL (GsStorageOps, list_tree),        OPTIONAL (GsStorageOps, query),
   OPTIONAL (GsStorageOps, compute),          OPTIONAL (GsStorageOps, computed_free),
-  OPTIONAL (GsStorageOps, probe),            END,
+  OPTIONAL (GsStorageOps, probe),            OPTIONAL (GsStorageOps, disk),
+  END,
 };
 
 static const GsiSlot metadata_slots[] = {

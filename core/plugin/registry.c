@@ -416,6 +416,25 @@ print_kind (const GsiRegistry *registry, guint32 kind, const char *section, GStr
     print_instance (registry, *instance, "  - ", 4, out);
 }
 
+/* Policies beside those of virtual storages, which stand there. */
+static void
+print_policies (const GsiRegistry *registry, GString *out)
+{
+  gboolean any = FALSE;
+  for (GsiInstance *const *instance = gsi_registry_all (registry, GS_KIND_CONSISTENCY); *instance != NULL; instance++)
+    {
+      gboolean own = FALSE;
+      for (const GsiVirtualStorage *const *at = gsi_registry_virtual_storages (registry); *at != NULL; at++)
+        own = own || (*at)->consistency == *instance;
+      if (own)
+        continue;
+      if (!any)
+        g_string_append (out, "consistencies:\n");
+      any = TRUE;
+      print_instance (registry, *instance, "  - ", 4, out);
+    }
+}
+
 char *
 gsi_registry_print (const GsiRegistry *registry)
 {
@@ -433,6 +452,7 @@ gsi_registry_print (const GsiRegistry *registry)
   print_kind (registry, GS_KIND_ACCESS, "access", out);
   print_kind (registry, GS_KIND_CACHE, "cache", out);
   print_kind (registry, GS_KIND_STORAGE, "storages", out);
+  print_policies (registry, out);
   if (gsi_registry_virtual_storages (registry)[0] != NULL)
     g_string_append (out, "virtual_storages:\n");
   for (const GsiVirtualStorage *const *at = gsi_registry_virtual_storages (registry); *at != NULL; at++)

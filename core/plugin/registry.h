@@ -26,6 +26,9 @@
  *   cache: {plugin: NAME, …}
  *   storages:
  *     - {name: default, plugin: NAME, zone: ZONE/RACK, weight: 1, …}
+ *   # Optional: policies that `gitstead cluster set-consistency` can give to repositories; each has a name
+ *   consistencies:
+ *     - {name: NAME, plugin: NAME, …}
  *   virtual_storages:
  *     - {name: default, storages: [default], routing: {plugin: NAME, …}, consistency: {plugin: NAME, …}, copies: 1, min_copies: 1}
  *   transports:

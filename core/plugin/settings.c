@@ -10,7 +10,8 @@
 #define CACHE_WHEN_UNSET "none"
 
 static const char *const sections[] = { "server",   "plugin_path",      "metadata",   "access",  "cache",
-                                        "storages", "virtual_storages", "transports", "include", NULL };
+                                        "storages", "virtual_storages", "transports", "include", "consistencies",
+                                        NULL };
 
 /* --------------------------------------------------------------------------------------- messages */
 
@@ -243,6 +244,19 @@ read_cache (GsiRegistry *registry, GsiProblems *problems)
   load_plugin (registry, instance, CACHE_WHEN_UNSET, NULL, problems);
 }
 
+/* Policies that repositories may have instead of their virtual storage's. */
+static void
+read_policies (GsiRegistry *registry, GsiProblems *problems)
+{
+  const GsiNode *node = gsi_node_get (gsi_config_root (registry->config), "consistencies");
+  if (node == NULL)
+    return;
+  if (node->type != GSI_NODE_SEQUENCE)
+    gsi_problems_add (problems, node, "consistencies: want a sequence of mappings, not %s", gsi_node_kind (node));
+  for (guint i = 0; node->type == GSI_NODE_SEQUENCE && i < node->n_items; i++)
+    read_instance (registry, GS_KIND_CONSISTENCY, node->items[i], NULL, problems);
+}
+
 /* --------------------------------------------------------------------------------- virtual storages */
 
 static const GsOption virtual_options[] = {
@@ -433,6 +447,7 @@ gsi_settings_read (GsiRegistry *registry, const GsiRegistry *before, GsiProblems
   read_kind (registry, GS_KIND_ACCESS, "access", "default", problems);
   read_cache (registry, problems);
   read_kind (registry, GS_KIND_STORAGE, "storages", NULL, problems);
+  read_policies (registry, problems);
   read_virtuals (registry, problems);
   read_kind (registry, GS_KIND_TRANSPORT, "transports", "", problems);
 }

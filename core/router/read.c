@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads: any current replica serves; a failed one is retried elsewhere while nothing has been sent. */
+#include "router/recent.h"
 #include "router/router.h"
 
 static GsiReadHandler
@@ -174,6 +175,7 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
   g_autoptr (GArray) late = g_array_new (FALSE, FALSE, sizeof (Candidate));
   gint64 until_us = g_get_monotonic_time () + GSI_FRESH_WAIT_US, delay_us = 0;
   g_autoptr (GError) why = NULL;
+  g_autofree char *passed_over = NULL;
 
   drop_unhealthy (candidates);
   while (look_again (call, candidates, late, &delay_us, until_us))
@@ -183,6 +185,11 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
       gsize index = 0;
       if (!pick (vs, config->host, row->id, candidates, &index, error))
         return FALSE;
+      if (why != NULL)
+        {
+          g_free (passed_over);
+          passed_over = g_strdup (why->message);
+        }
       g_clear_error (&why);
       storage = g_array_index (candidates, Candidate, index).storage;
       if (!shows (router, call, storage, row, candidates->len + late->len > 1, &why))
@@ -194,7 +201,11 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
         }
       replica = gsi_router_replica (router, storage, row);
       if (read_counted (read, &replica, call, &why))
-        return TRUE;
+        {
+          gsi_recent_note (gsi_router_recent (router), row->id, replica.storage->name,
+                           config->host->wall_us (config->host), candidates->len, passed_over);
+          return TRUE;
+        }
       if (!worth_another_replica (why) || watched->touched || gs_call_cancelled (&call->base))
         break; /* where bytes are on their way, the client decides */
       g_array_remove_index (candidates, (guint) index);

@@ -13,9 +13,9 @@
 
 /* ------------------------------------------------------------------------------------------ create */
 
-/* The storages that get a replica, chosen by the routing plugin. *full*, NULL-terminated. */
-GPtrArray *
-gsi_create_place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *path, GError **error)
+/* What the routing plugin chooses: of those that are there, or as if @all were. *full*, of GsiStorage; NULL with @error. */
+static GPtrArray *
+choose (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *path, gboolean all, GError **error)
 {
   const GsRoutingOps *routing = group->routing;
   guint64 key_bytes = GUINT64_TO_BE (id);
@@ -28,7 +28,8 @@ gsi_create_place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, c
 
   for (gsize i = 0; i < group->n_storages; i++)
     {
-      views[i] = gsi_router_view (group->storages[i]);
+      views[i] = gsi_router_node_view (router, group->storages[i]);
+      views[i].healthy = views[i].healthy || all;
       pointers[i] = &views[i];
     }
   if (!(routing->place_named != NULL
@@ -36,6 +37,20 @@ gsi_create_place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, c
                                     &n_chosen, error)
             : routing->place (group->routing_self, key, pointers, group->n_storages, group->n_copies, chosen, &n_chosen,
                               error)))
+    return NULL;
+  storages = g_ptr_array_new ();
+  for (gsize i = 0; i < n_chosen; i++)
+    g_ptr_array_add (storages, (gpointer) group->storages[chosen[i]]);
+  return storages;
+}
+
+/* The storages that get a replica. *full*; NULL with @error. */
+GPtrArray *
+gsi_create_place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *path, GError **error)
+{
+  g_autoptr (GPtrArray) storages = choose (router, group, id, path, FALSE, error);
+  gsize n_chosen = storages != NULL ? storages->len : 0;
+  if (storages == NULL)
     return NULL;
   if (n_chosen < group->min_copies)
     {
@@ -45,10 +60,26 @@ gsi_create_place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, c
                group->name, n_chosen, group->min_copies);
       return NULL;
     }
-  storages = g_ptr_array_new ();
-  for (gsize i = 0; i < n_chosen; i++)
-    g_ptr_array_add (storages, (gpointer) group->storages[chosen[i]]);
-  return storages;
+  return g_steal_pointer (&storages);
+}
+
+/*
+ * It got fewer replicas than it should have, as somebody was away. How many there should be stands with the repository, or
+ * with its virtual storage; that there are fewer is to be seen to without waiting for a round that compares.
+ */
+static void
+ask_for_missing (GsiRouter *router, GsiCall *call, const GsiStorageGroup *group, guint64 id, GPtrArray *storages)
+{
+  g_autoptr (GPtrArray) wanted = storages->len < group->n_copies ? choose (router, group, id, call->path, TRUE, NULL) : NULL;
+  guint n_missing = (guint) group->n_copies - MIN (storages->len, (guint) group->n_copies);
+  for (guint i = 0; wanted != NULL && i < wanted->len && n_missing > 0; i++)
+    {
+      const GsiStorage *storage = wanted->pdata[i];
+      if (g_ptr_array_find (storages, storage, NULL))
+        continue;
+      gsi_router_ask_repair (router, &call->base, id, storage->name, "it was away when the repository was created");
+      n_missing--;
+    }
 }
 
 void
@@ -114,6 +145,7 @@ gsi_create_record (GsiRouter *router, GsiCall *call, const GsiStorageGroup *grou
     {
       gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_CREATED, group->name, row.path, row.id,
                        call->base.identity->name, NULL, NULL, row.created_wall_us);
+      ask_for_missing (router, call, group, repo->id, storages);
       return TRUE;
     }
   /* Perhaps it was recorded: then the replicas belong to it. If not, housekeeping finds them. */

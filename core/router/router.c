@@ -8,7 +8,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "router/cluster.h"
 #include "router/create.h"
+#include "router/nodes.h"
+#include "router/recent.h"
 #include "router/settle.h"
 
 /* Writes that may go on behind their answers at once; beyond, the answer waits. */
@@ -16,6 +19,8 @@
 /* Every write to a repository with a replica missing asks for its repair: once in so long is enough. */
 #define ASK_AGAIN_US (10 * G_USEC_PER_SEC)
 #define ASKED_MAX 10000
+/* How long the metadata store may take to say which nodes there are. */
+#define LOOK_US (5 * G_USEC_PER_SEC)
 /* How long a replica's word on how far it is counts. It does not go back but by an operator's hand. */
 #define SEEN_US (5 * G_USEC_PER_SEC)
 #define SEEN_MAX 10000
@@ -28,6 +33,9 @@ struct GsiRouter
 {
   GsiRouterConfig config;
   GsiSettler *settler;
+  GsiNodes *nodes;
+  GsiRecent *recent;
+  GsiStorageGroup *variants; /* each virtual storage with each policy: n_virtual_storages times n_policies */
 
   GsMutex lock;
   GsCall *round;  /* of housekeeping, under way */
@@ -48,12 +56,43 @@ gsi_router_new (const GsiRouterConfig *config)
   return router;
 }
 
+static void
+make_variants (GsiRouter *router)
+{
+  const GsiRouterConfig *config = &router->config;
+  router->variants = g_new0 (GsiStorageGroup, config->n_virtual_storages * config->n_policies + 1);
+  for (gsize i = 0; i < config->n_virtual_storages; i++)
+    for (gsize k = 0; k < config->n_policies; k++)
+      {
+        GsiStorageGroup *variant = &router->variants[i * config->n_policies + k];
+        *variant = *config->virtual_storages[i];
+        variant->consistency = config->policies[k].ops;
+        variant->consistency_self = config->policies[k].self;
+      }
+}
+
+const GsiStorageGroup *
+gsi_router_policy (GsiRouter *router, const GsiStorageGroup *group, const char *consistency)
+{
+  const GsiRouterConfig *config = &router->config;
+  if (consistency == NULL || consistency[0] == '\0')
+    return group;
+  for (gsize i = 0; i < config->n_virtual_storages; i++)
+    for (gsize k = 0; strcmp (config->virtual_storages[i]->name, group->name) == 0 && k < config->n_policies; k++)
+      if (strcmp (config->policies[k].name, consistency) == 0)
+        return &router->variants[i * config->n_policies + k];
+  return NULL;
+}
+
 GsiRouter *
 gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
 {
   GsiRouter *router = g_new0 (GsiRouter, 1);
   router->config = *config;
   router->settler = before != NULL ? gsi_settler_ref (before->settler) : gsi_settler_new (config->host);
+  router->nodes = before != NULL ? gsi_nodes_ref (before->nodes) : gsi_nodes_new ();
+  router->recent = before != NULL ? gsi_recent_ref (before->recent) : gsi_recent_new ();
+  make_variants (router);
   gs_mutex_init (&router->lock);
   gs_cond_init (&router->idle);
   router->asked = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
@@ -150,6 +189,9 @@ gsi_router_free (GsiRouter *router)
   if (router == NULL)
     return;
   gsi_settler_unref (router->settler);
+  gsi_nodes_unref (router->nodes);
+  gsi_recent_unref (router->recent);
+  g_free (router->variants);
   if (router->stop_fd >= 0)
     close (router->stop_fd);
   g_hash_table_destroy (router->asked);
@@ -264,7 +306,7 @@ gsi_router_pause (const GsCall *call, gint64 *delay_us, gint64 until_us)
 }
 
 GsiRow *
-gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error)
+gsi_router_locate_anyway (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error)
 {
   const GsiStorageGroup *vs = gsi_router_virtual_storage (router, call->virtual_storage, error);
   gint64 until_us = g_get_monotonic_time () + GSI_FRESH_WAIT_US, delay_us = 0;
@@ -288,6 +330,26 @@ gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret
   if (row != NULL && ret_vs != NULL)
     *ret_vs = vs;
   return row;
+}
+
+GsiRow *
+gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error)
+{
+  const GsiStorageGroup *vs, *own;
+  g_autoptr (GsiRow) row = gsi_router_locate_anyway (router, call, &vs, error);
+  if (row == NULL)
+    return NULL;
+  own = gsi_router_policy (router, vs, row->consistency);
+  if (own == NULL && call->method->operation == GSI_MUTATOR)
+    {
+      gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+               "repository '%s' is written by the consistency policy '%s', which this router's configuration has not",
+               row->path, row->consistency);
+      return NULL;
+    }
+  if (ret_vs != NULL)
+    *ret_vs = own != NULL ? own : vs;
+  return g_steal_pointer (&row);
 }
 
 /* What a replica said of itself. */
@@ -377,6 +439,42 @@ gsi_router_view (const GsiStorage *storage)
                         .in_flight = storage->reads != NULL ? __atomic_load_n (storage->reads, __ATOMIC_RELAXED) : 0 };
 }
 
+GsNodeView
+gsi_router_node_view (GsiRouter *router, const GsiStorage *storage)
+{
+  GsNodeView view = gsi_router_view (storage);
+  guint64 total = 0;
+  GsNodeState state = gsi_nodes_state (router->nodes, storage->name);
+  view.draining = state != GS_NODE_ACTIVE;
+  if (state != GS_NODE_ACTIVE)
+    view.weight = 0; /* the plugin's promise is only that others come first */
+  gsi_nodes_room (router->nodes, storage->name, &view.free_bytes, &total);
+  view.used_bytes = total - MIN (view.free_bytes, total);
+  return view;
+}
+
+GsiNodes *
+gsi_router_nodes (GsiRouter *router)
+{
+  return router->nodes;
+}
+
+GsiRecent *
+gsi_router_recent (GsiRouter *router)
+{
+  return router->recent;
+}
+
+gboolean
+gsi_router_look_at_nodes (GsiRouter *router, GError **error)
+{
+  GsIdentity identity;
+  GsCall call;
+  gsi_own_call_init (&call, &identity, "nodes");
+  call.deadline_us = g_get_monotonic_time () + LOOK_US;
+  return gsi_nodes_refresh (router->nodes, router, &call, error);
+}
+
 GsiReplica
 gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row)
 {
@@ -421,6 +519,8 @@ gsi_router_bindings (const GsiMethods *methods)
   gsize n_methods;
   const GsiMethod *const *all = gsi_methods_all (methods, &n_methods);
   g_array_append_vals (bindings, own, G_N_ELEMENTS (own));
+  for (const GsiBinding *one = gsi_cluster_bindings (); one->number != 0; one++)
+    g_array_append_vals (bindings, one, 1);
   for (const GsiReadBinding *read = gsi_node_reads (); read->number != 0; read++)
     {
       GsiBinding binding = { read->number, gsi_router_read };

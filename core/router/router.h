@@ -34,6 +34,14 @@ typedef struct
   gsize min_copies; /* never acknowledge with fewer durable copies */
 } GsiStorageGroup;
 
+/** A consistency instance that repositories may ask for by its name. */
+typedef struct
+{
+  const char *name;
+  const GsConsistencyOps *ops;
+  gpointer self;
+} GsiPolicy;
+
 /** Everything the router stands on. All borrowed for the router's life; filled in by core/main. */
 typedef struct
 {
@@ -46,6 +54,8 @@ typedef struct
   gpointer cache_self;
   const GsiStorageGroup *const *virtual_storages; /* the first is the default */
   gsize n_virtual_storages;
+  const GsiPolicy *policies; /* all consistency instances */
+  gsize n_policies;
   const GsiStorage *const *storages; /* all of this process */
   gsize n_storages;
   GsiWiring *wiring; /* keeps all of the above while somebody refers to it; NULL: it stays anyway */
@@ -73,7 +83,7 @@ void gsi_router_stop (GsiRouter *router);
 /** After every call has ended. NULL is fine. */
 void gsi_router_free (GsiRouter *router);
 
-/** The handlers of every call on a repository and of the Token service, for gsi_rpc_handle_all; user data is the
+/** The handlers of every call on a repository and of the Token and Cluster services, for gsi_rpc_handle_all; user data is the
  *  router. The list ends with number 0. *full* (g_free). */
 GsiBinding *gsi_router_bindings (const GsiMethods *methods);
 
@@ -110,9 +120,14 @@ const GsiStorageGroup *gsi_router_virtual_storage (GsiRouter *router, const char
 
 /**
  * The row of the call's target. NULL with NOT_FOUND naming it, or with UNAVAILABLE when it stays older than the state that
- * the caller has seen. *full*.
+ * the caller has seen. *full*. *@ret_vs has the repository's own consistency policy, when it has one; one that is not
+ * configured here refuses mutators with FAILED_PRECONDITION.
  */
 GsiRow *gsi_router_locate (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error);
+/** The same, whatever its policy: *@ret_vs is the virtual storage as it is configured. */
+GsiRow *gsi_router_locate_anyway (GsiRouter *router, GsiCall *call, const GsiStorageGroup **ret_vs, GError **error);
+/** @group with the policy that a repository has: itself for "", NULL when there is none of that name. */
+const GsiStorageGroup *gsi_router_policy (GsiRouter *router, const GsiStorageGroup *group, const char *consistency);
 /** A storage of this process by name, NULL when there is none. */
 const GsiStorage *gsi_router_storage (GsiRouter *router, const char *name);
 /**
@@ -131,10 +146,19 @@ gboolean gsi_router_pause (const GsCall *call, gint64 *delay_us, gint64 until_us
 
 /** A storage as routing plugins see it. Borrows from @storage. */
 GsNodeView gsi_router_view (const GsiStorage *storage);
+/** The same, with what is known of its node: drained or not, and the room on its disk. */
+GsNodeView gsi_router_node_view (GsiRouter *router, const GsiStorage *storage);
 /** A located replica. Borrows from its arguments. */
 GsiReplica gsi_router_replica (GsiRouter *router, const GsiStorage *storage, const GsiRow *row);
 /** The path of a repository's replicas below their storages' roots: "@r/ab/cd/ID.git". *full*. */
 char *gsi_router_replica_path (guint64 id);
+
+/** The last reads; lives as long as @router. */
+struct GsiRecent *gsi_router_recent (GsiRouter *router);
+/** What is known of nodes; lives as long as @router. */
+struct GsiNodes *gsi_router_nodes (GsiRouter *router);
+/** Looks at the nodes anew: every second or two, from a worker thread. FALSE when the metadata store is away. */
+gboolean gsi_router_look_at_nodes (GsiRouter *router, GError **error);
 
 /** Queues a repair job for a replica that lacks a write, unless that was done moments ago. @reason is constant. */
 void gsi_router_ask_repair (GsiRouter *router, GsCall *call, guint64 id, const char *storage, const char *reason);

@@ -15,12 +15,16 @@ gsi_row_new (const GsRepoRow *row)
   copy->refs_digest = row->refs_digest;
   copy->created_wall_us = row->created_wall_us;
   copy->changed_wall_us = row->changed_wall_us;
+  copy->copies = row->copies;
+  copy->consistency = g_strdup (row->consistency != NULL ? row->consistency : "");
   copy->n_replicas = row->n_replicas;
   copy->replicas = g_new0 (GsiRowReplica, MAX (row->n_replicas, 1));
   for (gsize i = 0; i < row->n_replicas; i++)
     {
       copy->replicas[i].storage = g_strdup (row->replicas[i]->storage);
       copy->replicas[i].generation = row->replicas[i]->generation;
+      copy->replicas[i].verified_wall_us = row->replicas[i]->verified_wall_us;
+      copy->replicas[i].scrubbed_wall_us = row->replicas[i]->scrubbed_wall_us;
     }
   return copy;
 }
@@ -36,6 +40,7 @@ gsi_row_free (GsiRow *row)
   g_free (row->virtual_storage);
   g_free (row->path);
   g_free (row->replica_path);
+  g_free (row->consistency);
   g_free (row);
 }
 

@@ -13,6 +13,7 @@ typedef struct
 {
   char *storage;
   guint64 generation;
+  gint64 verified_wall_us, scrubbed_wall_us; /* 0 = never */
 } GsiRowReplica;
 
 typedef struct
@@ -27,6 +28,8 @@ typedef struct
   gint64 created_wall_us, changed_wall_us;
   GsiRowReplica *replicas;
   gsize n_replicas;
+  guint32 copies;    /* 0 = as many as the virtual storage's */
+  char *consistency; /* "" = the virtual storage's */
 } GsiRow;
 
 /** A copy. *full*. */

@@ -38,6 +38,7 @@ typedef struct
   gboolean bytes_in, bytes_out;
   gboolean cluster; /* only for other processes of the cluster, by the cluster token; @needs says nothing then */
   gboolean storage; /* the storage plugin carries it out: its slots query and compute */
+  gboolean cached;  /* of such an accessor: its replies are kept in the cache */
   gint64 timeout_us; /* 0 = the server's default */
   const ProtobufCMessageDescriptor *request, *reply;
   const ProtobufCFieldDescriptor *target; /* field of the request that holds the Repository; NULL unless REPOSITORY */

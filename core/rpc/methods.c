@@ -229,6 +229,7 @@ add_method (Build *build, const GsWireMethod *wire, GError **error)
   row->bytes_in = wire->bytes_in;
   row->bytes_out = wire->bytes_out;
   row->storage = wire->storage;
+  row->cached = wire->cached;
   row->cluster = wire->permission == GITSTEAD__V1__PERMISSION__CLUSTER;
   row->timeout_us = (gint64) wire->timeout_ms * 1000;
   row->request = wire->request;
@@ -239,6 +240,8 @@ add_method (Build *build, const GsWireMethod *wire, GError **error)
     return FALSE;
   if (row->storage && row->target == NULL)
     return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s is a storage's, but names no repository", row->name);
+  if (row->cached && (!row->storage || row->operation != GSI_ACCESSOR || row->bytes_in || row->bytes_out))
+    return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s is cached, but no accessor of a storage without bulk bytes", row->name);
   if (!g_hash_table_insert (build->methods->by_name, (gpointer) row->name, row))
     return gs_fail (error, GS_ERROR_INTERNAL, "schema: two methods are named %s", row->name);
   g_hash_table_insert (build->methods->by_number, GUINT_TO_POINTER (row->number), row);

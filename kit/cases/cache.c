@@ -300,9 +300,9 @@ const ConformanceCase conformance_cache[] = {
   { "C3", "never more than its size, whatever is stored", bounded },
   { "C3", "empty entries cost, too", tiny_entries },
   { "C1", "forgetting a prefix forgets that and no more", forgotten },
-  { "C5", "nothing is given after its time to live", time_to_live },
+  { "C5", "nothing is given after its time to live", time_to_live, TRUE },
   { "P5", "a call whose time is over comes back", late_call },
-  { "C4", "look-ups are counted", statistics },
+  { "C4", "look-ups are counted", statistics, TRUE },
   { "C4", "many threads at once", crowd },
   { NULL, NULL, NULL },
 };

@@ -225,7 +225,7 @@ jobs_leases (Conformance *c)
   if (id == 0)
     return;
   CHECK_OK (c, add_job (c, kind, id, "beta", NULL, 0, &job, &error));
-  CHECK_OK (c, take_job (c, kind, NULL, "dies", SHORT_US, &first, &error));
+  CHECK_OK (c, take_job (c, kind, NULL, "dies", LONG_US, &first, &error));
   CHECK_OK (c, ops->job_renew (c->self, &call, job, first.token, SHORT_US, &error));
   while (second.n == 0)
     {

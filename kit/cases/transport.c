@@ -418,7 +418,7 @@ const ConformanceCase conformance_transport[] = {
   { "T1", "after start every address accepts connections", accepts },
   { "T2", "sizes that are announced take no memory, and what never ends is refused", huge },
   { "T3", "peers that leave or send garbage cost the others nothing", strangers },
-  { "T4", "a peer that goes away cancels its call", leavers },
-  { "T5", "after stop nobody is let in", stopped },
+  { "T4", "a peer that goes away cancels its call", leavers, TRUE },
+  { "T5", "after stop nobody is let in", stopped, TRUE },
   { NULL, NULL, NULL },
 };

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs the contract cases of a plugin's kind as TAP:
- * runner FILE.so [KEY=VALUE…] [--only PROMISE] [--through SOCKET] [--interrupt N] [--layer FILE.so [KEY=VALUE…]].
+ * runner FILE.so [KEY=VALUE…] [--only PROMISE]… [--through SOCKET] [--crowd N] [--host-busy] [--interrupt N | --fault N]
+ *   [--layer FILE.so [KEY=VALUE…]]…
  * "{tmp}" in a value is a fresh folder. With --interrupt the cases run with the first to the Nth call of each interrupted, and with
  * all calls, by cancelling and by time. With --through something that can be cut stands before the socket of the server that the
- * plugin speaks with, "{through}" in a value and in the folder "{through-folder}"; give it first. With --layer through a layer, whose BUSY is taken for an invitation to try again.
+ * plugin speaks with, "{through}" in a value and in the folder "{through-folder}"; give it first. With --crowd each case
+ * runs in N threads at once, with --host-busy the host turns down all work for its pool. With --fault the layer is layer/fault, and
+ * the cases run with the first to the Nth call of each failing in it (BUSY), and that must leave nothing behind. With --layer through layers, the first outermost, whose BUSY is taken for an invitation to try again.
  */
 #include "engine.h"
 #include "fakehost.h"
@@ -14,6 +17,7 @@
 #include <stdio.h>
 
 #define OPTIONS_MAX 4
+#define LAYERS_MAX 3
 
 typedef struct
 {
@@ -22,17 +26,21 @@ typedef struct
 
 typedef struct
 {
-  guint n, n_failed, interrupt;
+  guint n, n_failed, interrupt, fault;
 } Count;
 
 typedef struct
 {
-  const GsPlugin *plugin, *layer;
+  const GsPlugin *plugin, *layers[LAYERS_MAX];
+  guint n_layers;
   FakeHost *host;
   char *folder;
-  Options options, layer_options;
+  Options options, layer_options[LAYERS_MAX];
   guint interrupt; /* 0: not; else one more than was asked for */
-  const char *only; /* the promise; NULL = all */
+  guint fault;
+  gboolean host_busy;
+  guint crowd;
+  GPtrArray *only; /* promises; empty = all */
   Proxy *proxy;
   char *through, *through_folder;
   const GsPlugin *metadata; /* for plugins that need a metadata store */
@@ -66,6 +74,8 @@ print_outcome (const ConformanceOutcome *outcome, gpointer user)
     printf (", every call %s first", count->interrupt == CONFORMANCE_CANCEL_ALL ? "cancelled" : "out of time");
   else if (count->interrupt > 0)
     printf (", call %u interrupted", count->interrupt);
+  if (count->fault > 0)
+    printf (", call %u failing", count->fault);
   printf ("%s%s\n", outcome->result == CONFORMANCE_SKIPPED ? " # SKIP " : "",
           outcome->result == CONFORMANCE_SKIPPED ? outcome->happened : "");
   if (failed)
@@ -86,10 +96,10 @@ static gboolean
 run_cases (const Run *run, const ConformanceTarget *target, Count *count, gboolean *ret_reached, GError **error)
 {
   guint n = conformance_n_cases (run->plugin->kind);
-  if (run->only == NULL)
+  if (run->only->len == 0)
     return conformance_run_interrupted (target, 0, print_outcome, count, ret_reached, error);
   for (guint number = 1; number <= n; number++)
-    if (strcmp (conformance_case (run->plugin->kind, number)->promise, run->only) == 0
+    if (g_ptr_array_find_with_equal_func (run->only, conformance_case (run->plugin->kind, number)->promise, g_str_equal, NULL)
         && !conformance_run_interrupted (target, number, print_outcome, count, ret_reached, error))
       return FALSE;
   return TRUE;
@@ -106,23 +116,66 @@ run_once (const Run *run, ConformanceTarget *target, guint interrupt, Count *cou
   return FALSE;
 }
 
+#define ROUNDS_MIN 3 /* to see whether each leaves something behind */
+
+/* Each case with its first call failing in the layer, then with its second, and so on. */
+static gboolean
+run_faults (const Run *run, ConformanceTarget *target, Count *count)
+{
+  const GsPlugin *fault = load_plugin ("layer-fault.so");
+  guint n_rounds = MAX (run->fault, ROUNDS_MIN);
+  g_autofree ConformanceUsage *usages = g_new0 (ConformanceUsage, n_rounds + 1);
+  g_autofree char *grown = NULL;
+  gboolean fine = TRUE;
+  target->fresh = target->repeat_busy = TRUE; /* the layer counts from the start of its instance */
+  usages[0] = conformance_usage ();
+  for (guint i = 0; fine && i < n_rounds; i++)
+    {
+      g_autofree char *nth = g_strdup_printf ("%u", i % run->fault + 1);
+      g_autoptr (FakeConfig) config = fake_config_new (fault, "nth", nth, "code", "BUSY", NULL);
+      const ConformanceLayer layer = { fault, fake_config_get (config) };
+      gboolean reached;
+      target->layers = &layer;
+      target->n_layers = 1;
+      count->fault = i % run->fault + 1;
+      fine = run_once (run, target, 0, count, &reached);
+      usages[i + 1] = conformance_usage ();
+    }
+  grown = conformance_growth (usages + 1, n_rounds);
+  printf ("%s %u - [P3] nothing is left behind by what failed\n", grown == NULL ? "ok" : "not ok", ++count->n);
+  if (grown != NULL)
+    printf ("# happened: each round left %s\n", grown);
+  count->n_failed += grown != NULL;
+  return fine;
+}
+
 static int
 run_all (Run *run)
 {
   g_autoptr (FakeConfig) config = config_new (run->plugin, &run->options);
-  g_autoptr (FakeConfig) layer_config = run->layer != NULL ? config_new (run->layer, &run->layer_options) : NULL;
-  const ConformanceLayer layer = { run->layer, run->layer != NULL ? fake_config_get (layer_config) : NULL };
+  g_autoptr (GPtrArray) layer_configs = g_ptr_array_new_with_free_func ((GDestroyNotify) fake_config_free);
+  ConformanceLayer layers[LAYERS_MAX];
   ConformanceTarget target = { .plugin = run->plugin,
                                .host = &run->host->host,
                                .config = fake_config_get (config),
-                               .layers = &layer,
-                               .n_layers = run->layer != NULL,
-                               .repeat_busy = run->layer != NULL,
+                               .layers = layers,
+                               .n_layers = run->n_layers,
+                               .repeat_busy = run->n_layers > 0,
+                               .crowd = run->crowd,
+                               .host_fault = run->host_busy ? CONFORMANCE_HOST_FAULT_ALL : 0,
                                .reach = run->proxy != NULL ? proxy_reach : NULL,
                                .reach_user = run->proxy };
   Count count = { 0 };
   gboolean reached = TRUE, fine = TRUE;
-  if (run->interrupt == 0)
+  for (guint i = 0; i < run->n_layers; i++)
+    {
+      FakeConfig *own = config_new (run->layers[i], &run->layer_options[i]);
+      g_ptr_array_add (layer_configs, own);
+      layers[i] = (ConformanceLayer){ run->layers[i], fake_config_get (own) };
+    }
+  if (run->fault > 0)
+    fine = run_faults (run, &target, &count);
+  else if (run->interrupt == 0)
     fine = run_once (run, &target, 0, &count, &reached);
   for (guint i = 1; fine && reached && i < run->interrupt; i++)
     fine = run_once (run, &target, i, &count, &reached);
@@ -170,7 +223,18 @@ parse_options (Run *run, char **argv)
       char *equals = strchr (*argv, '=');
       if (strcmp (*argv, "--only") == 0 && argv[1] != NULL)
         {
-          run->only = *++argv;
+          g_ptr_array_add (run->only, *++argv);
+          continue;
+        }
+      if (strcmp (*argv, "--host-busy") == 0)
+        {
+          run->host_busy = TRUE;
+          continue;
+        }
+      if ((strcmp (*argv, "--crowd") == 0 || strcmp (*argv, "--fault") == 0) && argv[1] != NULL)
+        {
+          guint *number = strcmp (*argv, "--crowd") == 0 ? &run->crowd : &run->fault;
+          *number = (guint) g_ascii_strtoull (*++argv, NULL, 10);
           continue;
         }
       if (strcmp (*argv, "--through") == 0 && argv[1] != NULL && run->proxy == NULL)
@@ -183,16 +247,15 @@ parse_options (Run *run, char **argv)
           run->interrupt = (guint) g_ascii_strtoull (*++argv, NULL, 10) + 1;
           continue;
         }
-      if (strcmp (*argv, "--layer") == 0 && argv[1] != NULL && run->layer == NULL)
+      if (strcmp (*argv, "--layer") == 0 && argv[1] != NULL && run->n_layers < LAYERS_MAX)
         {
-          run->layer = load_plugin (*++argv);
-          options = &run->layer_options;
+          options = &run->layer_options[run->n_layers];
+          run->layers[run->n_layers++] = load_plugin (*++argv);
           n = 0;
           continue;
         }
       if (equals == NULL || n == OPTIONS_MAX)
-        g_error ("usage: runner FILE.so [KEY=VALUE…] [--interrupt N] [--layer FILE.so [KEY=VALUE…]] with at most %d options",
-                 OPTIONS_MAX);
+        g_error ("“%s” is not understood, or there are more than %d options", *argv, OPTIONS_MAX);
       options->keys[n] = g_strndup (*argv, (gsize) (equals - *argv));
       options->values[n++] = expanded (run, equals + 1);
     }
@@ -211,7 +274,8 @@ options_clear (Options *options)
 int
 main (int argc, char **argv)
 {
-  Run run = { 0 };
+  g_autoptr (GPtrArray) only = g_ptr_array_new ();
+  Run run = { .only = only };
   int failed;
   if (argc < 2)
     {
@@ -227,7 +291,8 @@ main (int argc, char **argv)
       start_metadata (&run);
   failed = run_all (&run);
   options_clear (&run.options);
-  options_clear (&run.layer_options);
+  for (guint i = 0; i < run.n_layers; i++)
+    options_clear (&run.layer_options[i]);
   fake_host_free (run.host);
   if (run.metadata != NULL)
     {

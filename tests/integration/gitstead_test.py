@@ -194,7 +194,8 @@ class Server:
                 raise AssertionError("the server ended with %s:\n%s" % (status, self.log_tail()))
             except subprocess.TimeoutExpired:
                 if time.monotonic() > deadline:
-                    raise AssertionError("the server did not become ready:\n" + self.log_tail())
+                    raise AssertionError("the server did not become ready: %s\n%s" % (
+                        self.why_not_ready(), self.log_tail(calls=False)))
         return self
 
     def is_ready(self):
@@ -202,6 +203,12 @@ class Server:
             return self.http("GET", "/readyz").status == 200
         except OSError:
             return False
+
+    def why_not_ready(self):
+        try:
+            return self.http("GET", "/readyz").body.decode(errors="replace")
+        except OSError as error:
+            return str(error)
 
     def stop(self):
         """Asks it to end, as an operator would, and says how it ended."""
@@ -241,7 +248,7 @@ class Server:
         """The end of the log; without @calls only what is not of a call that went well."""
         with open(self.log, errors="replace") as log:
             return "".join([line for line in log if calls or not (
-                " code=OK " in line or " http.request " in line and " status=2" in line)][-lines:])
+                " code=OK " in line or " http.request " in line and " status=2" in line or "path=/readyz" in line)][-lines:])
 
     def log_text(self):
         with open(self.log, errors="replace") as log:

@@ -282,6 +282,29 @@ class Damage(ApiCase):
         self.assertEqual(len(self.api("odd", "Commit/Get", revisions=["main"])["entries"]), 1)
         self.server.assert_settled(seconds=5)
 
+    def test_what_was_answered_is_kept_until_a_ref_moves(self):
+        replica = self.loosen("kept")
+        asked = {"Diff/Stats": {"right": "main"}, "Diff/Parsed": {"right": "main"}, "Commit/Stats": {"revision": "main"},
+                 "History/Blame": {"revision": "main", "path": "a"}}
+        before = {method: self.api("kept", method, **request) for method, request in asked.items()}
+        oid, path = self.object_file(replica, "main:a")
+        with open(path, "rb") as file:
+            data = file.read()
+        os.unlink(path)
+        for method, request in asked.items():
+            self.assertEqual(self.api("kept", method, **request), before[method], method)
+        # Another request is another reply; and so is the same one once a ref has moved.
+        self.refused("kept", "Diff/Stats", "DATA_LOSS", oid, right="main", options={"no_renames": True})
+        tip = git(replica, "rev-parse", "main").decode().strip()
+        self.api("kept", "Ref/Update", updates=[{"name": "refs/heads/other", "new_oid": tip}])
+        for method, request in asked.items():
+            self.refused("kept", method, "DATA_LOSS", **request)
+        # A failure is not kept.
+        with open(path, "wb") as file:
+            file.write(data)
+        for method, request in asked.items():
+            self.assertEqual(self.api("kept", method, **request), before[method], method)
+
     def test_what_is_whole_is_read(self):
         replica = self.loosen("half")
         _, path = self.object_file(replica, "main:dir/b")

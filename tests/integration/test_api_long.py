@@ -241,11 +241,12 @@ class Changing(LongCase):
         return found.returncode == 0, tree.decode(), sorted({row.partition(b"\t")[2] for row in rest if row})
 
     def test_merges_of_any_two(self):
-        outcomes = set()
-        for number in range(25):
+        outcomes, most = set(), 3 if NAME == "mixed" else 1
+        for number in range(60):
             left, right = self.some(2)
             bases = gitstead_test.Git().run("merge-base", "--all", left, right, cwd=self.folder).stdout.decode().split()
-            if not bases or left in bases or right in bases:
+            # git merges the bases first, and theirs before: hours on a history like this.
+            if not 1 <= len(bases) <= most or left in bases or right in bases or number > 25 and outcomes:
                 continue
             clean, tree, paths = self.merged(left, right)
             reply = self.call("Change/Merge", source=right, message="Merge",
@@ -308,7 +309,7 @@ class Changing(LongCase):
 class Memory(ServerTestCase):
     """Pages of a long list: the server grows no more once its caches are full."""
     COUNT = 100_000
-    CACHES = 96 << 20
+    CACHES = 160 << 20
     MOST = 8 << 20
 
     @classmethod

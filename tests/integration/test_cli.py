@@ -23,7 +23,7 @@ class WithoutServer(TestCase):
     def test_overview(self):
         result = run_program("--help")
         self.assertEqual(result.returncode, 0)
-        for command in ("serve", "check", "repo", "token", "call", "methods", "plugin", "version", "completion"):
+        for command in ("serve", "check", "repo", "cluster", "token", "call", "methods", "plugin", "version", "completion"):
             self.assertIn("\n  %s " % command, result.stdout)
         self.assertEqual(run_program("help").stdout, result.stdout)
 
@@ -32,6 +32,8 @@ class WithoutServer(TestCase):
 
     def test_every_verb_teaches(self):
         verbs = {"repo": ("create", "list", "show", "delete", "rename", "size"), "token": ("create", "list", "revoke"),
+                 "cluster": ("status", "nodes", "explain", "dataloss", "accept-dataloss", "set-replication-factor", "set-consistency",
+                             "receipt", "verify", "untracked", "adopt", "drain", "undrain", "add-node", "remove-node", "rebalance"),
                  "plugin": ("list", "show", "check", "new", "reference"), "call": ("",), "methods": ("",), "version": ("",), "completion": ("",)}
         for command, names in verbs.items():
             for name in names:

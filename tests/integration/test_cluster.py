@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 
 import gitstead_test
@@ -118,6 +119,31 @@ class Quorum(Cluster):
         self.assertNotEqual(result.returncode, 0)
         wrong = self.second.http("POST", "/api/v1/Ref/Find", find, dict(headers, **{"X-Gitstead-Generation": "new"}))
         self.assertEqual(wrong.status, 400)
+
+    def test_writers_of_one_ref(self):
+        """Through two routers at once, again and again: each time exactly one gets it."""
+        tips = [self.commit() for _ in range(2)]
+        self.git("push", "-q", self.url, "main", cwd=self.work)
+        headers = {"Authorization": "Bearer " + self.token, "Content-Type": "application/json"}
+
+        def write(router, name, tip, answers):
+            answers.append((router.http("POST", "/api/v1/Ref/Update", json.dumps({
+                "repository": {"path": "team/project"},
+                "updates": [{"name": name, "old_oid": gitstead_test.ZERO, "new_oid": tip}]}), headers).status, tip))
+
+        for number in range(12):
+            name, answers = "refs/heads/race%d" % number, []
+            threads = [threading.Thread(target=write, args=(router, name, tip, answers))
+                       for router, tip in zip((self.first, self.second), tips)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            won = [tip for status, tip in answers if status == 200]
+            self.assertEqual(len(won), 1, answers)
+            self.assertEqual(self.git("ls-remote", self.url, name).split()[0], won[0])
+        self.settled()
+        self.assert_equal_replicas(self.first, "team/project")
 
     def test_delete_and_rename(self):
         info = self.first.info("team/project")

@@ -490,6 +490,49 @@ class Remotes(TransferCase):
                     "https://example.org.evil.test/x", "https://evilexample.org/x", "https://a.example.org:444/x"):
             self.refused("PERMISSION_DENIED", "Repository/Fetch", dict(self.repository(), remote={"url": url}), "remote_allow")
 
+    def test_a_server_that_only_gives_files(self):
+        """No git on the other side: packs and loose objects one by one, and its word on where to find more is not heeded."""
+        folder = os.path.join(self.work, "www", "r.git")
+        Git()("clone", "-q", "--mirror", history("plain"), folder)
+        Git()("repack", "-q", "-a", "-d", cwd=folder)
+        self.grow(folder)
+        Git()("update-server-info", cwd=folder)
+        asked = []
+
+        class Files(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *arguments):
+                super().__init__(*arguments, directory=os.path.join(self_work, "www"))
+
+            def log_message(self, *arguments):
+                asked.append(self.path)
+
+        self_work = self.work
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(thread.join)
+        self.addCleanup(server.shutdown)
+        url = "http://127.0.0.1:%d/r.git" % server.server_port
+        code, reply = self.attempt("Repository/CreateFromUrl", dict(self.repository(), remote={"url": url}, rules={
+            "refspecs": ["refs/*:refs/*"]}))
+        self.assertEqual(code, "OK", reply)
+        self.same(self.name, folder)
+        # The newest commit's objects are elsewhere now, and the server says where.
+        elsewhere = os.path.join(self.work, "www", "other")
+        tip = self.grow(folder)
+        Git()("update-server-info", cwd=folder)
+        os.makedirs(elsewhere)
+        shutil.move(os.path.join(folder, "objects", tip[:2]), os.path.join(elsewhere, tip[:2]))
+        with open(os.path.join(folder, "objects/info/http-alternates"), "w") as out:
+            out.write("http://127.0.0.1:%d/other\n" % server.server_port)
+        before = self.refs(self.server.replica(self.name))
+        code, reply = self.attempt("Repository/Fetch", dict(self.repository(), remote={"url": url}))
+        self.assertNotEqual(code, "OK", reply)
+        self.assertEqual([path for path in asked if path.startswith("/other")], [])
+        self.assertEqual(self.refs(self.server.replica(self.name)), before)
+        self.server.assert_settled()
+
     def test_names_that_lead_into_the_own_network(self):
         self.server.create(self.name)
         for host in ("localhost", "0x7f.1", "2130706433", "0", "10.1.2.3", "172.31.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
@@ -636,6 +679,30 @@ class Remotes(TransferCase):
         self.assertEqual(table(reply), {"refs/heads/main": "REPLACED", "refs/heads/alone": "DELETED"})
         self.assertEqual(self.refs(replica), self.refs(self.server.replica(self.name)))
         self.assertEqual(self.refs(replica)["refs/heads/main"], ahead)
+
+    def test_asking_another_server(self):
+        folder = self.copy("odd")
+        self.push(self.name + "s", folder)
+        self.server.call("Ref/SetDefaultBranch", dict(self.repository(self.name + "s"), branch="other"))
+        self.server.create(self.name)
+        there = self.refs(self.server.replica(self.name + "s"))
+        code, reply = self.attempt("Repository/RemoteRefs", dict(self.repository(), remote=self.remote(self.name + "s")))
+        self.assertEqual(code, "OK", reply)
+        self.assertEqual([(text(ref["name"]), ref["oid"]) for ref in reply["refs"]],
+                         sorted(there.items(), key=lambda pair: pair[0].encode("utf-8", "surrogateescape")))
+        # A branch that is not born has no name on the wire of every version of git.
+        self.assertIn(reply["head"], ("refs/heads/other", ""))
+        self.server.call("Ref/SetDefaultBranch", dict(self.repository(self.name + "s"), branch="main"))
+        code, reply = self.attempt("Repository/RemoteRefs", dict(
+            self.repository(), remote=self.remote(self.name + "s"), refs=["refs/heads/main", "refs/tags/*"]))
+        self.assertEqual({text(ref["name"]) for ref in reply["refs"]},
+                         {name for name in there if name == "refs/heads/main" or name.startswith("refs/tags/")})
+        self.assertEqual((reply["head"], reply["more_refs"]), ("refs/heads/main", 0))
+        self.refused("NOT_FOUND", "Repository/RemoteRefs", dict(self.repository(), remote=self.remote("absent")))
+        self.refused("PERMISSION_DENIED", "Repository/RemoteRefs", dict(
+            self.repository(), remote=self.remote(self.name + "s", authorization="")))
+        self.assertEqual(self.refs(self.server.replica(self.name)), {})
+        self.server.assert_settled()
 
     def test_mirror_to_one_that_refuses(self):
         self.push(self.name, history("plain"))

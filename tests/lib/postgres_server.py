@@ -58,6 +58,9 @@ class Postgres:
             **self.as_user)
         if made.returncode != 0:
             raise RuntimeError("initdb failed: %s" % made.stdout.decode(errors="replace"))
+        if address != "127.0.0.1":
+            with open(os.path.join(self.data, "pg_hba.conf"), "a") as out:
+                out.write("host all all samenet trust\n")
         self.start()
 
     @property

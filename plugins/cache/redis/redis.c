@@ -67,6 +67,8 @@ redis_lookup (gpointer data, GsCall *call, GBytes *key, GBytes **ret_value, GErr
 {
   Redis *self = data;
   GBytes *value = NULL;
+  if (!gs_call_check (call, "looking an answer up", error))
+    return FALSE;
   if (g_bytes_get_size (key) <= KEY_MAX)
     {
       gsize length;
@@ -113,6 +115,9 @@ redis_store (gpointer data, GsCall *call, GBytes *key, GBytes *value, gint64 ttl
   gint64 expires_us = 0;
   guint64 expires_le;
 
+  /* A success that stored nothing would leave an older answer in its place. */
+  if (!gs_call_check (call, "storing an answer", error))
+    return FALSE;
   if (g_bytes_get_size (key) > KEY_MAX)
     return TRUE;
   full = full_key (self, key, &length);
@@ -189,6 +194,8 @@ redis_forget_prefix (gpointer data, GsCall *call, GBytes *prefix, GError **error
   g_autofree char *full = full_key (self, prefix, &length), *cursor = g_strdup ("0");
   g_autoptr (GString) pattern = pattern_of (full, length);
   gint64 until_us = g_get_monotonic_time () + FORGET_US;
+  if (!gs_call_check (call, "forgetting answers", error))
+    return FALSE;
   do
     {
       RedisCommand command = { .n = 0 };

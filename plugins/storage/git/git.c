@@ -84,6 +84,7 @@ static const GsStorageOps git_ops = {
   .query = storage_query,
   .compute = storage_compute,
   .computed_free = storage_computed_free,
+  .disk = storage_disk,
 };
 
 void

@@ -173,6 +173,7 @@ gboolean storage_create (gpointer self, GsCall *call, const GsRepo *repo, const 
 gboolean storage_remove (gpointer self, GsCall *call, const GsRepo *repo, GError **error);
 gboolean storage_exists (gpointer self, GsCall *call, const GsRepo *repo, gboolean *ret_exists, GError **error);
 gboolean storage_list (gpointer self, GsCall *call, GsRepoVisit visit, gpointer user, GError **error);
+gboolean storage_disk (gpointer self, GsDisk *ret_disk, GError **error);
 gboolean storage_measure (gpointer self, GsCall *call, const GsRepo *repo, GsRepoSize *ret_size, GError **error);
 gboolean storage_state (gpointer self, GsCall *call, const GsRepo *repo, GsReplicaState *ret_state, GError **error);
 

@@ -65,6 +65,7 @@ ref_store_open (const char *dir, const RefStoreOptions *options, GError **error)
   store->held = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   store->live = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   store->failed = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  store->writers = g_hash_table_new (g_direct_hash, g_direct_equal);
   store->above = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   return store;
 }
@@ -81,6 +82,7 @@ ref_store_free (RefStore *store)
   g_hash_table_unref (store->peels);
   g_hash_table_unref (store->held);
   g_hash_table_unref (store->above);
+  g_hash_table_unref (store->writers);
   g_hash_table_unref (store->live);
   g_hash_table_unref (store->failed);
   gs_cond_clear (&store->changed);
@@ -198,7 +200,7 @@ packed_has (RefStore *store, const LooseRef *ref, gboolean *ret_has, GError **er
 static gboolean
 prune_loose (RefStore *store, const LooseRef *ref, GError **error)
 {
-  RefWait none = { 0, NULL };
+  RefWait none = { .until_us = 0 };
   LooseState state;
   GsOid oid;
   LockOutcome locked;
@@ -258,7 +260,7 @@ ref_store_pack (RefStore *store, gboolean force, GError **error)
   if (snapshot->loose->len < least)
     return TRUE;
   g_clear_pointer (&snapshot, ref_snapshot_unref);
-  ref_wait_init (&wait, store, NULL);
+  ref_wait_init (&wait, store, NULL, NULL);
   switch (ref_lock_packed (store, REF_PACK_MARKER, TRUE, &wait, error))
     {
     case LOCK_TAKEN:

@@ -97,7 +97,7 @@ publish_rest (RefTxn *txn, GPtrArray *rest, GError **error)
     ref_store_note (txn->store, GS_LOG_WARNING, "refs.loose-blocked", ((TxnRef *) rest->pdata[i])->name);
   if (!txn->packed_lock)
     {
-      ref_wait_init (&wait, txn->store, NULL);
+      ref_wait_init (&wait, txn->store, NULL, NULL);
       switch (ref_lock_packed (txn->store, txn->marker, TRUE, &wait, error))
         {
         case LOCK_TAKEN:

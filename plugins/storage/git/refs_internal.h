@@ -248,7 +248,9 @@ struct RefStore
 
   GHashTable *held;  /* ref name → owner */
   GHashTable *above; /* name that would be a directory of held names → how many */
+  GHashTable *writers; /* RefTxn: owners in held that meet their like in other repositories */
   gboolean packed_held;
+  gconstpointer packed_owner; /* a RefTxn or NULL */
   enum
   {
     JOURNAL_UNKNOWN,
@@ -270,9 +272,16 @@ typedef struct
 {
   gint64 until_us;
   GsCall *call;
+  const struct RefTxn *txn; /* who waits; NULL: nobody who has locks elsewhere */
+  gint64 yield_us;          /* so long for one that goes before it */
 } RefWait;
 
-void ref_wait_init (RefWait *wait, RefStore *store, GsCall *call);
+/**
+ * Of two writes that hold each other's ref, each in another replica, both would wait in vain. So there is an order among
+ * them, the same in every replica: the one with the smaller id waits its whole time, the other one gives up soon, and its
+ * going frees what the first one waits for.
+ */
+void ref_wait_init (RefWait *wait, RefStore *store, GsCall *call, const struct RefTxn *txn);
 
 /** Takes @name for @owner in this process; FALSE when somebody has it, or one above or below it, for too long. */
 gboolean ref_name_take (RefStore *store, const char *name, gconstpointer owner, RefWait *wait);

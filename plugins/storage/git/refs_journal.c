@@ -383,7 +383,7 @@ hold_names (RefStore *store, GError **error)
     return FALSE;
   for (guint i = 0; i < paths->len; i++)
     {
-      RefWait none = { 0, NULL };
+      RefWait none = { .until_us = 0 };
       gboolean torn;
       GError *failed = NULL;
       g_autoptr (RefJournal) journal = ref_journal_read (store, paths->pdata[i], &torn, &failed);

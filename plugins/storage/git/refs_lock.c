@@ -17,12 +17,15 @@
 #define BACKOFF_FIRST_US 500
 #define BACKOFF_MAX_US (20 * 1000)
 #define RACES_MAX 1000
+#define YIELD_SHARE 10 /* of the time that a write waits, when the other one goes before it */
 
 void
-ref_wait_init (RefWait *wait, RefStore *store, GsCall *call)
+ref_wait_init (RefWait *wait, RefStore *store, GsCall *call, const RefTxn *txn)
 {
   wait->call = call;
+  wait->txn = txn;
   wait->until_us = g_get_monotonic_time () + store->options.lock_wait_us;
+  wait->yield_us = g_get_monotonic_time () + store->options.lock_wait_us / YIELD_SHARE;
   if (call != NULL)
     wait->until_us = MIN (wait->until_us, call->deadline_us);
 }
@@ -33,15 +36,25 @@ wait_over (const RefWait *wait)
   return (wait->call != NULL && gs_call_cancelled (wait->call)) || g_get_monotonic_time () >= wait->until_us;
 }
 
-/** Waits a little on the store's condition. Under the lock. FALSE: give up. */
+/** Waits a little on the store's condition; @yields for one that goes before it. Under the lock. FALSE: give up. */
 static gboolean
-wait_changed (RefStore *store, const RefWait *wait)
+wait_changed (RefStore *store, const RefWait *wait, gboolean yields)
 {
-  if (wait_over (wait))
+  gint64 until_us = yields ? MIN (wait->yield_us, wait->until_us) : wait->until_us;
+  if (wait_over (wait) || g_get_monotonic_time () >= until_us)
     return FALSE;
   gs_cond_wait_until (&store->changed, &store->lock,
-                      wait->call ? MIN (wait->until_us, g_get_monotonic_time () + WAKE_US) : wait->until_us);
+                      wait->call ? MIN (until_us, g_get_monotonic_time () + WAKE_US) : until_us);
   return TRUE;
+}
+
+/** Does @holder go before the one who waits? Under the lock. */
+static gboolean
+goes_before (RefStore *store, gconstpointer holder, const RefWait *wait)
+{
+  const RefTxn *other = holder;
+  return wait->txn != NULL && other != wait->txn && g_hash_table_contains (store->writers, holder)
+         && memcmp (&other->txid, &wait->txn->txid, sizeof other->txid) < 0;
 }
 
 /** Waits for a foreign process, a little longer each time. FALSE: give up. */
@@ -65,24 +78,49 @@ wait_foreign (const RefWait *wait, gint64 *backoff_us)
 
 /* ---------------------------------------------------------------------------------------- names */
 
-/** Does anybody else have @name, or a name that is above or below it? Under the lock. */
+/** Is one of those who hold a name below @name before the one who waits? Under the lock. */
 static gboolean
-name_conflict (RefStore *store, const char *name, gconstpointer owner)
+yields_below (RefStore *store, const char *name, const RefWait *wait)
+{
+  gsize len = strlen (name);
+  GHashTableIter iter;
+  gpointer held, holder;
+  g_hash_table_iter_init (&iter, store->held);
+  while (g_hash_table_iter_next (&iter, &held, &holder))
+    if (strncmp (held, name, len) == 0 && ((const char *) held)[len] == '/' && goes_before (store, holder, wait))
+      return TRUE;
+  return FALSE;
+}
+
+/**
+ * Does anybody else have @name, or a name that is above or below it? @ret_yields: and goes before the one who waits.
+ * Under the lock.
+ */
+static gboolean
+name_conflict (RefStore *store, const char *name, gconstpointer owner, const RefWait *wait, gboolean *ret_yields)
 {
   char above[REF_NAME_MAX + 1];
   gconstpointer holder;
   gsize len = g_strlcpy (above, name, sizeof above);
+  *ret_yields = FALSE;
   if (len >= sizeof above)
     return TRUE;
-  if (g_hash_table_contains (store->held, name) || g_hash_table_contains (store->above, name))
-    return TRUE;
+  holder = g_hash_table_lookup (store->held, name);
+  if (holder != NULL || g_hash_table_contains (store->above, name))
+    {
+      *ret_yields = holder != NULL ? goes_before (store, holder, wait) : yields_below (store, name, wait);
+      return TRUE;
+    }
   for (gsize i = len; i-- > 0;)
     if (above[i] == '/')
       {
         above[i] = '\0';
         holder = g_hash_table_lookup (store->held, above);
         if (holder != NULL && holder != owner)
-          return TRUE;
+          {
+            *ret_yields = goes_before (store, holder, wait);
+            return TRUE;
+          }
       }
   return FALSE;
 }
@@ -109,9 +147,12 @@ gboolean
 ref_name_take (RefStore *store, const char *name, gconstpointer owner, RefWait *wait)
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&store->lock);
-  while (name_conflict (store, name, owner))
-    if (!wait_changed (store, wait))
+  gboolean yields;
+  while (name_conflict (store, name, owner, wait, &yields))
+    if (!wait_changed (store, wait, yields))
       return FALSE;
+  if (wait->txn != NULL)
+    g_hash_table_add (store->writers, (gpointer) wait->txn);
   g_hash_table_insert (store->held, g_strdup (name), (gpointer) owner);
   count_above (store, name, 1);
   return TRUE;
@@ -305,12 +346,13 @@ ref_lock_packed (RefStore *store, const char *content, gboolean sync, RefWait *w
   LockOutcome outcome;
   gs_mutex_lock (&store->lock);
   while (store->packed_held)
-    if (!wait_changed (store, wait))
+    if (!wait_changed (store, wait, goes_before (store, store->packed_owner, wait)))
       {
         gs_mutex_unlock (&store->lock);
         return LOCK_BUSY;
       }
   store->packed_held = TRUE;
+  store->packed_owner = wait->txn;
   gs_mutex_unlock (&store->lock);
   drop_dead_packing (store);
   outcome = lock_path (store, "packed-refs" REF_LOCK_SUFFIX, content, sync, wait, error);
@@ -318,6 +360,7 @@ ref_lock_packed (RefStore *store, const char *content, gboolean sync, RefWait *w
     {
       g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&store->lock);
       store->packed_held = FALSE;
+      store->packed_owner = NULL;
       gs_cond_broadcast (&store->changed);
     }
   return outcome;
@@ -331,6 +374,7 @@ ref_unlock_packed (RefStore *store)
   unlinkat (store->dirfd, "packed-refs" REF_LOCK_SUFFIX, 0);
   hold = gs_mutex_hold (&store->lock);
   store->packed_held = FALSE;
+  store->packed_owner = NULL;
   gs_cond_broadcast (&store->changed);
 }
 

@@ -123,7 +123,7 @@ redo_journal (RefStore *store, const char *path, const RefJournal *journal, guin
   ref_store_crash (store, "refs.redo-committed");
   for (gsize i = 0; i < journal->n; i++)
     refs[i] = &journal->refs[i];
-  ref_wait_init (&wait, store, NULL);
+  ref_wait_init (&wait, store, NULL, NULL);
   switch (ref_lock_packed (store, marker, TRUE, &wait, error))
     {
     case LOCK_TAKEN:

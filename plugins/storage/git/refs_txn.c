@@ -610,7 +610,7 @@ prepare_stages (Prep *prep, GError **error)
   RefTxn *txn = prep->txn;
   if (!refused_all (prep) && !check_objects (prep, error))
     return FALSE;
-  ref_wait_init (&prep->wait, prep->store, prep->wait.call);
+  ref_wait_init (&prep->wait, prep->store, prep->wait.call, txn);
   if (!refused_all (prep))
     take_names (prep);
   if (!refused_all (prep))
@@ -672,6 +672,9 @@ void
 ref_txn_free (RefTxn *txn)
 {
   set_live (txn->store, txn->txid_hex, FALSE);
+  gs_mutex_lock (&txn->store->lock);
+  g_hash_table_remove (txn->store->writers, txn);
+  gs_mutex_unlock (&txn->store->lock);
   for (gsize i = 0; i < txn->n; i++)
     txn_ref_clear (&txn->refs[i]);
   if (txn->journal_fd >= 0)

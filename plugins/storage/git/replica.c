@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define WALK_DEPTH_MAX 8
@@ -347,6 +348,22 @@ storage_list (gpointer self, GsCall *call, GsRepoVisit visit, gpointer user, GEr
 {
   ListVisit list = { visit, user, FALSE };
   return storage_walk (self, call, list_one, &list, error);
+}
+
+gboolean
+storage_disk (gpointer self, GsDisk *ret_disk, GError **error)
+{
+  Storage *storage = self;
+  GsDisk disk = { .size = sizeof disk };
+  struct statvfs room;
+  if (!gs_unhex (storage->uuid, GS_TXID_SIZE, disk.id.bytes))
+    return gs_fail (error, GS_ERROR_DATA_LOSS, "the id in %s/" GIT_ROOT_MARKER " is not hex", storage->root);
+  if (statvfs (storage->root, &room) != 0)
+    return fsu_fail (error, errno, "ask for the room on %s", storage->root);
+  disk.free_bytes = (guint64) room.f_bavail * room.f_frsize;
+  disk.total_bytes = (guint64) room.f_blocks * room.f_frsize;
+  *ret_disk = disk;
+  return TRUE;
 }
 
 gboolean

@@ -14,6 +14,7 @@
 
 #include "gitstead/v1/git.pb-c.h"
 #include "gitstead/v1/ref.pb-c.h"
+#include "gitstead/v1/repository.pb-c.h"
 
 const GsPlugin *gs_plugin_query (void);
 
@@ -264,6 +265,7 @@ static Staged *
 stage_one (Disk *disk, const GsTxId *txid, const GsRefUpdate *update, GError **error)
 {
   Staged *staged = g_new0 (Staged, 1);
+  char hex[GS_OID_HEX_MAX + 1];
   const char *now;
   GsOid present = { .len = 20 };
   staged->txid = *txid;
@@ -271,6 +273,9 @@ stage_one (Disk *disk, const GsTxId *txid, const GsRefUpdate *update, GError **e
   staged->update = *update;
   staged->update.name = staged->name;
   staged->output = -1;
+  gs_oid_hex (&update->new_oid, hex);
+  while (disk->first != NULL && strcmp (hex, disk->first) != 0 && disk->n_staged == 0)
+    gs_cond_wait (&disk->cluster->changed, &disk->cluster->lock);
   if (disk->away)
     gs_fail (error, GS_ERROR_UNAVAILABLE, "%s is away", disk->name);
   if (disk->away || !take_lock (disk, staged, error))
@@ -713,6 +718,16 @@ cluster_find (Cluster *cluster, const char *name, guint64 generation, Answer *an
   request.name.data = (guint8 *) name;
   request.name.len = strlen (name);
   cluster_begin (cluster, 201, &request.base, NULL, generation, answer);
+}
+
+void
+cluster_create (Cluster *cluster, Answer *answer)
+{
+  Gitstead__V1__Repository repository = GITSTEAD__V1__REPOSITORY__INIT;
+  Gitstead__V1__RepositoryCreateRequest request = GITSTEAD__V1__REPOSITORY_CREATE_REQUEST__INIT;
+  repository.path = (char *) "a";
+  request.repository = &repository;
+  cluster_begin (cluster, 100, &request.base, NULL, 0, answer);
 }
 
 void

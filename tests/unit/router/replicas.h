@@ -31,6 +31,7 @@ typedef struct
   gboolean holds_commit; /* a decided write is not applied until this is FALSE */
   gboolean fails_commit, away;
   gboolean create_fails;
+  const char *first; /* the value whose writer is to be the first one here */
   gsize chatter; /* bytes that a push says before it votes, as a report that never ends */
 } Disk;
 
@@ -107,6 +108,8 @@ void answer_clear (Answer *answer);
 void cluster_update (Cluster *cluster, const char *name, const char *old_hex, const char *hex, Answer *answer);
 /** One Ref/Find. */
 void cluster_find (Cluster *cluster, const char *name, guint64 generation, Answer *answer);
+/** One Repository/Create. */
+void cluster_create (Cluster *cluster, Answer *answer);
 /** A push on pipes; the fake disks take what comes for "NAME HEX". */
 void cluster_push (Cluster *cluster, GsStream *stream, Answer *answer);
 

@@ -299,10 +299,108 @@ test_directory_against_file (void **state)
   race_close (&race);
 }
 
+/* ------------------------------------------------------------------- two writers, two replicas */
+
+/* One of two writers of a ref that has two replicas: it begins with one of them, the other writer with the other one. */
+typedef struct
+{
+  RefStore *stores[2];
+  GsTxId txid;
+  GsRefUpdate update;
+  gint *met; /* atomic: writers that hold their first lock */
+  gboolean won;
+  GsErrorCode why;
+} Meeting;
+
+static RefTxn *
+prepare_there (Meeting *meeting, int store)
+{
+  GsRefVerdict verdict = { 0 };
+  RefTxn *txn = NULL;
+  ref_store_prepare (meeting->stores[store], NULL, &meeting->txid, &meeting->update, 1, TRUE, NULL, &verdict, &txn, NULL);
+  meeting->why = verdict.code;
+  g_free (verdict.reason);
+  return txn;
+}
+
+static void *
+meet (void *data)
+{
+  Meeting *meeting = data;
+  RefTxn *first = prepare_there (meeting, 0), *second;
+  __atomic_add_fetch (meeting->met, 1, __ATOMIC_SEQ_CST);
+  while (__atomic_load_n (meeting->met, __ATOMIC_SEQ_CST) < 2)
+    usleep (100);
+  second = prepare_there (meeting, 1);
+  meeting->won = first != NULL && second != NULL;
+  /* Whoever has not both gives up what it has; whoever has, is decided. */
+  if (meeting->won)
+    {
+      ref_txn_commit (first, 1, NULL);
+      ref_txn_finish (first, NULL);
+      ref_txn_commit (second, 1, NULL);
+      ref_txn_finish (second, NULL);
+    }
+  else
+    {
+      ref_txn_abort (first);
+      ref_txn_abort (second);
+    }
+  return NULL;
+}
+
+/* Each holds what the other one wants: one of them gets both, whichever began where. */
+static void
+test_writers_meet (void **state)
+{
+  for (int turn = 0; turn < 2; turn++)
+    {
+      Race here, there;
+      gint met = 0;
+      Meeting one, other;
+      GsThread threads[2];
+      RefStoreOptions options;
+      race_open (&here);
+      race_open (&there);
+      for (int i = 0; i < 2; i++)
+        {
+          Race *race = i == 0 ? &here : &there;
+          options = repo_options (race->repo);
+          options.note = NULL;
+          options.lock_wait_us = 3 * G_USEC_PER_SEC;
+          ref_store_free (race->store);
+          race->store = ref_store_open (race->repo->dir, &options, NULL);
+        }
+      one = (Meeting) { { here.store, there.store }, next_txid (),
+                        SET (turn == 0 ? "refs/heads/new" : "refs/heads/new/below", zero_oid (), here.repo->commits[1]),
+                        &met, FALSE, GS_OK };
+      other = (Meeting) { { there.store, here.store }, next_txid (),
+                          SET ("refs/heads/new", zero_oid (), here.repo->commits[2]), &met, FALSE, GS_OK };
+      assert_int_equal (gs_thread_start (&threads[0], "one", meet, &one), 0);
+      assert_int_equal (gs_thread_start (&threads[1], "other", meet, &other), 0);
+      gs_thread_join (threads[0]);
+      gs_thread_join (threads[1]);
+      assert_true (one.won);
+      assert_false (other.won);
+      assert_int_equal (other.why, GS_ERROR_ABORTED);
+      {
+        g_autofree char *value = value_of (here.store, one.update.name), *same = value_of (there.store, one.update.name);
+        g_autofree char *hex = hex_of (&one.update.new_oid);
+        assert_string_equal (value, hex);
+        assert_string_equal (same, hex);
+      }
+      ref_store_free (here.store);
+      repo_free (here.repo);
+      ref_store_free (there.store);
+      repo_free (there.repo);
+    }
+}
+
 int
 main (void)
 {
   const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_writers_meet),
     cmocka_unit_test (test_whole_commits),
     cmocka_unit_test (test_no_update_is_lost),
     cmocka_unit_test (test_directory_against_file),

@@ -131,5 +131,7 @@ gboolean pool_compute_refresh (GitCall *call, GsComputed **ret_computed, GError 
 /* ------------------------------------------------------------------------------- transfer_mirror.c */
 
 gboolean api_repository_mirror (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_repository_remote_refs (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
+                                     GError **error);
 
 #endif

@@ -275,6 +275,17 @@ map_file (int fd, const char *path, GError **error)
   return bytes;
 }
 
+/* A server that only gives files gives loose objects, too. */
+static gboolean
+has_loose_objects (const Guest *guest)
+{
+  g_autoptr (GPtrArray) names = disk_names (guest->objects, NULL);
+  gboolean found = FALSE;
+  for (guint i = 0; names != NULL && i < names->len && !found; i++)
+    found = strlen (names->pdata[i]) == 2;
+  return found;
+}
+
 /* Where we had nothing, the only pack that came is all there is. NULL without an error: look on. */
 static GBytes *
 sole_pack (Guest *guest, GError **error)
@@ -282,7 +293,7 @@ sole_pack (Guest *guest, GError **error)
   g_autofree char *dir = g_build_filename (guest->objects, "pack", NULL), *found = NULL;
   g_autoptr (GPtrArray) names = disk_names (dir, error);
   RefSnapshot *refs = api_refs (guest->call, error);
-  if (names == NULL || refs == NULL || ref_snapshot_count (refs) > 0)
+  if (names == NULL || refs == NULL || ref_snapshot_count (refs) > 0 || has_loose_objects (guest))
     return NULL;
   for (guint i = 0; i < names->len; i++)
     if (g_str_has_suffix (names->pdata[i], ".pack"))

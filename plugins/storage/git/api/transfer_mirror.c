@@ -10,12 +10,13 @@
 #define LIST_MAX (256u << 20)
 #define ANSWER_MAX (64u << 20)
 #define PATTERNS_MAX 1000
+#define LOOK_MAX 5000
 #define BATCH 400 /* refs of one push: they stand in its command line */
 
 typedef struct
 {
   GitCall *call;
-  const Gitstead__V1__RepositoryMirrorRequest *request;
+  const Gitstead__V1__RepositoryMirrorRequest *request; /* NULL: only to look */
   Remote remote;
   Guest guest;
   GPtrArray *patterns; /* char* of the call */
@@ -36,15 +37,14 @@ mirror_clear (Mirror *mirror)
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Mirror, mirror_clear)
 
 static gboolean
-take_patterns (Mirror *mirror, GError **error)
+take_patterns (Mirror *mirror, const ProtobufCBinaryData *refs, gsize n, const char *const *fallback, GError **error)
 {
-  const Gitstead__V1__RepositoryMirrorRequest *request = mirror->request;
-  if (request->n_refs > PATTERNS_MAX)
+  if (n > PATTERNS_MAX)
     return api_invalid (error, "refs", "up to %d are taken", PATTERNS_MAX);
-  for (gsize i = 0; i < request->n_refs; i++)
+  for (gsize i = 0; i < n; i++)
     {
       char *pattern, *star;
-      if (!api_take_text (mirror->call, &request->refs[i], "refs", &pattern, error)
+      if (!api_take_text (mirror->call, &refs[i], "refs", &pattern, error)
           || !rule_pattern_check (pattern, "refs", error))
         return FALSE;
       star = strchr (pattern, '*');
@@ -52,11 +52,8 @@ take_patterns (Mirror *mirror, GError **error)
         return api_invalid (error, "refs", "'%s' has its '*' elsewhere than at the end", pattern);
       g_ptr_array_add (mirror->patterns, pattern);
     }
-  if (request->n_refs == 0)
-    {
-      g_ptr_array_add (mirror->patterns, (gpointer) "refs/heads/*");
-      g_ptr_array_add (mirror->patterns, (gpointer) "refs/tags/*");
-    }
+  for (; n == 0 && *fallback != NULL; fallback++)
+    g_ptr_array_add (mirror->patterns, (gpointer) *fallback);
   return TRUE;
 }
 
@@ -237,13 +234,14 @@ push_all (Mirror *mirror, GError **error)
 gboolean
 api_repository_mirror (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
 {
+  static const char *const own_names[] = { "refs/heads/*", "refs/tags/*", NULL };
   g_auto (Mirror) mirror = { .call = call, .request = (const void *) message };
   Gitstead__V1__RepositoryMirrorReply *reply = (void *) answer;
   RefSnapshot *refs;
   mirror.patterns = g_ptr_array_new ();
   mirror.theirs = refs_table_new ();
   mirror.moves = moves_new ();
-  if (!take_patterns (&mirror, error)
+  if (!take_patterns (&mirror, mirror.request->refs, mirror.request->n_refs, own_names, error)
       || !remote_take (call, mirror.request->remote, REMOTE_WRITE, &mirror.remote, error)
       || !guest_open (&mirror.guest, call, error) || !read_theirs (&mirror, error) || (refs = api_refs (call, error)) == NULL
       || !plan_ours (&mirror, refs, error) || (mirror.request->prune && !plan_deletions (&mirror, refs, error)))
@@ -253,5 +251,68 @@ api_repository_mirror (GitCall *call, const ProtobufCMessage *message, ProtobufC
     return FALSE;
   reply->refs = moves_messages (call, mirror.moves, &reply->n_refs, &reply->more_refs);
   reply->unchanged = mirror.unchanged;
+  return TRUE;
+}
+
+/* ------------------------------------------------------------------------------------------- looking */
+
+static gboolean
+read_head (Mirror *mirror, Gitstead__V1__RepositoryRemoteRefsReply *reply, GError **error)
+{
+  const char *const argv[] = { "ls-remote", "--symref", "--", mirror->remote.url, "HEAD", NULL };
+  g_autoptr (GBytes) output = NULL;
+  gsize len;
+  if (!guest_run (&mirror->guest, &mirror->remote, argv, NULL, API_NAME_MAX * 4, &output, NULL, error))
+    return FALSE;
+  const char *data = g_bytes_get_data (output, &len);
+  g_autofree char *text = g_strndup (data != NULL ? data : "", len);
+  char *tab = strstr (text, "\tHEAD");
+  if (g_str_has_prefix (text, "ref: ") && tab != NULL)
+    {
+      *tab = '\0';
+      if (ref_name_valid (text + strlen ("ref: "), NULL))
+        reply->head = api_bytes (mirror->call, text + strlen ("ref: "), strlen (text + strlen ("ref: ")));
+    }
+  return TRUE;
+}
+
+static int
+by_text (gconstpointer a, gconstpointer b)
+{
+  return strcmp (*(const char *const *) a, *(const char *const *) b);
+}
+
+gboolean
+api_repository_remote_refs (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
+{
+  static const char *const all[] = { "refs/*", NULL };
+  const Gitstead__V1__RepositoryRemoteRefsRequest *request = (const void *) message;
+  Gitstead__V1__RepositoryRemoteRefsReply *reply = (void *) answer;
+  g_auto (Mirror) mirror = { .call = call };
+  g_autoptr (GPtrArray) names = g_ptr_array_new ();
+  GHashTableIter iter;
+  gpointer name;
+  gsize bytes = 0;
+  mirror.patterns = g_ptr_array_new ();
+  mirror.theirs = refs_table_new ();
+  mirror.moves = moves_new ();
+  if (!take_patterns (&mirror, request->refs, request->n_refs, all, error)
+      || !remote_take (call, request->remote, REMOTE_READ, &mirror.remote, error) || !guest_open (&mirror.guest, call, error)
+      || !read_theirs (&mirror, error) || !read_head (&mirror, reply, error))
+    return FALSE;
+  g_hash_table_iter_init (&iter, mirror.theirs);
+  while (g_hash_table_iter_next (&iter, &name, NULL))
+    if (is_covered (&mirror, name))
+      g_ptr_array_add (names, name);
+  g_ptr_array_sort (names, by_text);
+  for (guint i = 0; i < names->len && i < LOOK_MAX && bytes < API_PAGE_BYTES; i++)
+    {
+      Gitstead__V1__Ref *ref = api_message (call, &gitstead__v1__ref__descriptor);
+      ref->name = api_bytes (call, names->pdata[i], strlen (names->pdata[i]));
+      ref->oid = api_hex (call, g_hash_table_lookup (mirror.theirs, names->pdata[i]));
+      bytes += ref->name.len + 60;
+      API_APPEND (call, reply, refs, ref);
+    }
+  reply->more_refs = names->len - reply->n_refs;
   return TRUE;
 }
