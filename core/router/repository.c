@@ -143,9 +143,9 @@ gsi_create_record (GsiRouter *router, GsiCall *call, const GsiStorageGroup *grou
   row.n_replicas = storages->len;
   if (config->metadata->repo_record (config->metadata_self, &call->base, &row, &call->base.id, &why))
     {
-      gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_CREATED, group->name, row.path, row.id,
-                       call->base.identity->name, NULL, NULL, row.created_wall_us);
       ask_for_missing (router, call, group, repo->id, storages);
+      gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_CREATED, group->name, call->path, repo->id,
+                       call->base.identity->name, NULL, NULL, row.created_wall_us);
       return TRUE;
     }
   /* Perhaps it was recorded: then the replicas belong to it. If not, housekeeping finds them. */

@@ -46,7 +46,7 @@ typedef enum
  * a killed server is noticed. -1 with BUSY when somebody has it.
  */
 int repack_lock (const Repo *repo, GError **error);
-/** Until it is closed no housekeeper works on the replica; any number at once. -1 with BUSY when one does. */
+/** Until repack_unlock no housekeeper works on the replica; any number at once. -1 with BUSY when one does. */
 int repack_hold_off (const Repo *repo, GError **error);
 /**
  * Gives it up. Not by closing it alone: a process that another thread starts at that moment has a copy of the descriptor until
