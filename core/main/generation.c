@@ -152,6 +152,7 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
   config.pool = server->participants;
   config.holds = gsi_server_holds;
   config.holds_user = server;
+  config.events = server->events;
 
   gsi_generation_limits (registry, &wiring.limits);
   wiring.access = config.access;

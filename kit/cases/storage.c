@@ -559,5 +559,6 @@ const ConformanceCase conformance_storage[] = {
   { "S70", "an accessor of the Git API is answered, an unknown one UNIMPLEMENTED", api_answered },
   { "S71", "the same request computes the same change, and nothing is written", api_computed },
   { "S72", "a storage of another process says whether it is there", probed, TRUE },
+  { "S73", "a medium is the same when it is asked again, and after a restart", medium, TRUE },
   { NULL, NULL, NULL },
 };
