@@ -60,7 +60,8 @@ is_turned_down (const GsHost *host)
 {
   Conformance *c = of_host (host);
   guint wanted = c->target->host_fault;
-  return wanted != 0 && (__atomic_add_fetch (&c->n_host_calls, 1, __ATOMIC_RELAXED) == wanted || wanted == CONFORMANCE_HOST_FAULT_ALL);
+  guint number = __atomic_add_fetch (&c->n_host_calls, 1, __ATOMIC_RELAXED);
+  return wanted != 0 && (number == wanted || wanted == CONFORMANCE_HOST_FAULT_ALL);
 }
 
 static gboolean
@@ -582,7 +583,13 @@ member_begin (Conformance *c, Member *member, const ConformanceCase *one)
   guint8 dice[8];
   member->one = one;
   member->guard = (ConformanceGuard){ &member->c, own->self, own->ops };
-  member->c = (Conformance){ .all = c, .host = c->host, .target = c->target, .self = &member->guard, .started = TRUE, .ops = c->ops, .real_ops = c->real_ops };
+  member->c = (Conformance){ .all = c,
+                             .host = c->host,
+                             .target = c->target,
+                             .self = &member->guard,
+                             .started = TRUE,
+                             .ops = c->ops,
+                             .real_ops = c->real_ops };
   c->host.random (&c->host, dice, sizeof dice);
   gs_hex (dice, sizeof dice, member->c.tag);
   gs_mutex_init (&member->c.lock);
@@ -605,9 +612,8 @@ run_crowd (Conformance *c, const ConformanceCase *one)
       if (members[i].running)
         gs_thread_join (members[i].thread);
       if (found->failed && !found->abandoned && !c->failed)
-        {
-          conformance_break (c, found->promise, found->expected, "%s, beside %u runs of the same case", found->happened, n - 1);
-        }
+        conformance_break (c, found->promise, found->expected, "%s, beside %u runs of the same case", found->happened,
+                           n - 1);
       else if (found->skipped != NULL)
         conformance_skip (c, found->skipped);
       forget_outcome (found);

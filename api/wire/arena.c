@@ -18,7 +18,7 @@ struct GsArena
   ProtobufCAllocator allocator;
   Block *blocks; /* the newest first */
   gsize left;    /* of the budget */
-  gboolean spent; /* an allocation was refused */
+  gboolean spent; /* an allocation was refused: it was over the budget */
 };
 
 static void *
@@ -240,7 +240,7 @@ gs_wire_decode (GsArena *arena, const ProtobufCMessageDescriptor *descriptor, co
   if (message == NULL)
     {
       if (arena->spent)
-        gs_fail (error, GS_ERROR_BUSY, "%s: decoding it would take more memory than one call may use",
+        gs_fail (error, GS_ERROR_OUT_OF_RANGE, "%s: decoding it would take more memory than one call may use",
                  descriptor->short_name);
       else
         gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %" G_GSIZE_FORMAT " bytes that are not such a message",

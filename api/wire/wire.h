@@ -34,7 +34,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsArena, gs_arena_free)
 /**
  * Decodes @bytes as a message of type @descriptor into @arena, then checks every string of it: valid
  * UTF-8 and no NUL (protobuf-c checks neither). NULL with INVALID_ARGUMENT naming the message (and the
- * field), or BUSY when the budget does not suffice. *borrowed until the arena is freed*; never free it.
+ * field), or OUT_OF_RANGE when the budget does not suffice. *borrowed until the arena is freed*; never free it.
  */
 ProtobufCMessage *gs_wire_decode (GsArena *arena, const ProtobufCMessageDescriptor *descriptor,
                                   const guint8 *bytes, gsize n_bytes, GError **error);

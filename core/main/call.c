@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* More than any server takes. */
-#define REQUEST_MAX (16 * 1024 * 1024)
+/* More than any server takes: 64 MiB, in base64. */
+#define REQUEST_MAX (96 * 1024 * 1024)
 
 static char *output_file;
 

@@ -54,6 +54,7 @@ extern const GsiVerb gsi_cluster_verbs[];    /* cluster.c */
 extern const GsiVerb gsi_token_verbs[];      /* token.c */
 extern const GsiVerb gsi_call_verbs[];       /* call.c */
 extern const GsiVerb gsi_methods_verbs[];    /* methods.c */
+extern const GsiVerb gsi_events_verbs[];     /* cli_events.c */
 extern const GsiVerb gsi_reload_verbs[];     /* cli_reload.c */
 extern const GsiVerb gsi_plugin_verbs[];     /* plugin.c */
 extern const GsiVerb gsi_metadata_verbs[];   /* metadata.c */

@@ -159,6 +159,7 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
                             .verify_every_us = gsi_options_integer (options, "verify_interval"),
                             .scrub_every_us = gsi_options_integer (options, "scrub_interval"),
                             .leftover_grace_us = gsi_options_integer (options, "leftover_grace") };
+  config.events = server->events;
 
   gsi_generation_limits (registry, &wiring.limits);
   wiring.access = config.access;

@@ -78,6 +78,7 @@ const GsiCommand gsi_commands[] = {
              "path begins with a prefix. The server keeps no token in the clear." },
   { .name = "call", .summary = "Call any method of the API with JSON", .verbs = gsi_call_verbs },
   { .name = "methods", .summary = "List and describe the API's methods", .verbs = gsi_methods_verbs },
+  { .name = "events", .summary = "Tell what the server does: pushes, new repositories, deletions, renames", .verbs = gsi_events_verbs },
   { .name = "reload", .summary = "Have the server take over what changed in its configuration", .verbs = gsi_reload_verbs },
   { .name = "plugin",
     .summary = "List and describe plugins",

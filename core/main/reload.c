@@ -110,6 +110,8 @@ switch_over (GsiServer *server, GsiGeneration *next)
   gsi_registry_adjusted (next->registry, TRUE);
   gsi_router_take_over (next->router);
   gsi_rpc_set_wiring (server->rpc, next->wiring);
+  /* They would hold on to what was replaced for as long as they last. */
+  gsi_events_end_streams (server->events);
   gs_mutex_lock (&server->lock);
   server->now = next;
   gs_mutex_unlock (&server->lock);

@@ -42,6 +42,9 @@ report_storage (GsiServer *server, GsiGeneration *generation, const GsiStorage *
       row.total_bytes = MIN (disk.total_bytes, (guint64) G_MAXINT64);
       config->metadata->node_report (config->metadata_self, &call, &row, &state, &why);
     }
+  /* Two disks under one name, or one disk twice: whoever came second must not answer for the first. */
+  if (server->serve != NULL && (why == NULL || gs_error_code (why) == GS_ERROR_FAILED_PRECONDITION))
+    gsi_serve_refuse (server->serve, storage->name, why != NULL ? why->message : NULL);
   /* A store that is away is told of elsewhere. */
   if (why != NULL && gs_error_code (why) != GS_ERROR_UNAVAILABLE)
     gsi_log (server->log, GS_LOG_ERROR, "node.report.refused", GS_TEXT ("storage", storage->name),

@@ -126,7 +126,10 @@ make_base (GsiServer *server, GError **error)
   if (server->timers == NULL)
     return FALSE;
   server->rpc = gsi_rpc_new (&limits, server->workers, server->streams, server->log, server->metrics, error);
-  return server->rpc != NULL;
+  if (server->rpc == NULL)
+    return FALSE;
+  server->events = gsi_events_new (gsi_rpc_epoch (server->rpc));
+  return TRUE;
 }
 
 static gboolean
@@ -338,6 +341,7 @@ gsi_server_stop (GsiServer *server)
     gsi_repairer_stop (server->repairer);
   gsi_registry_drain (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_rpc_drain (server->rpc);
+  gsi_events_end_streams (server->events);
   if (!gsi_rpc_wait_idle (server->rpc, gsi_clock_now_us () + grace_us))
     {
       gsi_log (server->log, GS_LOG_WARNING, "server.grace.over",
@@ -382,6 +386,7 @@ gsi_server_free (GsiServer *server)
   gsi_server_node_clear (server);
   gsi_generation_free (server->now);
   g_ptr_array_unref (server->retired);
+  gsi_events_free (server->events);
   gsi_host_free (server->host);
   gsi_metrics_free (server->metrics);
   gsi_crash_forget_log ();

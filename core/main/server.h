@@ -52,6 +52,7 @@ struct GsiServer
   GsiTimers *timers;
   GsiHost *host; /* the core's own: the router speaks through it */
   GsiRpc *rpc;
+  GsiEvents *events;
   GsiHostSetup setup; /* what instances are made with */
   GHashTable *reads;  /* storage's name -> guint32: reads under way, whatever generation they belong to */
   GPtrArray *retired; /* of GsiGeneration: replaced, and not yet ended. Of the main thread */

@@ -197,12 +197,19 @@ server_reload (gpointer user, GsiCall *call, GError **error)
   return TRUE;
 }
 
+static gboolean
+server_events (gpointer user, GsiCall *call, GError **error)
+{
+  GsiServer *server = user;
+  return gsi_events_stream (server->events, gsi_rpc_methods (server->rpc), call, error);
+}
+
 const GsiBinding *
 gsi_server_bindings (void)
 {
   static const GsiBinding bindings[] = {
     { 1, server_hello }, { 2, server_ping },    { 3, server_cancel },
-    { 4, server_info },  { 5, server_methods }, { 6, server_reload }, { 0, NULL },
+    { 4, server_info },  { 5, server_methods }, { 6, server_reload }, { 7, server_events }, { 0, NULL },
   };
   return bindings;
 }

@@ -80,13 +80,10 @@ ask_cached (const GsiReplica *replica, GsiCall *call, const GsQuery *query, GByt
   return TRUE;
 }
 
-gboolean
-gsi_node_query (const GsiReplica *replica, GsiCall *call, GError **error)
+static gboolean
+query_bytes (const GsiReplica *replica, GsiCall *call, GBytes **ret_bytes, GError **error)
 {
   const GsStorageOps *ops = replica->storage->ops;
-  g_autoptr (GsArena) arena = gs_arena_new (REPLY_BUDGET);
-  g_autoptr (GBytes) bytes = NULL;
-  ProtobufCMessage *reply;
   GsQuery query;
   gboolean ok;
 
@@ -94,9 +91,44 @@ gsi_node_query (const GsiReplica *replica, GsiCall *call, GError **error)
     return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "storage '%s' does not know %s", replica->storage->name,
                     call->method->name);
   query_from_call (call, &query);
-  ok = (call->method->cached ? ask_cached : ask_storage) (replica, call, &query, &bytes, error);
+  ok = (call->method->cached ? ask_cached : ask_storage) (replica, call, &query, ret_bytes, error);
   g_bytes_unref (query.request);
-  if (!ok)
+  return ok;
+}
+
+gboolean
+gsi_node_maintain (const GsiReplica *replica, GsiCall *call, GByteArray *replies, GError **error)
+{
+  g_autoptr (GBytes) bytes = NULL;
+  gsize len;
+  if (!query_bytes (replica, call, &bytes, error))
+    return FALSE;
+  const guint8 *data = g_bytes_get_data (bytes, &len);
+  if (len > 0)
+    g_byte_array_append (replies, data, (guint) len);
+  return TRUE;
+}
+
+gboolean
+gsi_node_joined_reply (const GsiReplica *replica, GsiCall *call, GByteArray *replies, GError **error)
+{
+  g_autoptr (GsArena) arena = gs_arena_new (REPLY_BUDGET);
+  g_autoptr (GBytes) bytes = g_bytes_new (replies->data, replies->len);
+  ProtobufCMessage *reply = decode_reply (replica, call, bytes, arena, error);
+  if (reply == NULL)
+    return FALSE;
+  gsi_call_reply (call, reply);
+  return TRUE;
+}
+
+gboolean
+gsi_node_query (const GsiReplica *replica, GsiCall *call, GError **error)
+{
+  g_autoptr (GsArena) arena = gs_arena_new (REPLY_BUDGET);
+  g_autoptr (GBytes) bytes = NULL;
+  ProtobufCMessage *reply;
+
+  if (!query_bytes (replica, call, &bytes, error))
     return FALSE;
   reply = decode_reply (replica, call, bytes, arena, error);
   if (reply == NULL)

@@ -73,6 +73,12 @@ typedef struct
 
 /** Answers an accessor whose rule says `storage`, whichever it is. */
 gboolean gsi_node_query (const GsiReplica *replica, GsiCall *call, GError **error);
+/**
+ * Carries out a maintenance whose rule says `storage`, on one replica. The reply's bytes go behind those in @replies.
+ */
+gboolean gsi_node_maintain (const GsiReplica *replica, GsiCall *call, GByteArray *replies, GError **error);
+/** Replies with what several replicas answered: messages one behind the other are one with all their repeated fields. */
+gboolean gsi_node_joined_reply (const GsiReplica *replica, GsiCall *call, GByteArray *replies, GError **error);
 /** Computes a mutator whose rule says `storage`, on one replica. *@ret_computed is given back by the storage's computed_free. */
 gboolean gsi_node_compute (const GsiReplica *replica, GsiCall *call, GsComputed **ret_computed, GError **error);
 /** Replies with what @replica computed, and the receipt where there is one. */

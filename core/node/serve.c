@@ -63,6 +63,7 @@ gsi_serve_new (const GsiServeConfig *config)
   gs_mutex_init (&serve->lock);
   gs_cond_init (&serve->changed);
   serve->staged = g_hash_table_new_full (txid_hash, staged_equal, NULL, staged_free);
+  serve->refused = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   serve->sessions = g_hash_table_new_full (txid_hash, txid_equal, g_free, g_free);
   serve->watching = gs_thread_start (&serve->watch, "leases", watch_run, serve) == 0;
   return serve;
@@ -94,6 +95,7 @@ gsi_serve_free (GsiServe *serve)
   if (serve->watching) /* the server did not come up */
     gsi_serve_stop (serve);
   g_hash_table_destroy (serve->staged);
+  g_hash_table_destroy (serve->refused);
   g_hash_table_destroy (serve->sessions);
   gs_cond_clear (&serve->changed);
   gs_mutex_clear (&serve->lock);
@@ -118,6 +120,25 @@ gsi_serve_claims (GsiServe *serve, const GsTxId *txid, const GsiStorage *storage
 
 /* ----------------------------------------------------------------------------------------- targets */
 
+void
+gsi_serve_refuse (GsiServe *serve, const char *storage, const char *why)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&serve->lock);
+  if (why != NULL)
+    g_hash_table_replace (serve->refused, g_strdup (storage), g_strdup (why));
+  else
+    g_hash_table_remove (serve->refused, storage);
+}
+
+static gboolean
+may_be_used (GsiServe *serve, const char *storage, GError **error)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&serve->lock);
+  const char *why = g_hash_table_lookup (serve->refused, storage);
+  return why == NULL
+         || gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "storage '%s' is not served: %s", storage, why);
+}
+
 static const GsiStorage *
 find_storage (GsiServe *serve, const char *name, GError **error)
 {
@@ -126,7 +147,7 @@ find_storage (GsiServe *serve, const char *name, GError **error)
     {
       const GsiStorage *storage = serve->config.storages[i];
       if (strcmp (storage->name, name) == 0)
-        return storage;
+        return may_be_used (serve, name, error) ? storage : NULL;
       g_string_append_printf (known, "%s'%s'", i > 0 ? ", " : "", storage->name);
     }
   gs_fail (error, GS_ERROR_NOT_FOUND,

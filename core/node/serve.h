@@ -33,6 +33,11 @@ typedef struct GsiServe GsiServe;
 
 /** *full*. Copies @config. */
 GsiServe *gsi_serve_new (const GsiServeConfig *config);
+/**
+ * The metadata store says that @storage must not be used as it is: its name is another disk's, its disk has another name,
+ * another process has taken over. Routers are told @why, and take the node for away. NULL: it may be used again.
+ */
+void gsi_serve_refuse (GsiServe *serve, const char *storage, const char *why);
 /** Takes no new writes, and calls that are cancelled no longer wait for their router. */
 void gsi_serve_drain (GsiServe *serve);
 /** Ends the watch over leases; what is staged still is aborted when the metadata store says so, else left to the next

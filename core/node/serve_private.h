@@ -48,6 +48,7 @@ struct GsiServe
   GsMutex lock;
   GsCond changed;
   GHashTable *staged;   /* Staged -> itself, owned; by txid and storage */
+  GHashTable *refused;  /* name of a storage -> why nobody may use it */
   GHashTable *sessions; /* GsTxId -> gint64: when it was last heard of */
   GsThread watch;
   gboolean watching, stopping;

@@ -235,3 +235,38 @@ gsi_router_read (gpointer user, GsiCall *call, GError **error)
     call->stream = watched.outer;
   return done;
 }
+
+/* ------------------------------------------------------------------------------------- maintenance of all */
+
+/* On every replica that this process reaches, current or not. One that fails does not keep the others from it. */
+gboolean
+gsi_router_everywhere (gpointer user, GsiCall *call, GError **error)
+{
+  g_autoptr (GsiRow) row = gsi_router_locate (user, call, NULL, error);
+  g_autoptr (GByteArray) replies = g_byte_array_new ();
+  g_autoptr (GError) failed = NULL;
+  GsiReplica replica = { NULL };
+  if (row == NULL)
+    return FALSE;
+  for (gsize i = 0; i < row->n_replicas; i++)
+    {
+      const GsiStorage *storage = gsi_router_storage (user, row->replicas[i].storage);
+      g_autoptr (GError) why = NULL;
+      if (storage == NULL)
+        continue;
+      replica = gsi_router_replica (user, storage, row);
+      if (!gsi_node_maintain (&replica, call, replies, &why) && failed == NULL)
+        {
+          g_prefix_error (&why, "storage '%s': ", storage->name);
+          failed = g_steal_pointer (&why);
+        }
+    }
+  if (failed != NULL)
+    {
+      g_propagate_error (error, g_steal_pointer (&failed));
+      return FALSE;
+    }
+  if (replica.storage == NULL)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "no replica of repository '%s' can be reached", row->path);
+  return gsi_node_joined_reply (&replica, call, replies, error);
+}

@@ -144,6 +144,8 @@ gsi_create_record (GsiRouter *router, GsiCall *call, const GsiStorageGroup *grou
   if (config->metadata->repo_record (config->metadata_self, &call->base, &row, &call->base.id, &why))
     {
       ask_for_missing (router, call, group, repo->id, storages);
+      gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_CREATED, group->name, call->path, repo->id,
+                       call->base.identity->name, NULL, NULL, row.created_wall_us);
       return TRUE;
     }
   /* Perhaps it was recorded: then the replicas belong to it. If not, housekeeping finds them. */
@@ -348,6 +350,8 @@ gsi_router_repository_delete (gpointer user, GsiCall *call, GError **error)
   if (!config->metadata->repo_delete (config->metadata_self, &call->base, group->name, call->path, gsi_row_visit, &row,
                                       error))
     return FALSE;
+  gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_DELETED, group->name, call->path, row->id,
+                   call->base.identity->name, NULL, NULL, config->host->wall_us (config->host));
   repo.id = row->id;
   repo.replica_path = row->replica_path;
   for (gsize i = 0; i < row->n_replicas; i++)
@@ -388,6 +392,8 @@ gsi_router_repository_rename (gpointer user, GsiCall *call, GError **error)
       || !config->metadata->repo_find (config->metadata_self, &call->base, group->name, new_path, gsi_row_visit, &row,
                                        error))
     return FALSE;
+  gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_RENAMED, group->name, new_path, row->id,
+                   call->base.identity->name, call->path, NULL, config->host->wall_us (config->host));
   info = gsi_row_message (row);
   reply.info = info;
   gsi_call_reply (call, &reply.base);

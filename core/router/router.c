@@ -534,8 +534,9 @@ gsi_router_bindings (const GsiMethods *methods)
   for (gsize i = 0; i < n_methods; i++)
     if (all[i]->storage)
       {
-        GsiBinding binding = { all[i]->number,
-                               all[i]->operation == GSI_ACCESSOR ? gsi_router_read : gsi_router_write };
+        const GsiHandler handlers[] = { [GSI_ACCESSOR] = gsi_router_read, [GSI_MUTATOR] = gsi_router_write,
+                                        [GSI_MAINTENANCE] = gsi_router_everywhere };
+        GsiBinding binding = { all[i]->number, handlers[all[i]->operation] };
         g_array_append_val (bindings, binding);
       }
   g_array_append_val (bindings, end);

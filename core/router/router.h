@@ -15,6 +15,7 @@
 #include <gitstead/routing.h>
 
 #include "node/node.h"
+#include "router/events.h"
 #include "router/row.h"
 #include "rpc/methods.h"
 #include "rpc/rpc.h"
@@ -71,6 +72,7 @@ typedef struct
   /** Is that write in the hand of another router, which staged it in this process as a node? NULL = never. */
   gboolean (*holds) (gpointer user, const GsTxId *txid);
   gpointer holds_user;
+  GsiEvents *events; /* where what is done is told; may be NULL */
   GsiCare care;
 } GsiRouterConfig;
 
@@ -182,6 +184,7 @@ gboolean gsi_router_stopping (GsiRouter *router);
 
 /* read.c, write.c, repository.c, token.c */
 gboolean gsi_router_read (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_router_everywhere (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_router_write (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_router_repository_create (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_router_repository_get (gpointer router, GsiCall *call, GError **error);

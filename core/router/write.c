@@ -105,6 +105,9 @@ write_repair (Write *write, gsize index)
     {
       part->behind = TRUE;
       record_lost (write, part);
+      gsi_events_tell (write->config->events, GITSTEAD__V1__EVENT_KIND__EVENT_REPLICA_BEHIND, write->vs->name,
+                       write->path, write->id, NULL, NULL, part->storage->name,
+                       write->config->host->wall_us (write->config->host));
     }
   ask_repair (write, part, part->voter ? "it was lost while it applied a write" : "it took no part in a write");
   if (part->voter && write_part_state (part) != PART_COMMITTING)
@@ -153,6 +156,7 @@ write_act (Write *write, const GsAction *action)
       break;
     case GS_ACTION_ACKNOWLEDGE:
       write->end = WRITE_ACKNOWLEDGED;
+      gsi_events_publish (write->config->events, g_steal_pointer (&write->event));
       break;
     case GS_ACTION_FAIL:
       write_fail (write, action);
@@ -302,6 +306,7 @@ write_free (Write *write)
   /* One that is left as it is stays claimed: the storage could not resolve it while it is in hand. */
   if (!write->left)
     gsi_settler_release (gsi_router_settler (write->router), &write->txid);
+  gsi_events_publish (write->config->events, g_steal_pointer (&write->event));
   if (write->computed != NULL)
     write->computer->ops->computed_free (write->computer->self, write->computed);
   write_parts_free (write);

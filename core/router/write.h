@@ -89,6 +89,7 @@ struct Write
   gboolean open;    /* nobody knows whether it was decided: what is staged stays so until the store says it */
   gboolean left;    /* to a restart: its locks and its process are still there */
   gboolean begun;   /* bytes of the client's were dealt out */
+  GsiEvent *event; /* told when it is acknowledged, or at its end: it is decided */
   WriteEnd end;
   gint64 timer_us; /* 0 = none */
   Tee *tee;

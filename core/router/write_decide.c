@@ -23,6 +23,9 @@ decided_visit (const GsChange *change, gpointer user)
   Write *write = user;
   write->decision.generation = change->generation;
   write->decision.refs_digest = change->refs_digest;
+  if (write->event == NULL)
+    write->event = gsi_event_of_write (change->updates, change->n_updates, write->vs->name, write->path, write->id,
+                                       change->caller, change->generation, change->decided_wall_us);
   return FALSE;
 }
 
@@ -50,6 +53,8 @@ write_decide_once (Write *write, const Part *voter, const char *const *voters, G
     return FALSE;
   write->decision.generation = generation;
   write->decision.refs_digest = request.refs_digest;
+  write->event = gsi_event_of_write (request.updates, request.n_updates, write->vs->name, write->path, write->id,
+                                     request.caller, generation, write->config->host->wall_us (write->config->host));
   return TRUE;
 }
 

@@ -135,7 +135,8 @@ decode (Call *call, GError **error)
   gsize n_bytes;
   const guint8 *bytes = g_bytes_get_data (call->payload, &n_bytes);
   g_autoptr (GError) why = NULL;
-  call->arena = gs_arena_new (call->wiring->setup.limits.decode_bytes);
+  /* Whatever max_message lets in decodes, unless it is made to take much more memory than it has bytes. */
+  call->arena = gs_arena_new (n_bytes + call->wiring->setup.limits.decode_bytes);
   if (call->encoding == GS_ENCODING_JSON)
     call->call.request = gsi_json_read (call->rpc->methods, call->arena, method->request, (const char *) bytes,
                                         n_bytes, &why);

@@ -8,7 +8,7 @@
 
 /* The schema is a handful deep; a parser's stack is no place for a stranger's wishes. */
 #define MAX_DEPTH 32
-/* What jansson's tree may take: its nodes are many times larger than the text they come from. */
+/* What jansson's tree may take beside the text: its nodes are many times larger than what they come from. */
 #define MAX_TREE (16 * 1024 * 1024)
 #define OBJECT_COST 320
 #define MEMBER_COST 128
@@ -66,7 +66,7 @@ take (const Reader *reader, gsize n_bytes)
 {
   gpointer memory = gs_arena_alloc (reader->arena, n_bytes);
   if (memory == NULL)
-    gs_fail (reader->error, GS_ERROR_BUSY, "decoding the request would take more memory than one call may use");
+    gs_fail (reader->error, GS_ERROR_OUT_OF_RANGE, "decoding the request would take more memory than one call may use");
   return memory;
 }
 
@@ -443,7 +443,7 @@ read_message (const Reader *reader, const Place *place, const ProtobufCMessageDe
 static gboolean
 check_shape (const Reader *reader, const char *text, gsize len)
 {
-  gsize depth = 0, cost = len;
+  gsize depth = 0, cost = 0;
   gboolean in_string = FALSE;
   for (gsize i = 0; i < len; i++)
     {
@@ -470,7 +470,8 @@ check_shape (const Reader *reader, const char *text, gsize len)
         cost += MEMBER_COST;
     }
   if (cost > MAX_TREE)
-    return gs_fail (reader->error, GS_ERROR_BUSY, "decoding the request would take more memory than one call may use");
+    return gs_fail (reader->error, GS_ERROR_OUT_OF_RANGE,
+                    "decoding the request would take more memory than one call may use");
   return TRUE;
 }
 

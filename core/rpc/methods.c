@@ -238,9 +238,8 @@ add_method (Build *build, const GsWireMethod *wire, GError **error)
   add_message (build, row->reply);
   if (!find_target (row, wire, error))
     return FALSE;
-  if (row->storage && (row->target == NULL || row->operation == GSI_MAINTENANCE))
-    return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s is a storage's, but no accessor or mutator of a repository",
-                    row->name);
+  if (row->storage && row->target == NULL)
+    return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s is a storage's, but names no repository", row->name);
   if (row->cached && (!row->storage || row->operation != GSI_ACCESSOR || row->bytes_in || row->bytes_out))
     return gs_fail (error, GS_ERROR_INTERNAL, "schema: %s is cached, but no accessor of a storage without bulk bytes", row->name);
   if (!g_hash_table_insert (build->methods->by_name, (gpointer) row->name, row))

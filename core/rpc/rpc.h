@@ -26,7 +26,7 @@ typedef struct
 {
   gsize max_message_bytes;            /* of a request's payload; beyond: OUT_OF_RANGE */
   gsize max_reply_bytes;              /* of an accessor's reply; beyond: OUT_OF_RANGE */
-  gsize decode_bytes;                 /* memory that one decoded request may take; beyond: BUSY */
+  gsize decode_bytes;                 /* memory that one decoded request may take over its size; OUT_OF_RANGE */
   guint max_in_flight;                /* calls under way at once, queued ones included; beyond: BUSY */
   guint max_in_flight_per_repository; /* beyond: BUSY */
   guint max_streams;                  /* streaming calls admitted at once; beyond: BUSY */

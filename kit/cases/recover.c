@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Contract cases of kind STORAGE: what a process that died had staged, periodic care, and storages of other processes. */
+/* Contract cases of kind STORAGE: what a process that died had staged, periodic care, and storages of other processes.
+ */
 #include "storage.h"
 
 #include <sys/mman.h>
@@ -55,7 +56,8 @@ lose_a_process (Conformance *c, const Work *work, Left *left)
     ;
   if (pid < 0 || !WIFEXITED (status) || !left->staged[0] || !left->staged[1])
     {
-      conformance_fail (c, "two writes staged by a process that dies", "%s", pid < 0 ? g_strerror (errno) : "it could not");
+      conformance_fail (c, "two writes staged by a process that dies", "%s",
+                        pid < 0 ? g_strerror (errno) : "it could not");
       conformance_restart (c, NULL);
       return FALSE;
     }
@@ -97,11 +99,11 @@ check_left (Conformance *c, const Work *work, const Left *left)
   GsReplicaState state = { .size = sizeof state };
   GsDigest digest = { { 0 } };
   g_autofree char *before = refs_now (c, &work->replica), *after = NULL;
-  CHECK (c, strstr (before, names[0]) == NULL && strstr (before, names[1]) == NULL, "what was only staged not to be seen", "%s",
-         before);
+  CHECK (c, strstr (before, names[0]) == NULL && strstr (before, names[1]) == NULL,
+         "what was only staged not to be seen", "%s", before);
   CHECK_OK (c, ops->pending (c->self, &call, see_pending, &seen, &error));
-  CHECK (c, seen.n[0] == 1 && seen.n[1] == 1, "each write that an earlier process had staged, once", "%u and %u times", seen.n[0],
-         seen.n[1]);
+  CHECK (c, seen.n[0] == 1 && seen.n[1] == 1, "each write that an earlier process had staged, once", "%u and %u times",
+         seen.n[0], seen.n[1]);
   CHECK (c, seen.n_wrong == 0, "its repository, path, transaction and vote as they were", "others");
   for (int i = 0; i < 2; i++) /* told again, it is the same */
     {
@@ -109,8 +111,8 @@ check_left (Conformance *c, const Work *work, const Left *left)
       CHECK_OK (c, ops->resolve (c->self, &call, &work->replica.repo, &left->txids[1], NULL, &error));
     }
   after = refs_now (c, &work->replica);
-  CHECK (c, strstr (after, names[0]) != NULL && strstr (after, names[1]) == NULL, "the decided write applied, the other dropped",
-         "%s", after);
+  CHECK (c, strstr (after, names[0]) != NULL && strstr (after, names[1]) == NULL,
+         "the decided write applied, the other dropped", "%s", after);
   CHECK_OK (c, replica_state (c, &work->replica, &state, &error));
   digest_ref (&digest, "HEAD", NULL, "refs/heads/main", TRUE);
   digest_ref (&digest, "refs/heads/main", &work->updates[0].new_oid, NULL, TRUE);
@@ -119,6 +121,16 @@ check_left (Conformance *c, const Work *work, const Left *left)
          "generation 2 and the digest of the refs", "generation %" G_GUINT64_FORMAT, state.generation);
   CHECK (c, n_pending (c, &work->replica) == 0, "nothing pending any more", "%u", n_pending (c, &work->replica));
   write_refs (c, &work->replica, &work->updates[1], 1, work->pack, 3); /* no lock of the dead is left */
+}
+
+/* Does it only hand on to another storage, which lives on? */
+static gboolean
+hands_on (Conformance *c)
+{
+  for (const GsNeed *need = c->target->plugin->needs; need != NULL && need->role != NULL; need++)
+    if (need->kind == GS_KIND_STORAGE)
+      return TRUE;
+  return FALSE;
 }
 
 void
@@ -135,9 +147,9 @@ pending_after_death (Conformance *c)
   conformance_skip (c, "ThreadSanitizer does not follow a process that is forked with threads");
   return;
 #endif
-  if (ops->probe != NULL)
+  if (ops->probe != NULL || hands_on (c))
     {
-      conformance_skip (c, "another process keeps it, and cares for what is left");
+      conformance_skip (c, "another process or storage keeps it, and cares for what is left");
       return;
     }
   if (!replica_make (c, &work.replica) || !write_refs (c, &work.replica, &first, 1, pack, 1))
@@ -272,7 +284,8 @@ maintained_under_load (Conformance *c)
       for (guint n = 0; n < 5; n++)
         {
           g_autofree char *name = g_strdup_printf ("refs/heads/of-%u=", n);
-          CHECK (c, c->skipped != NULL || strstr (refs, name) != NULL, "every write that was made meanwhile", "%s", refs);
+          CHECK (c, c->skipped != NULL || strstr (refs, name) != NULL, "every write that was made meanwhile", "%s",
+                 refs);
         }
     }
 }
@@ -295,6 +308,8 @@ probed (Conformance *c)
   if (!replica_make (c, &replica))
     return;
   ok = ops->probe (c->self, &error);
+  if (!ok && lacks (c, TRUE, error))
+    return;
   CHECK (c, ok, "a storage that works to be there", "%s", error != NULL ? error->message : "no error");
   CHECK (c, g_get_monotonic_time () - began_us < SOON_US, "an answer at once", "it blocked");
   if (!conformance_reach (c, 0))
@@ -306,9 +321,41 @@ probed (Conformance *c)
     }
   conformance_reach (c, -1);
   CHECK (c, !ok, "to be told that it is not there any more", "it is said to be there");
-  CHECK (c, gs_error_code (error) == GS_ERROR_UNAVAILABLE && error->message[0] != '\0', "UNAVAILABLE, and why", "%s: %s",
-         gs_error_name (gs_error_code (error)), error->message);
+  CHECK (c, gs_error_code (error) == GS_ERROR_UNAVAILABLE && error->message[0] != '\0', "UNAVAILABLE, and why",
+         "%s: %s", gs_error_name (gs_error_code (error)), error->message);
   for (gint64 until_us = g_get_monotonic_time () + 10 * G_USEC_PER_SEC; !ok && g_get_monotonic_time () < until_us;)
     ok = ops->probe (c->self, NULL);
   CHECK (c, ok, "to be told that it is there again", "it is not");
+}
+
+/* FALSE after failing or skipping the case. */
+static gboolean
+ask_disk (Conformance *c, GsDisk *ret_disk)
+{
+  const GsStorageOps *ops = c->ops;
+  g_autoptr (GError) error = NULL;
+  *ret_disk = (GsDisk){ .size = sizeof *ret_disk };
+  if (ops->disk != NULL && ops->disk (c->self, ret_disk, &error))
+    return TRUE;
+  if (!lacks (c, ops->disk != NULL, error))
+    conformance_fail (c, "which medium it is", "%s", error->message);
+  return FALSE;
+}
+
+void
+medium (Conformance *c)
+{
+  static const GsTxId none = { { 0 } };
+  GsDisk disk, again, later;
+  if (!ask_disk (c, &disk) || !ask_disk (c, &again))
+    return;
+  CHECK (c, memcmp (&disk.id, &none, sizeof none) != 0, "an id of the medium", "all zero");
+  CHECK (c, memcmp (&disk.id, &again.id, sizeof disk.id) == 0, "the same id when it is asked again", "another");
+  CHECK (c, disk.free_bytes <= disk.total_bytes, "no more free than there is",
+         "%" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " bytes", disk.free_bytes, disk.total_bytes);
+  CHECK_OK (c, conformance_restart (c, &error));
+  if (!ask_disk (c, &later))
+    return;
+  CHECK (c, !conformance_keeps (c) || memcmp (&disk.id, &later.id, sizeof disk.id) == 0, "the same id after a restart",
+         "another");
 }

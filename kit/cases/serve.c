@@ -56,7 +56,8 @@ advertisement (Conformance *c, const Replica *replica, guint32 service, const ch
   data = g_bytes_get_data (bytes, &len);
   text = packets_text (data, len);
   if (text == NULL || !g_str_has_suffix (text, ".\n"))
-    conformance_fail (c, "packet lines with a flush packet at the end", "%.80s", text != NULL ? text : "something else");
+    conformance_fail (c, "packet lines with a flush packet at the end", "%.80s",
+                      text != NULL ? text : "something else");
   else if (strstr (text, "# service=") != NULL)
     conformance_fail (c, "no smart-HTTP service header: transports write it", "%.80s", text);
   else
@@ -84,24 +85,28 @@ refs_advertised (Conformance *c)
   CHECK (c, strcmp (v0, with_head) == 0, "HEAD, every ref, and what tags lead to, for a fetch", "%s", v0);
   if ((v1 = advertisement (c, &replica, GS_SERVICE_UPLOAD_PACK, "version=1")) == NULL)
     return;
-  CHECK (c, g_str_has_prefix (v1, "version 1\n") && g_str_has_suffix (v1, with_head), "\"version 1\", and then the same", "%s", v1);
+  CHECK (c, g_str_has_prefix (v1, "version 1\n") && g_str_has_suffix (v1, with_head),
+         "\"version 1\", and then the same", "%s", v1);
   if ((v2 = advertisement (c, &replica, GS_SERVICE_UPLOAD_PACK, "version=2")) == NULL)
     return;
   CHECK (c, g_str_has_prefix (v2, "version 2\n") && strstr (v2, "\nls-refs") != NULL && strstr (v2, "\nfetch") != NULL,
          "\"version 2\", with the commands ls-refs and fetch", "%s", v2);
   if ((push = advertisement (c, &replica, GS_SERVICE_RECEIVE_PACK, "")) == NULL)
     return;
-  CHECK (c, g_str_has_prefix (push, refs) && strstr (push, "^{}") == NULL, "every ref and nothing else for a push", "%s", push);
+  CHECK (c, g_str_has_prefix (push, refs) && strstr (push, "^{}") == NULL, "every ref and nothing else for a push",
+         "%s", push);
   if ((nothing = advertisement (c, &empty, GS_SERVICE_RECEIVE_PACK, "")) == NULL)
     return;
-  CHECK (c, g_str_has_prefix (nothing, ZERO_ID " capabilities^{}\n"), "the capabilities of a replica without refs", "%s", nothing);
+  CHECK (c, g_str_has_prefix (nothing, ZERO_ID " capabilities^{}\n"), "the capabilities of a replica without refs",
+         "%s", nothing);
 }
 
 /* ------------------------------------------------------------------------------------------- fetches */
 
 /* What the storage answers to @request. NULL after skipping the case, or failing it unless @may_fail. *full*. */
 static GString *
-fetch (Conformance *c, const Replica *replica, const char *protocol, gboolean stateless, const GString *request, gboolean may_fail)
+fetch (Conformance *c, const Replica *replica, const char *protocol, gboolean stateless, const GString *request,
+       gboolean may_fail)
 {
   const GsStorageOps *ops = c->ops;
   GsCall call = conformance_call (c, LONG_US);
@@ -133,10 +138,11 @@ check_pack (Conformance *c, const char *pack, gsize len)
   guint8 digest[20];
   gsize n = sizeof digest;
   guint32 count;
-  CHECK (c, len > 32 && memcmp (pack, "PACK\0\0\0\2", 8) == 0, "a pack", "%" G_GSIZE_FORMAT " bytes of something else", len);
+  CHECK (c, len > 32 && memcmp (pack, "PACK\0\0\0\2", 8) == 0, "a pack", "%" G_GSIZE_FORMAT " bytes of something else",
+         len);
   memcpy (&count, pack + 8, sizeof count);
-  CHECK (c, GUINT32_FROM_BE (count) == PROJECT_OBJECTS, "a pack with every object that the commit leads to", "%u of %d objects",
-         GUINT32_FROM_BE (count), PROJECT_OBJECTS);
+  CHECK (c, GUINT32_FROM_BE (count) == PROJECT_OBJECTS, "a pack with every object that the commit leads to",
+         "%u of %d objects", GUINT32_FROM_BE (count), PROJECT_OBJECTS);
   g_checksum_update (sum, (const guchar *) pack, (gssize) len - 20);
   g_checksum_get_digest (sum, digest, &n);
   CHECK (c, memcmp (digest, pack + len - 20, 20) == 0, "a pack that is whole", "its checksum is another's");
@@ -200,8 +206,8 @@ fetch_session (Conformance *c)
     ;
   CHECK (c, got->len > 45 && memcmp (got->str + 4, hex, 40) == 0, "the advertisement before anything else",
          "%" G_GSIZE_FORMAT " bytes: %.60s", got->len, got->str);
-  CHECK (c, packet_next (&at, &left, &bytes, &len) == PACKET_DATA && memcmp (bytes, "NAK\n", 4) == 0, "NAK: nothing in common",
-         "%" G_GSIZE_FORMAT " bytes without it", left);
+  CHECK (c, packet_next (&at, &left, &bytes, &len) == PACKET_DATA && memcmp (bytes, "NAK\n", 4) == 0,
+         "NAK: nothing in common", "%" G_GSIZE_FORMAT " bytes without it", left);
   check_pack (c, at, left);
 }
 
@@ -221,8 +227,8 @@ fetch_unknown (Conformance *c)
   got = fetch (c, &replica, "version=2", TRUE, request, TRUE);
   if (got == NULL)
     return;
-  CHECK (c, got->len == 0 || strstr (got->str, "ERR ") != NULL, "the error in git's own words, once output was opened", "%.80s",
-         got->str);
+  CHECK (c, got->len == 0 || strstr (got->str, "ERR ") != NULL, "the error in git's own words, once output was opened",
+         "%.80s", got->str);
   CHECK (c, memmem (got->str, got->len, "PACK", 4) == NULL, "no pack for an object that is not there", "one");
 }
 
@@ -254,7 +260,8 @@ stage_push (Conformance *c, GsCall *call, const Replica *replica, Taker *taker, 
   const GsStorageOps *ops = c->ops;
   GsPush push = { .size = sizeof push, .txid = conformance_txid (c), .protocol = "", .stateless = TRUE };
   ret_staged->txid = push.txid;
-  return ops->stage_push (c->self, call, &replica->repo, &push, &taker->fake->stream, &ret_staged->txn, &ret_staged->vote, error);
+  return ops->stage_push (c->self, call, &replica->repo, &push, &taker->fake->stream, &ret_staged->txn,
+                          &ret_staged->vote, error);
 }
 
 /* Stages a push. FALSE after failing or skipping the case; then there is no taker. */
@@ -369,7 +376,8 @@ push_refused (Conformance *c)
   got = taker_end (&taker);
   after = refs_now (c, &replica);
   CHECK (c, n_updates == 0, "nothing to decide", "%" G_GSIZE_FORMAT " updates", n_updates);
-  CHECK (c, strstr (got->str, "ng refs/heads/main ") != NULL, "the client told that its command is refused", "%s", got->str);
+  CHECK (c, strstr (got->str, "ng refs/heads/main ") != NULL, "the client told that its command is refused", "%s",
+         got->str);
   CHECK (c, strcmp (before, after) == 0, "the refs as before", "%s", after);
 }
 
@@ -431,7 +439,8 @@ push_left (Conformance *c)
       close (ends[1]);
       return;
     }
-  CHECK (c, gs_thread_start (&leaver.thread, "conformance", send_and_leave, &leaver) == 0, "a thread for the test", "none");
+  CHECK (c, gs_thread_start (&leaver.thread, "conformance", send_and_leave, &leaver) == 0, "a thread for the test",
+         "none");
   ok = stage_push (c, &fake->call, &replica, &taker, &staged, &error);
   gs_thread_join (leaver.thread);
   if (ok)

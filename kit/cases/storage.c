@@ -560,6 +560,7 @@ const ConformanceCase conformance_storage[] = {
   { "S71", "the same request computes the same change, and nothing is written", api_computed },
   { "S72", "a storage of another process says whether it is there", probed, TRUE },
   { "S72", "a storage of another process says whether it is there", probed },
+  { "S73", "a medium is the same when it is asked again, and after a restart", medium, TRUE },
   { "S80", "a copy of a replica is the replica, and goes on as it does", copy_whole },
   { "S80", "a copy without what the receiver has completes it", copy_part },
   { "S81", "a copy that is damaged, another's or cut short is not taken in", copy_refused },

@@ -119,5 +119,6 @@ void pending_after_death (Conformance *c);
 void maintained (Conformance *c);
 void maintained_under_load (Conformance *c);
 void probed (Conformance *c);
+void medium (Conformance *c);
 
 #endif

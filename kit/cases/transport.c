@@ -246,8 +246,8 @@ claim (Conformance *c, const char *url, const char *head, gsize n)
   CHECK (c, fd >= 0, "connections accepted", "%s does not", url);
   taken = flood (fd, head, n);
   close (fd);
-  CHECK (c, taken <= CLAIMED_MAX, "a message that is larger than any bound refused", "%s took %" G_GSIZE_FORMAT " bytes of it", url,
-         taken);
+  CHECK (c, taken <= CLAIMED_MAX, "a message that is larger than any bound refused",
+         "%s took %" G_GSIZE_FORMAT " bytes of it", url, taken);
 }
 
 static void
@@ -259,11 +259,12 @@ huge (Conformance *c)
     gsize n;
   } http[] = {
 #define HTTP(text_) { text_, sizeof (text_) - 1 }
-    HTTP ("POST /api/v1/Server/Ping HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 3221225472\r\n\r\n"),
+    HTTP ("POST /api/v1/Server/Ping HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+          "Content-Length: 3221225472\r\n\r\n"),
     HTTP ("POST /api/v1/Server/Ping HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
           "Content-Length: 9223372036854775807\r\n\r\n"),
-    HTTP ("POST /api/v1/Server/Ping HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-          "c0000000\r\n"),
+    HTTP ("POST /api/v1/Server/Ping HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+          "Transfer-Encoding: chunked\r\n\r\nc0000000\r\n"),
     HTTP ("GET /"),
     HTTP ("GET / HTTP/1.1\r\nHost: x\r\nX-Long: "),
   }, sp[] = {
@@ -283,8 +284,8 @@ huge (Conformance *c)
       for (gsize i = 0; i < G_N_ELEMENTS (sp) && !conformance_has_failed (c); i++)
         claim (c, *url, sp[i].head, sp[i].n);
   grown_kib = peak_kib () - before_kib;
-  CHECK (c, grown_kib < PEAK_KIB, "every size bounded before memory is taken for it", "%" G_GINT64_FORMAT " MiB were taken for 3 GiB "
-         "that were announced and never came", grown_kib / 1024);
+  CHECK (c, grown_kib < PEAK_KIB, "every size bounded before memory is taken for it",
+         "%" G_GINT64_FORMAT " MiB were taken for 3 GiB that were announced and never came", grown_kib / 1024);
 }
 
 /* One call of a peer that goes away. */

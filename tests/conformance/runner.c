@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs the contract cases of a plugin's kind as TAP:
- * runner FILE.so [KEY=VALUE…] [--only PROMISE]… [--through SOCKET] [--crowd N] [--host-busy] [--interrupt N | --fault N]
+ * runner FILE.so [--through SOCKET] [KEY=VALUE…] [--only PROMISE]… [--crowd N] [--host-busy] [--interrupt N | --fault N]
  *   [--layer FILE.so [KEY=VALUE…]]…
- * "{tmp}" in a value is a fresh folder. With --interrupt the cases run with the first to the Nth call of each interrupted, and with
- * all calls, by cancelling and by time. With --through something that can be cut stands before the socket of the server that the
- * plugin speaks with, "{through}" in a value and in the folder "{through-folder}"; give it first. With --crowd each case
- * runs in N threads at once, with --host-busy the host turns down all work for its pool. With --fault the layer is layer/fault, and
- * the cases run with the first to the Nth call of each failing in it (BUSY), and that must leave nothing behind. With --layer through layers, the first outermost, whose BUSY is taken for an invitation to try again.
+ * "{tmp}" in a value is a fresh folder.
+ *   --interrupt  with the first to the Nth call of each case interrupted, and with all, by cancelling and by time
+ *   --fault      behind layer/fault, with the first to the Nth call of each case failing (BUSY): nothing may be left behind
+ *   --layer      through layers, the first outermost, whose BUSY is taken for an invitation to try again
+ *   --crowd      each case in N threads at once
+ *   --host-busy  with a host that turns down all work for its pool
+ *   --through    with something that can be cut before the socket of the server that the plugin speaks with: "{through}" in a
+ *                value, in the folder "{through-folder}"
  */
 #include "engine.h"
 #include "fakehost.h"

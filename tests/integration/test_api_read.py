@@ -695,6 +695,62 @@ class Repositories(ApiCase):
         self.assertIn("bin/tool", names)
         self.assertNotIn("lib/a.c", names)
 
+    def test_snapshot(self):
+        """Unpacked it is a repository that stock git serves, with the same refs and every object of them."""
+        folder = history("odd")
+        copy = os.path.join(self.scratch(), "copy.git")
+        data = self.stream("odd", "Repository/Snapshot")
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            names = tar.getnames()
+            tar.extractall(copy, filter="data")
+        self.assertEqual(len(names), len(set(names)))
+        self.assertTrue({"HEAD", "config", "packed-refs", "refs", "objects"} <= set(names))
+        self.assertEqual(Git().refs(copy), Git().refs(self.server.replica("odd")))
+        self.assertEqual(git(copy, "symbolic-ref", "HEAD"), b"refs/heads/main\n")
+        git(copy, "fsck", "--full", "--strict")
+        everything = ("rev-list", "--all", "--objects", "--no-object-names")
+        self.assertEqual(sorted(git(copy, *everything).split()), sorted(git(folder, *everything).split()))
+        work = os.path.join(self.scratch(), "work")
+        git(None, "clone", "-q", copy, work)
+        self.assertEqual(git(work, "rev-parse", "HEAD"), git(folder, "rev-parse", "main"))
+        # A pool's member has objects elsewhere.
+        info = os.path.join(self.server.replica("odd"), "objects", "info")
+        with open(os.path.join(info, "alternates"), "w") as alternates:
+            alternates.write(os.path.join(copy, "objects") + "\n")
+        self.addCleanup(os.unlink, os.path.join(info, "alternates"))
+        result = self.server.cli("call", "Repository/Snapshot", '{"repository": {"path": "odd"}}', check=False)
+        self.assertMentions(result.stderr, "borrows objects")
+
+    def test_snapshots_while_others_push(self):
+        """Each of them is whole."""
+        work, path = os.path.join(self.scratch(), "w"), "busy"
+        url, push = self.server.create(path), Git(self.server.new_token())
+        push("init", "-q", "-b", "main", work)
+        for i in range(6):
+            push("commit", "-q", "--allow-empty", "-m", "number %d" % i, cwd=work)
+            pusher = subprocess.Popen(["git", "push", "-q", url, "main", "main:refs/heads/b%d" % i], cwd=work, env=push.env)
+            data = self.stream(path, "Repository/Snapshot")
+            self.assertEqual(pusher.wait(), 0)
+            copy = os.path.join(self.scratch(), "copy.git")
+            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+                tar.extractall(copy, filter="data")
+            git(copy, "fsck", "--full", "--connectivity-only")
+
+    def test_fsck_and_optimize(self):
+        for name in HISTORIES:
+            repository = {"repository": {"path": name}}
+            self.assertEqual(self.server.call("Repository/Fsck", repository).get("ok"), True)
+            before = Git().refs(self.server.replica(name))
+            done, = self.server.call("Repository/Optimize", dict(repository, strategy="OPTIMIZE_FULL"))["replicas"]
+            self.assertEqual((done["repacked"], done["packs_after"]), ("OPTIMIZE_FULL", 1))
+            Git().fsck(self.server.replica(name))
+            self.assertEqual(Git().refs(self.server.replica(name)), before)
+            for method, field in (("Optimize", {"strategy": 77}), ("Fsck", {"limit": 10001})):
+                result = self.server.cli("call", "Repository/" + method, json.dumps(dict(repository, **field)), check=False)
+                self.assertMentions(result.stderr, list(field)[0])
+            for method in ("Fsck", "Optimize"):
+                self.refused(name, "Repository/" + method, "PERMISSION_DENIED", "admin")
+
     def test_bundle(self):
         scratch = self.scratch()
         path = os.path.join(scratch, "all.bundle")

@@ -100,10 +100,10 @@ class ChangeTestCase(ServerTestCase):
 
 
 class Large(ChangeTestCase):
-    options = {"nng": {"max_message": "32MiB"}, "server": {"max_message": "32MiB"}}
+    options = {"nng": {"max_message": "64MiB"}, "server": {"max_message": "64MiB"}}
 
     def test_a_large_file_goes_through_a_temporary_file(self):
-        data = random.Random(5).randbytes(11 << 20)
+        data = random.Random(5).randbytes(36 << 20)
         reply = self.commit(action("CREATE", "big", content=data), action("CREATE", "small", content=b"x"))
         found = self.git.run("cat-file", "blob", reply["new_oid"] + ":big", cwd=self.folder).stdout
         self.assertEqual(found, data)

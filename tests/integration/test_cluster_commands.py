@@ -10,11 +10,19 @@ from cluster_test import NODES
 from gitstead_test import Git, eventually
 
 
+def knows_repair():
+    """Does the program under test mend replicas by itself?"""
+    return "`repair_workers`" in gitstead_test.run_program("plugin", "reference", "--plugin-path", gitstead_test.PLUGINS).stdout
+
+
 class Router(cluster_test.Router):
-    """With a policy that repositories can have instead of their virtual storage's."""
+    """With a policy that repositories can have instead of their virtual storage's. What is behind stays so: it is looked at."""
 
     def configuration(self):
-        return dict(super().configuration(), consistencies=[{"name": "eventual", "plugin": "primary"}])
+        config = dict(super().configuration(), consistencies=[{"name": "eventual", "plugin": "primary"}])
+        if knows_repair():
+            config["server"]["repair_workers"] = 0
+        return config
 
 
 class Commands(cluster_test.Cluster):

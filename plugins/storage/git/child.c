@@ -584,38 +584,65 @@ memory_fd (const void *bytes, gsize len, GError **error)
   return fd;
 }
 
+/* Until it has ended, or gave more than @max bytes: then the error says so, and the child is ended by the caller. */
+static gboolean
+collect_output (Child *child, GsCall *call, int from, gsize max, GByteArray *output, GError **error)
+{
+  g_autofree guint8 *buffer = g_malloc (PUMP_BYTES);
+  for (;;)
+    {
+      struct pollfd fds[4] = { { .fd = from, .events = POLLIN }, { .fd = child->err_fd, .events = POLLIN } };
+      fds[2] = (struct pollfd){ .fd = child->pidfd, .events = POLLIN };
+      if (!call_poll (call, fds, 3, child->name, error))
+        return FALSE;
+      child_read_stderr (child);
+      /* What it wrote before it ended is read before its end counts. */
+      ssize_t got = fds[0].revents != 0 ? read (from, buffer, PUMP_BYTES) : -1;
+      if (fds[0].revents == 0 && fds[2].revents != 0)
+        return TRUE;
+      if (fds[0].revents == 0 || (got < 0 && (errno == EINTR || errno == EAGAIN)))
+        continue;
+      if (got < 0)
+        return fsu_fail (error, errno, "read from git %s", child->name);
+      if (got == 0)
+        return TRUE;
+      if ((gsize) got > max - output->len)
+        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "git %s gave more than %" G_GSIZE_FORMAT " bytes", child->name,
+                        max);
+      g_byte_array_append (output, buffer, (guint) got);
+    }
+}
+
 gboolean
 child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input, gsize max, GBytes **ret_output,
            int *ret_status, char **ret_said, GError **error)
 {
+  g_autoptr (GByteArray) output = g_byte_array_new ();
   ChildSpec with = *spec;
-  int output = -1;
-  gboolean ok = FALSE;
+  int out[2] = { -1, -1 };
+  gboolean ok = TRUE;
   Child child = { .err_fd = -1 };
+  g_return_val_if_fail (max < G_MAXUINT / 2, FALSE); /* what a GByteArray holds */
   with.input = input != NULL ? memory_fd (g_bytes_get_data (input, NULL), g_bytes_get_size (input), error) : -1;
   if (input != NULL && with.input < 0)
     return FALSE;
-  /* A file in memory takes the output whole: nothing to read while we wait. */
+  if (ret_output != NULL && pipe2 (out, O_CLOEXEC) != 0)
+    ok = fsu_fail (error, errno, "make a pipe for git %s", spec->argv[0]);
   if (ret_output != NULL)
-    output = with.output = memory_fd (NULL, 0, error);
-  if ((ret_output == NULL || output >= 0) && child_start (storage, &with, &child, error))
-    ok = child_wait (&child, call, NULL, ret_status, error);
+    with.output = out[1];
+  ok = ok && child_start (storage, &with, &child, error);
+  if (out[1] >= 0)
+    close (out[1]);
+  ok = ok && (ret_output == NULL || collect_output (&child, call, out[0], max, output, error));
+  /* Whoever still writes is told that nobody reads any more, before it is ended. */
+  if (out[0] >= 0)
+    close (out[0]);
+  ok = ok && child_wait (&child, call, NULL, ret_status, error);
   if (ok && ret_output != NULL)
-    {
-      off_t size = lseek (output, 0, SEEK_END);
-      gsize len = size < 0 ? 0 : (gsize) size;
-      g_autofree char *data = len <= max ? g_try_malloc (len + 1) : NULL;
-      if (data == NULL || (len > 0 && pread (output, data, len, 0) != (ssize_t) len))
-        ok = gs_fail (error, GS_ERROR_OUT_OF_RANGE, "git %s gave more than %" G_GSIZE_FORMAT " bytes", spec->argv[0],
-                      max);
-      else
-        *ret_output = g_bytes_new_take (g_steal_pointer (&data), len);
-    }
+    *ret_output = g_byte_array_free_to_bytes (g_steal_pointer (&output));
   if (ok && ret_said != NULL)
     *ret_said = g_strchomp (g_utf8_make_valid (child.err->str, (gssize) child.err->len));
   child_clear (&child);
-  if (output >= 0)
-    close (output);
   if (with.input >= 0)
     close (with.input);
   return ok;

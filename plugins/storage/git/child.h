@@ -74,8 +74,9 @@ int child_reap (Child *child);
 gboolean child_check (Child *child, int status, GError **error);
 void child_clear (Child *child);
 /**
- * Runs to the end with @input (may be NULL); its output, at most @max bytes, *full* in *@ret_output (may be NULL); what
- * it said on standard error, *full* in *@ret_said (may be NULL). Any exit status is TRUE.
+ * Runs to the end with @input (may be NULL); its output, at most @max bytes (below 2 GiB), *full* in *@ret_output (may
+ * be NULL); what it said on standard error, *full* in *@ret_said (may be NULL). Any exit status is TRUE. OUT_OF_RANGE
+ * as soon as it gives more than @max: it is ended, and no more than that was ever taken.
  */
 gboolean child_run (Storage *storage, const ChildSpec *spec, GsCall *call, GBytes *input, gsize max,
                     GBytes **ret_output, int *ret_status, char **ret_said, GError **error);

@@ -73,6 +73,7 @@ typedef struct
   GHashTable *stranded; /* "<replica path> <txid>" -> Txn that commit could not apply */
   guint64 ticks;        /* for least recently used */
   Care *care;           /* which replicas need maintenance */
+  gint fscks;           /* atomic: under way */
   gint history_facts;   /* atomic: commits remembered by all repositories (history/view.h) */
 
   struct

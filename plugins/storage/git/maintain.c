@@ -172,9 +172,10 @@ static void
 log_repacked (const Repo *repo, RepackKind kind, const PackCensus *before, const PackCensus *after, gint64 us)
 {
   Storage *storage = repo->storage;
-  const GsField fields[] = { GS_TEXT ("replica", repo->path), GS_TEXT ("kind", kind == REPACK_FULL ? "full" : "geometric"),
-                             GS_NUMBER ("packs_before", before->packs), GS_NUMBER ("packs_after", after->packs),
-                             GS_NUMBER ("ms", us / 1000) };
+  const GsField fields[]
+      = { GS_TEXT ("replica", repo->path), GS_TEXT ("kind", kind == REPACK_FULL ? "full" : "geometric"),
+          GS_NUMBER ("packs_before", before->packs), GS_NUMBER ("packs_after", after->packs),
+          GS_NUMBER ("ms", us / 1000) };
   storage->host->log (storage->host, GS_LOG_INFO, "storage.maintain.repacked", fields, G_N_ELEMENTS (fields));
 }
 
@@ -270,6 +271,68 @@ end (Storage *storage, const char *path, gboolean pushed, const GError *failed)
     return; /* nobody had asked us to stop */
 }
 
+static gboolean
+care_as_wished (Repo *repo, int lock, CareWish wish, const RepackRun *run, CareDone *done, GError **error)
+{
+  static const RepackKind kinds[]
+      = { [CARE_GEOMETRIC] = REPACK_GEOMETRIC, [CARE_FULL] = REPACK_FULL, [CARE_GRAPH] = REPACK_NOTHING };
+  if (!repack_recover (repo, error) || !repack_census (repo, &done->before, error))
+    return FALSE;
+  gboolean damaged = !hist_store_check (repo);
+  done->kind = wish == CARE_DUE ? what_is_due (repo, &done->before, TRUE) : kinds[wish];
+  done->graph = wish != CARE_DUE || damaged || done->before.newest_us > repack_graph_us (repo);
+  if (done->before.packs == 0 && wish != CARE_FULL)
+    done->kind = REPACK_NOTHING;
+  return (done->kind == REPACK_NOTHING || repack (repo, lock, done->kind, &done->before, run, error))
+         && (!damaged || repack_drop_graph (repo, error)) && repack_census (repo, &done->after, error)
+         && (!(done->graph = done->graph && done->after.packs > 0)
+             || repack_write_graph (repo, lock, done->kind == REPACK_FULL || damaged, run, error));
+}
+
+/* FALSE: somebody else's round runs. */
+static gboolean
+take_turn (Storage *storage)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&storage->lock);
+  gboolean ours = !storage->care->running;
+  storage->care->running = TRUE;
+  return ours;
+}
+
+static void
+give_turn (Storage *storage)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&storage->lock);
+  storage->care->running = FALSE;
+}
+
+gboolean
+maintain_now (Repo *repo, CareWish wish, GsCall *call, CareDone *ret_done, GError **error)
+{
+  Storage *storage = repo->storage;
+  const RepackRun run = { call, storage->care->stop_fd, g_get_monotonic_time () + REPLICA_US };
+  CareDone done = { REPACK_NOTHING };
+  g_autoptr (GError) failed = NULL;
+  if (!take_turn (storage))
+    return gs_fail (error, GS_ERROR_BUSY, "housekeeping is at work on this storage; try again later");
+  gboolean pushed = begin (storage, repo->path);
+  int lock = repack_lock (repo, &failed);
+  if (lock >= 0)
+    {
+      care_as_wished (repo, lock, wish, &run, &done, &failed);
+      repack_unlock (lock);
+    }
+  end (storage, repo->path, pushed, failed);
+  give_turn (storage);
+  if (failed == NULL)
+    {
+      *ret_done = done;
+      return TRUE;
+    }
+  g_propagate_error (error, g_steal_pointer (&failed));
+  return FALSE;
+}
+
 /* FALSE only when the round must end: one replica's trouble is its own. */
 static gboolean
 care_one (Storage *storage, const char *path, GsCall *call, GError **error)
@@ -307,17 +370,10 @@ care_round (Storage *storage, GsCall *call, GError **error)
 static gboolean
 maintain_packs (Storage *storage, GsCall *call, GError **error)
 {
-  Care *care = storage->care;
-  gs_mutex_lock (&storage->lock);
-  gboolean ours = storage->maintenance && !care->running;
-  care->running = care->running || ours;
-  gs_mutex_unlock (&storage->lock);
-  if (!ours)
+  if (!storage->maintenance || !take_turn (storage))
     return TRUE;
   gboolean done = care_round (storage, call, error);
-  gs_mutex_lock (&storage->lock);
-  care->running = FALSE;
-  gs_mutex_unlock (&storage->lock);
+  give_turn (storage);
   return done;
 }
 
@@ -337,7 +393,8 @@ storage_sweep_tmp (Storage *storage, gint64 older_than_seconds, GError **error)
       gint64 age = older_than_seconds > 0 && g_str_has_prefix (names->pdata[i], "import-") ? IMPORT_AGE_SECONDS
                                                                                           : older_than_seconds;
       struct stat st;
-      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= age && !fsu_remove_tree (AT_FDCWD, path, error))
+      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= age
+          && !fsu_remove_tree (AT_FDCWD, path, error))
         return FALSE;
     }
   return TRUE;
@@ -357,7 +414,8 @@ empty_trash (Storage *storage, GsCall *call, GError **error)
       gint64 removed = g_ascii_strtoll (names->pdata[i], NULL, 10);
       if (!gs_call_check (call, "empty the trash", error))
         return FALSE;
-      if (removed > 0 && now - removed >= storage->trash_grace_us / G_USEC_PER_SEC && !fsu_remove_tree (AT_FDCWD, path, error))
+      if (removed > 0 && now - removed >= storage->trash_grace_us / G_USEC_PER_SEC
+          && !fsu_remove_tree (AT_FDCWD, path, error))
         return FALSE;
     }
   return TRUE;
@@ -406,6 +464,6 @@ pack_refs (Storage *storage, GsCall *call, GError **error)
 gboolean
 storage_maintain (gpointer self, GsCall *call, GError **error)
 {
-  return empty_trash (self, call, error) && storage_sweep_tmp (self, TMP_AGE_SECONDS, error) && pack_refs (self, call, error)
-         && maintain_packs (self, call, error);
+  return empty_trash (self, call, error) && storage_sweep_tmp (self, TMP_AGE_SECONDS, error)
+         && pack_refs (self, call, error) && maintain_packs (self, call, error);
 }

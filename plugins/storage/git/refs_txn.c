@@ -78,7 +78,8 @@ check_request (Prep *prep, TxnRef *ref)
         refuse (prep, ref, GS_ERROR_INVALID_ARGUMENT, "HEAD can only be pointed at a branch");
       else if (!ref_name_valid (update->new_symref, &failed))
         refuse (prep, ref, GS_ERROR_INVALID_ARGUMENT, "%s", failed->message);
-      else if (!g_str_has_prefix (update->new_symref, "refs/heads/") || ref_name_hidden (prep->store, update->new_symref))
+      else if (!g_str_has_prefix (update->new_symref, "refs/heads/")
+               || ref_name_hidden (prep->store, update->new_symref))
         refuse (prep, ref, GS_ERROR_INVALID_ARGUMENT, "refusing to point HEAD outside of refs/heads/");
       else
         ref->new_head = g_strdup (update->new_symref);
@@ -385,11 +386,11 @@ goes_away (Prep *prep, const char *name)
 static gboolean
 loose_below (Prep *prep, const char *name, char **ret_found, GError **error)
 {
-  g_autoptr (GPtrArray) todo = g_ptr_array_new_with_free_func (g_free);
-  g_ptr_array_add (todo, g_strdup (name));
-  while (todo->len > 0 && *ret_found == NULL)
+  g_autoptr (GPtrArray) left = g_ptr_array_new_with_free_func (g_free);
+  g_ptr_array_add (left, g_strdup (name));
+  while (left->len > 0 && *ret_found == NULL)
     {
-      g_autofree char *path = g_ptr_array_steal_index (todo, todo->len - 1);
+      g_autofree char *path = g_ptr_array_steal_index (left, left->len - 1);
       struct dirent *entry;
       int fd = openat (prep->store->dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
       DIR *dir = fd < 0 ? NULL : fdopendir (fd);
@@ -405,7 +406,7 @@ loose_below (Prep *prep, const char *name, char **ret_found, GError **error)
             continue;
           below = g_strdup_printf ("%s/%s", path, entry->d_name);
           if (fstatat (fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR (st.st_mode))
-            g_ptr_array_add (todo, g_steal_pointer (&below));
+            g_ptr_array_add (left, g_steal_pointer (&below));
           else if (!goes_away (prep, below))
             *ret_found = g_steal_pointer (&below);
         }
@@ -696,7 +697,8 @@ ref_store_prepare_with (RefStore *store, GsCall *call, const GsTxId *txid, const
                 .user = peel ? user : store->options.user };
   RefTxn *txn;
   gboolean ok;
-  if (quarantine != NULL && (*quarantine == '\0' || strpbrk (quarantine, " \n/") != NULL || strcmp (quarantine, "-") == 0))
+  if (quarantine != NULL
+      && (*quarantine == '\0' || strpbrk (quarantine, " \n/") != NULL || strcmp (quarantine, "-") == 0))
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "a quarantine is named without spaces and slashes: \"%s\"",
                     quarantine);
   if (!ref_journal_hold (store, error))

@@ -138,8 +138,8 @@ repack_census (const Repo *repo, PackCensus *ret_census, GError **error)
 
 /* ---------------------------------------------------------------------------------- lock, leftovers */
 
-int
-repack_lock (const Repo *repo, GError **error)
+static int
+take_lock (const Repo *repo, int how, GError **error)
 {
   g_autofree char *packs = packs_dir (repo);
   int fd = open (packs, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -148,13 +148,25 @@ repack_lock (const Repo *repo, GError **error)
       fsu_fail (error, errno, "open folder %s", packs);
       return -1;
     }
-  if (flock (fd, LOCK_EX | LOCK_NB) != 0)
+  if (flock (fd, how | LOCK_NB) != 0)
     {
       close (fd);
-      gs_fail (error, GS_ERROR_BUSY, "replica %s is being repacked by a git process of an earlier run", repo->path);
+      gs_fail (error, GS_ERROR_BUSY, "replica %s is being repacked, or read as a whole; try again later", repo->path);
       return -1;
     }
   return fd;
+}
+
+int
+repack_lock (const Repo *repo, GError **error)
+{
+  return take_lock (repo, LOCK_EX, error);
+}
+
+int
+repack_hold_off (const Repo *repo, GError **error)
+{
+  return take_lock (repo, LOCK_SH, error);
 }
 
 void

@@ -46,6 +46,8 @@ typedef enum
  * a killed server is noticed. -1 with BUSY when somebody has it.
  */
 int repack_lock (const Repo *repo, GError **error);
+/** Until repack_unlock no housekeeper works on the replica; any number at once. -1 with BUSY when one does. */
+int repack_hold_off (const Repo *repo, GError **error);
 /**
  * Gives it up. Not by closing it alone: a process that another thread starts at that moment has a copy of the descriptor until
  * it runs its program. -1 is fine.
@@ -65,6 +67,25 @@ gboolean repack_drop_graph (const Repo *repo, GError **error);
 gint64 repack_graph_us (const Repo *repo);
 /** When the last full repack ended, wall clock; 0 = never. */
 gint64 repack_full_us (const Repo *repo);
+
+/** Housekeeping that somebody asks for. */
+typedef enum
+{
+  CARE_DUE, /* what a round would find due */
+  CARE_GEOMETRIC,
+  CARE_FULL,
+  CARE_GRAPH /* the commit-graph alone */
+} CareWish;
+
+typedef struct
+{
+  RepackKind kind; /* what was done */
+  PackCensus before, after;
+  gboolean graph; /* the commit-graph was written */
+} CareDone;
+
+/** maintain.c: at once, on one replica. BUSY while a round, or another wish, is at work on the storage. */
+gboolean maintain_now (Repo *repo, CareWish wish, GsCall *call, CareDone *ret_done, GError **error);
 
 /** A pack that came into objects/pack while a repack may be under way: it must survive like the others. */
 void repack_note_published (const Repo *repo, const char *name);

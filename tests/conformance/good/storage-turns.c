@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Takes one call at a time, of all (SERIAL) or of each repository, and ends the process when it gets two: turns are the host's. */
+/* Takes one call at a time, of all (SERIAL) or of each repository, and ends the process when it gets two: turns are the
+ * host's. */
 #include "../bad/bad.h"
 
 BAD_GOOD (GsStorageOps);
@@ -42,8 +43,8 @@ turn_state (gpointer self, GsCall *call, const GsRepo *repo, GsReplicaState *ret
 }
 
 static gboolean
-turn_list_refs (gpointer self, GsCall *call, const GsRepo *repo, const GsRefQuery *query, GsRefVisit visit, gpointer user,
-                GError **error)
+turn_list_refs (gpointer self, GsCall *call, const GsRepo *repo, const GsRefQuery *query, GsRefVisit visit,
+                gpointer user, GError **error)
 {
   gboolean ok;
   enter (key_of (repo));
@@ -53,8 +54,8 @@ turn_list_refs (gpointer self, GsCall *call, const GsRepo *repo, const GsRefQuer
 }
 
 static gboolean
-turn_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change, gpointer *ret_txn, const GsVote **ret_vote,
-            GError **error)
+turn_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change, gpointer *ret_txn,
+            const GsVote **ret_vote, GError **error)
 {
   gboolean ok;
   enter (key_of (repo));
@@ -64,5 +65,5 @@ turn_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *
   return ok;
 }
 
-BAD_PLUGIN (GsStorageOps, "storage-memory.so", bad.threads = TURNS; ops->state = turn_state; ops->list_refs = turn_list_refs;
-            ops->stage = turn_stage)
+BAD_PLUGIN (GsStorageOps, "storage-memory.so", bad.threads = TURNS; ops->state = turn_state;
+            ops->list_refs = turn_list_refs; ops->stage = turn_stage)

@@ -218,7 +218,7 @@ bound_memory (void **state)
   f.limits.decode_bytes = 1024 * 1024;
   fixture_start (&f);
   fixture_begin (&f, &wait, REF_UPDATE, GS_ENCODING_PROTOBUF, bytes, "ann:w", NULL, 0, NULL);
-  expect_end (&wait, GS_ERROR_BUSY, "more memory");
+  expect_end (&wait, GS_ERROR_OUT_OF_RANGE, "more memory");
   assert_int_equal (f.n_run, 0);
   fixture_stop (&f);
 }

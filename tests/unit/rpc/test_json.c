@@ -224,13 +224,13 @@ hostile (void **state)
   memcpy (wide, "{\"updates\":[{}", 14);
   for (gsize i = 14; i + 3 <= n; i += 3)
     memcpy (wide + i, ",{}", 3);
-  refuses_code (REF_UPDATE, wide, n, GS_ERROR_BUSY, "more memory than one call may use");
+  refuses_code (REF_UPDATE, wide, n, GS_ERROR_OUT_OF_RANGE, "more memory than one call may use");
   /* Small enough to parse, too large for the arena. */
   memcpy (many, "{\"updates\":[", 12);
   for (gsize i = 0; i < 20000; i++)
     memcpy (many + 12 + 3 * i, i < 19999 ? "{}," : "{}]", 3);
   many[12 + 60000] = '}';
-  refuses_code (REF_UPDATE, many, 12 + 60001, GS_ERROR_BUSY, "more memory than one call may use");
+  refuses_code (REF_UPDATE, many, 12 + 60001, GS_ERROR_OUT_OF_RANGE, "more memory than one call may use");
   refuses_code (PING, "{\"echo\": \"a\0\"}", 15, GS_ERROR_INVALID_ARGUMENT, "not JSON");
 }
 

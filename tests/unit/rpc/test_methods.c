@@ -124,17 +124,36 @@ method_of (FileSet *set, const char *service, const char *name)
 }
 
 static void
+pack_rule (GsArena *arena, MethodProto *method, const Gitstead__V1__MethodRule *rule)
+{
+  ProtobufCMessageUnknownField *field = &method->options->base.unknown_fields[0];
+  field->data = gs_arena_alloc (arena, 64);
+  field->len = 1 + gitstead__v1__method_rule__pack (rule, field->data + 1);
+  field->data[0] = (guint8) (field->len - 1);
+}
+
+static void
 set_rule (GsArena *arena, MethodProto *method, guint32 number, int operation, int scope, int permission)
 {
   Gitstead__V1__MethodRule rule = GITSTEAD__V1__METHOD_RULE__INIT;
-  ProtobufCMessageUnknownField *field = &method->options->base.unknown_fields[0];
   rule.number = number;
   rule.operation = operation;
   rule.scope = scope;
   rule.permission = permission;
-  field->data = gs_arena_alloc (arena, 64);
-  field->len = 1 + gitstead__v1__method_rule__pack (&rule, field->data + 1);
-  field->data[0] = (guint8) (field->len - 1);
+  pack_rule (arena, method, &rule);
+}
+
+/* A method whose replies are to be kept, by the core itself or by a storage. */
+static void
+set_cached (GsArena *arena, MethodProto *method, int operation, gboolean storage)
+{
+  Gitstead__V1__MethodRule rule = GITSTEAD__V1__METHOD_RULE__INIT;
+  rule.number = 200;
+  rule.operation = operation;
+  rule.scope = GITSTEAD__V1__SCOPE__REPOSITORY;
+  rule.storage = storage;
+  rule.cached = TRUE;
+  pack_rule (arena, method, &rule);
 }
 
 static void
@@ -162,6 +181,10 @@ refuses (FileSet *set, const char *says)
 
 BROKEN (same_number, "the same number 202",
         set_rule (arena, method_of (set, "RefService", "List"), 202, GSI_ACCESSOR, GSI_SCOPE_REPOSITORY, 0))
+BROKEN (cached_by_the_core, "Ref/List is cached, but",
+        set_cached (arena, method_of (set, "RefService", "List"), GSI_ACCESSOR, FALSE))
+BROKEN (cached_write, "Ref/List is cached, but",
+        set_cached (arena, method_of (set, "RefService", "List"), GSI_MUTATOR, TRUE))
 BROKEN (no_number, "RefService/List has no rule",
         set_rule (arena, method_of (set, "RefService", "List"), 0, GSI_ACCESSOR, GSI_SCOPE_REPOSITORY, 0))
 BROKEN (no_rule, "RefService/List has no rule",
@@ -209,6 +232,8 @@ main (void)
     cmocka_unit_test (rows),
     cmocka_unit_test (flags),
     cmocka_unit_test (same_number),
+    cmocka_unit_test (cached_by_the_core),
+    cmocka_unit_test (cached_write),
     cmocka_unit_test (no_number),
     cmocka_unit_test (no_rule),
     cmocka_unit_test (no_operation),

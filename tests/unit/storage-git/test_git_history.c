@@ -125,7 +125,18 @@ test_while_it_grows (void **state)
   fixture_free (f);
 }
 
-/* A walk looks at the clock and at the flag. */
+static gboolean
+count_all_refs (Fixture *f, const GsRepo *repo, GsCall *call, GError **error)
+{
+  Gitstead__V1__HistoryCountRequest request = GITSTEAD__V1__HISTORY_COUNT_REQUEST__INIT;
+  Gitstead__V1__HistoryRange range = GITSTEAD__V1__HISTORY_RANGE__INIT;
+  g_autoptr (GBytes) bytes = NULL;
+  request.range = &range;
+  range.all_refs = TRUE;
+  return ask (f, repo, call, 721, &request.base, &bytes, error);
+}
+
+/* A walk looks at the clock and at the flag, and so does what comes before it. */
 static void
 test_calls_that_are_over (void **state)
 {
@@ -145,6 +156,9 @@ test_calls_that_are_over (void **state)
   assert_non_null (strstr (asker.failed, "cancelled"));
   g_clear_pointer (&asker.failed, g_free);
   assert_int_equal (count (&asker, &f->call->call, NULL), 3000);
+  assert_false (count_all_refs (f, &repo, &gone->call, &error));
+  assert_gs_error (&error, GS_ERROR_CANCELLED, "resolve every ref");
+  assert_true (count_all_refs (f, &repo, &f->call->call, &error));
   fake_call_free (late);
   fake_call_free (gone);
   fixture_free (f);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Packs stay few whatever is pushed; nothing is lost meanwhile; a stop, a crash or a removal in the middle leaves nothing. */
+/* Packs stay few whatever is pushed; nothing is lost meanwhile; a stop, a crash or a removal in the middle leaves
+ * nothing. */
 #include "common.h"
 
 #include <gitstead/thread.h>
@@ -17,13 +18,17 @@
 static void
 make_commits (Fixture *f, int from, int to)
 {
-  g_free (sh (f, "cd $WORK && for i in $(seq %d %d); do printf 'commit refs/heads/main\ncommitter c <c@d> %%s +0000\ndata 1\nx\n' $((1700000000 + i));"
-                 " test $i -gt %d || echo from refs/heads/main^0;"
-                 " printf 'M 100644 inline counter\ndata <<E\n%%s\nE\n\n' $i; done | git fast-import --quiet --force",
+  g_free (sh (f,
+              "cd $WORK && for i in $(seq %d %d); do printf 'commit refs/heads/main\ncommitter c <c@d> %%s +0000\ndata "
+              "1\nx\n' $((1700000000 + i));"
+              " test $i -gt %d || echo from refs/heads/main^0;"
+              " printf 'M 100644 inline counter\ndata <<E\n%%s\nE\n\n' $i; done | git fast-import --quiet --force",
               from, to - 1, from));
-  g_free (sh (f, "cd $WORK && N=%d; git rev-list main | while test $N -gt %d && read C; do N=$((N - 1)); echo $C >$DIR/$N.oid;"
-                 " git rev-list --objects $C~1..$C | git pack-objects -q --stdout >$DIR/$N.pack; done",
-              to, from));
+  g_free (
+      sh (f,
+          "cd $WORK && N=%d; git rev-list main | while test $N -gt %d && read C; do N=$((N - 1)); echo $C >$DIR/$N.oid;"
+          " git rev-list --objects $C~1..$C | git pack-objects -q --stdout >$DIR/$N.pack; done",
+          to, from));
 }
 
 static void
@@ -77,8 +82,10 @@ count (Fixture *f, const GsRepo *repo, const char *pattern)
 static void
 assert_tidy (Fixture *f, const GsRepo *repo)
 {
-  g_autofree char *left = sh (f, "cd $ROOT/%s && find . -name '.tmp-*' -o -name 'tmp_*' -o -name 'bitmap-ref-tips*' -o -path './gitstead/repack'",
-                              repo->replica_path);
+  g_autofree char *left = sh (
+      f,
+      "cd $ROOT/%s && find . -name '.tmp-*' -o -name 'tmp_*' -o -name 'bitmap-ref-tips*' -o -path './gitstead/repack'",
+      repo->replica_path);
   assert_string_equal (left, "");
   assert_nothing_left (f, repo);
 }
@@ -90,9 +97,11 @@ test_packs_stay_few (void **state)
 {
   Fixture *f = fixture_new (NULL, NULL);
   GsRepo repo = make_repo (f, 7);
-  g_autofree char *unreached
-      = sh (f, "cd $ROOT/%s/objects/pack && X=$(echo nobody | git -C $WORK hash-object -w --stdin) && echo $X | git -C $WORK pack-objects -q $PWD/pack"
-               " >/dev/null && echo $X", repo.replica_path);
+  g_autofree char *unreached = sh (f,
+                                   "cd $ROOT/%s/objects/pack && X=$(echo nobody | git -C $WORK hash-object -w --stdin) "
+                                   "&& echo $X | git -C $WORK pack-objects -q $PWD/pack"
+                                   " >/dev/null && echo $X",
+                                   repo.replica_path);
   push_many (f, &repo, 0, 30);
   assert_int_equal (count (f, &repo, "\\.pack$"), 32);
   maintain (f);
@@ -110,8 +119,9 @@ test_packs_stay_few (void **state)
   g_autofree char *log = fake_host_log_text (f->host);
   assert_non_null (strstr (log, "geometric"));
   assert_in_range (count (f, &repo, "\\.pack$"), 2, 6);
-  g_free (sh (f, "cd $ROOT/%s && git cat-file -e %s && git multi-pack-index verify 2>/dev/null && git commit-graph verify"
-                 " && test $(git rev-list --count main) = 62",
+  g_free (sh (f,
+              "cd $ROOT/%s && git cat-file -e %s && git multi-pack-index verify 2>/dev/null && git commit-graph verify"
+              " && test $(git rev-list --count main) = 62",
               repo.replica_path, g_strchomp (unreached)));
   assert_tidy (f, &repo);
   fixture_free (f);
@@ -226,7 +236,8 @@ read_thread (void *user)
       GBytes *bytes = NULL;
       if (!ops->resolve_revision (f->self, &call->call, &beside->repo, "refs/heads/main:counter", 23, &object, &error)
           || !ops->read_object (f->self, &call->call, &beside->repo, &object.oid, 1000, &object, &bytes, &error)
-          || !ops->resolve_revision (f->self, &call->call, &beside->repo, "refs/heads/main:dir/sub/three", 29, &object, &error))
+          || !ops->resolve_revision (f->self, &call->call, &beside->repo, "refs/heads/main:dir/sub/three", 29, &object,
+                                     &error))
         {
           if (beside->failed == NULL)
             beside->failed = g_strdup (error->message);
@@ -250,7 +261,8 @@ fetch_thread (void *user)
       const char *argv[] = { "git", "clone", "-q", "--bare", "--no-local", from, dir, NULL };
       g_autofree char *said = NULL;
       int status = 0;
-      if ((!g_spawn_sync (NULL, (char **) argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, &said, &status, NULL) || status != 0)
+      if ((!g_spawn_sync (NULL, (char **) argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, &said, &status, NULL)
+           || status != 0)
           && beside->failed == NULL)
         beside->failed = g_strdup (said != NULL ? said : "git clone cannot be started");
       fake_remove_tree (dir);
@@ -302,16 +314,18 @@ static char *
 make_slow_git (Fixture *f)
 {
   g_autofree char *real = g_find_program_in_path ("git");
-  g_free (sh (f, "mkfifo $DIR/begun && cat >$DIR/git <<'END'\n"
-                 "#!/bin/sh\n"
-                 "if test \"$1\" = repack; then\n"
-                 "  touch $GIT_DIR/objects/pack/tmp_pack_abc $GIT_DIR/objects/pack/.tmp-1-pack-abc.pack $GIT_DIR/objects/bitmap-ref-tips_abc\n"
-                 "  touch $GIT_DIR/objects/pack/multi-pack-index.lock\n"
-                 "  D=${0%%/*}; echo $$ >$D/pid; echo begun >$D/begun; exec sleep 1000\n"
-                 "fi\n"
-                 "exec %s \"$@\"\n"
-                 "END\n"
-                 "chmod +x $DIR/git",
+  g_free (sh (f,
+              "mkfifo $DIR/begun && cat >$DIR/git <<'END'\n"
+              "#!/bin/sh\n"
+              "if test \"$1\" = repack; then\n"
+              "  touch $GIT_DIR/objects/pack/tmp_pack_abc $GIT_DIR/objects/pack/.tmp-1-pack-abc.pack "
+              "$GIT_DIR/objects/bitmap-ref-tips_abc\n"
+              "  touch $GIT_DIR/objects/pack/multi-pack-index.lock\n"
+              "  D=${0%%/*}; echo $$ >$D/pid; echo begun >$D/begun; exec sleep 1000\n"
+              "fi\n"
+              "exec %s \"$@\"\n"
+              "END\n"
+              "chmod +x $DIR/git",
               real));
   return g_build_filename (f->dir, "git", NULL);
 }
@@ -400,13 +414,19 @@ test_server_killed (void **state)
   g_autofree char *git = make_slow_git (f);
   const char *path = "x.git";
   fixture_restart (f, FALSE, NULL, NULL);
-  g_free (sh (f, "cd $WORK && for i in 1 2 3 4; do git push -q \"ext::$SERVE $ROOT x.git %%S\" HEAD:refs/heads/b$i"
-                 " && git commit -q --allow-empty -m $i; done; ls $ROOT/x.git/objects/pack/*.pack | wc -l | grep -q 4"));
-  g_free (sh (f, "GIT_PROGRAM=%s $SERVE $ROOT %s maintain >/dev/null 2>&1 & P=$!; timeout 60 cat $DIR/begun && kill -9 $P && { wait $P || true; }",
+  g_free (sh (f,
+              "cd $WORK && for i in 1 2 3 4; do git push -q \"ext::$SERVE $ROOT x.git %%S\" HEAD:refs/heads/b$i"
+              " && git commit -q --allow-empty -m $i; done; ls $ROOT/x.git/objects/pack/*.pack | wc -l | grep -q 4"));
+  g_free (sh (f,
+              "GIT_PROGRAM=%s $SERVE $ROOT %s maintain >/dev/null 2>&1 & P=$!; timeout 60 cat $DIR/begun && kill -9 $P "
+              "&& { wait $P || true; }",
               git, path));
   /* Its git process lives on: a new server does not touch what that has in hand. */
-  g_free (sh (f, "kill -0 $(cat $DIR/pid) && test -e $ROOT/x.git/gitstead/repack && $SERVE $ROOT %s refs >/dev/null && test -e $ROOT/x.git/gitstead/repack"
-                 " && test -e $ROOT/x.git/objects/pack/tmp_pack_abc && $SERVE $ROOT %s maintain", path, path));
+  g_free (sh (f,
+              "kill -0 $(cat $DIR/pid) && test -e $ROOT/x.git/gitstead/repack && $SERVE $ROOT %s refs >/dev/null && "
+              "test -e $ROOT/x.git/gitstead/repack"
+              " && test -e $ROOT/x.git/objects/pack/tmp_pack_abc && $SERVE $ROOT %s maintain",
+              path, path));
   /* Dead, and a power cut has taken the folder's last changes: an old pack is gone. */
   g_free (sh (f, "kill -9 $(cat $DIR/pid); timeout 60 flock $ROOT/x.git/objects/pack true; cd $ROOT/x.git/objects/pack"
                  " && rm $(ls pack-* | head -3) && rm -f $ROOT/gitstead-clean"));
@@ -429,7 +449,8 @@ test_crash_points (void **state)
   for (gsize i = 0; i < G_N_ELEMENTS (points); i++)
     {
       int status;
-      g_free (sh (f, "cd $WORK && rm -rf $ROOT && for i in 1 2 3 4; do git push -q \"ext::$SERVE $ROOT x.git %%S\" HEAD:refs/heads/b$i"
+      g_free (sh (f, "cd $WORK && rm -rf $ROOT && for i in 1 2 3 4; do git push -q \"ext::$SERVE $ROOT x.git %%S\" "
+                     "HEAD:refs/heads/b$i"
                      " && git commit -q --allow-empty -m $i; done"));
       g_free (sh_any (f, &status, "CRASH_AT=%s $SERVE $ROOT x.git maintain", points[i]));
       assert_int_not_equal (status, 0);
@@ -448,7 +469,9 @@ test_failure (void **state)
   Fixture *f = fixture_new (NULL, NULL);
   GsRepo bad = make_repo (f, 7);
   push_many (f, &bad, 0, 4);
-  g_free (sh (f, "cd $ROOT/%s/objects/pack && P=$(ls -S *.pack | head -1) && chmod u+w $P && printf XXXXXXXX | dd of=$P bs=1 seek=40 conv=notrunc 2>/dev/null",
+  g_free (sh (f,
+              "cd $ROOT/%s/objects/pack && P=$(ls -S *.pack | head -1) && chmod u+w $P && printf XXXXXXXX | dd of=$P "
+              "bs=1 seek=40 conv=notrunc 2>/dev/null",
               bad.replica_path));
   g_autofree char *bad_path = g_strdup (bad.replica_path);
   int packs = count (f, &bad, "\\.pack$");

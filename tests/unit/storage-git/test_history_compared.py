@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Questions about the history, answered by the storage and by stock git on the same repository: always the same."""
+import os
 import random
 import unittest
 
@@ -282,6 +283,32 @@ class Compared(unittest.TestCase):
         self.assertEqual(replica.ids(all_refs=True), [])
         self.assertEqual(replica.call("Count", range={"all_refs": True})["count"], 0)
         self.assertIn("NOT_FOUND", replica.ask("List"))
+
+    def test_more_refs_than_a_command_line_takes(self):
+        replica = self.replica(n=60)
+        tips = replica.lines("rev-list", "--all")
+        with open(os.path.join(replica.path, "packed-refs"), "a") as packed:
+            packed.writelines("%s refs/many/%06d\n" % (tips[i % len(tips)], i) for i in range(60000))
+        replica.git("pack-refs", "--all")
+        expected = replica.lines("rev-list", "--all", "-E", "--grep=^(Fix|Add)")
+        self.assertEqual(replica.ids(all_refs=True, regex=True, message=["^(Fix|Add)"]), expected)
+        self.assertEqual(replica.call("Count", range={"all_refs": True, "regex": True, "message": ["^(Fix|Add)"]})["count"],
+                         len(expected))
+        self.assertEqual(replica.ids(include=[tips[0]], exclude=[tips[-1], tips[30]], regex=True, author=["A.n"]),
+                         replica.lines("rev-list", "-E", "--author=A.n", tips[0], "^" + tips[-1], "^" + tips[30]))
+
+    def test_messages_of_megabytes(self):
+        """Without regard to case, in text that almost matches everywhere."""
+        replica = Replica()
+        self.addCleanup(replica.close)
+        text = b"aA" * (2 << 20)
+        for end in (b"aB\n", b"AC\n", b"ab\n"):
+            message = text + end
+            replica.fast_import(b"commit refs/heads/main\ncommitter C <c@d> 1700000000 +0000\ndata %d\n%s\n" % (len(message), message)
+                                + b"from refs/heads/main^0\n\n" * (end != b"aB\n"))
+        for wanted in ("A" * 500 + "b", "a" * 1000 + "C", "Ad"):
+            self.assertEqual(replica.ids(include=["main"], ignore_case=True, message=[wanted]),
+                             replica.lines("rev-list", "-i", "-F", "--grep=" + wanted, "main"), wanted[-3:])
 
     def test_names_that_are_no_text(self):
         replica = Replica()

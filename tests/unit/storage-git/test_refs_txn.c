@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Transactions of the ref store: verdicts, routes, locks, conflicts of directory and file; nothing left behind. */
-#include "refs_fixture.h"
+/* Transactions of the ref store: verdicts, routes, conflicts of directory and file; nothing left behind. */
+#include "refs_case.h"
 
 #include "refs_internal.h"
 
@@ -11,64 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-typedef struct
-{
-  Repo *repo;
-  RefStore *store;
-  GsOid *c; /* commits */
-  GsOid zero;
-} Fixture;
-
-static int
-setup (void **state)
-{
-  Fixture *fixture = g_new0 (Fixture, 1);
-  fixture->repo = repo_new ();
-  fixture->store = repo_store (fixture->repo);
-  fixture->c = fixture->repo->commits;
-  fixture->zero = zero_oid ();
-  *state = fixture;
-  return 0;
-}
-
-static int
-teardown (void **state)
-{
-  Fixture *fixture = *state;
-  ref_store_free (fixture->store);
-  repo_free (fixture->repo);
-  g_free (fixture);
-  return 0;
-}
-
-static void
-git_set (Repo *repo, const char *name, const GsOid *oid)
-{
-  g_autofree char *hex = hex_of (oid);
-  g_free (git (repo, "update-ref", name, hex, NULL));
-}
-
-static void
-pack (Fixture *fixture)
-{
-  g_free (git (fixture->repo, "pack-refs", "--all", "--prune", NULL));
-}
-
-static void
-assert_value (Fixture *fixture, const char *name, const GsOid *oid)
-{
-  g_autofree char *value = value_of (fixture->store, name), *expected = oid ? hex_of (oid) : g_strdup ("");
-  if (strcmp (value, expected) != 0)
-    fail_msg ("%s is \"%s\" instead of \"%s\"", name, value, expected);
-}
-
-static void
-reopen (Fixture *fixture, RefStoreOptions options)
-{
-  ref_store_free (fixture->store);
-  fixture->store = ref_store_open (fixture->repo->dir, &options, NULL);
-}
 
 /* --------------------------------------------------------------------------------- plain updates */
 
@@ -81,7 +23,7 @@ test_create_update_delete (void **state)
   apply_one (f->store, "refs/heads/main", f->c[0], f->c[1]);
   apply_one (f->store, "refs/tags/v1", f->zero, f->repo->nested);
   assert_like_git (f->repo, f->store);
-  pack (f);
+  case_pack (f);
   assert_like_git (f->repo, f->store);
   apply_one (f->store, "refs/heads/main", f->c[1], f->c[2]); /* loose over packed */
   assert_like_git (f->repo, f->store);
@@ -110,8 +52,8 @@ test_updates_report_old_values_and_digest (void **state)
   RefSnapshot *snapshot;
   RefTxn *txn;
   gsize n;
-  git_set (f->repo, "refs/heads/a", &f->c[0]);
-  git_set (f->repo, "refs/heads/b", &f->c[3]);
+  case_git_set (f->repo, "refs/heads/a", &f->c[0]);
+  case_git_set (f->repo, "refs/heads/b", &f->c[3]);
   snapshot = ref_store_snapshot (f->store, NULL);
   ref_snapshot_digest (snapshot, &before);
   ref_snapshot_unref (snapshot);
@@ -153,9 +95,9 @@ test_abort_leaves_nothing (void **state)
                             SET ("refs/heads/p", ANY, f->zero), SET ("refs/none/at/all", f->zero, f->zero),
                             { "HEAD", ANY, ANY, "refs/heads/x" } };
   RefTxn *txn;
-  git_set (f->repo, "refs/heads/p", &f->c[0]);
-  pack (f);
-  git_set (f->repo, "refs/heads/a", &f->c[0]);
+  case_git_set (f->repo, "refs/heads/p", &f->c[0]);
+  case_pack (f);
+  case_git_set (f->repo, "refs/heads/a", &f->c[0]);
   {
     g_autofree char *journal = g_build_filename (f->repo->dir, REF_JOURNAL_DIR, NULL);
     g_mkdir_with_parents (journal, 0777);
@@ -189,7 +131,7 @@ test_noop_updates (void **state)
 {
   Fixture *f = *state;
   g_autofree char *before = NULL, *after = NULL;
-  git_set (f->repo, "refs/heads/a", &f->c[0]);
+  case_git_set (f->repo, "refs/heads/a", &f->c[0]);
   before = read_file (f->repo, "refs/heads/a");
   apply_one (f->store, "refs/heads/a", ANY, f->c[0]);
   apply_one (f->store, "refs/heads/none", f->zero, f->zero);
@@ -232,8 +174,8 @@ test_verdicts (void **state)
 {
   Fixture *f = *state;
   GsOid wrong = { .len = 32, .raw = { 1 } };
-  git_set (f->repo, "refs/heads/a", &f->c[0]);
-  git_set (f->repo, "refs/heads/p", &f->c[0]);
+  case_git_set (f->repo, "refs/heads/a", &f->c[0]);
+  case_git_set (f->repo, "refs/heads/p", &f->c[0]);
   assert_refused (f->store, "refs/heads/a", f->c[1], f->c[2], GS_ERROR_FAILED_PRECONDITION);
   assert_refused (f->store, "refs/heads/a", f->zero, f->c[2], GS_ERROR_FAILED_PRECONDITION);
   assert_refused (f->store, "refs/heads/a", f->c[1], f->zero, GS_ERROR_FAILED_PRECONDITION);
@@ -250,7 +192,7 @@ test_verdicts (void **state)
   assert_refused (f->store, "refs/heads/b", ANY, wrong, GS_ERROR_INVALID_ARGUMENT);
   assert_refused (f->store, "refs/heads/b", wrong, f->c[1], GS_ERROR_INVALID_ARGUMENT);
   assert_refused (f->store, "refs/heads/a/b", ANY, f->c[1], GS_ERROR_FAILED_PRECONDITION);
-  pack (f);
+  case_pack (f);
   assert_refused (f->store, "refs/heads/p/q", ANY, f->c[1], GS_ERROR_FAILED_PRECONDITION);
   assert_refused (f->store, "refs/heads/p", f->c[1], f->c[2], GS_ERROR_FAILED_PRECONDITION);
   apply_one (f->store, "refs/tags/tree", ANY, f->repo->blob); /* only branches must be commits */
@@ -381,17 +323,17 @@ swap (Fixture *f, const char *gone, const char *made, guint how)
 {
   GsRefUpdate updates[] = { SET (gone, f->c[0], f->zero), SET (made, f->zero, f->c[1]) };
   g_autofree char *listing = NULL;
-  git_set (f->repo, gone, &f->c[how == 2 ? 3 : 0]);
+  case_git_set (f->repo, gone, &f->c[how == 2 ? 3 : 0]);
   if (how >= 1)
-    pack (f);
+    case_pack (f);
   if (how == 2)
-    git_set (f->repo, gone, &f->c[0]);
+    case_git_set (f->repo, gone, &f->c[0]);
   apply (f->store, updates, 2);
   assert_value (f, gone, NULL);
   assert_value (f, made, &f->c[1]);
   assert_like_git (f->repo, f->store);
   /* And git can go on from there. */
-  git_set (f->repo, made, &f->c[2]);
+  case_git_set (f->repo, made, &f->c[2]);
   assert_value (f, made, &f->c[2]);
   apply_one (f->store, made, f->c[2], f->zero);
   listing = store_listing (f->store);
@@ -419,8 +361,8 @@ test_swap_needs_all_gone (void **state)
                             SET ("refs/heads/a/c", f->c[5], f->zero) };
   GsRefVerdict verdicts[3];
   RefTxn *txn;
-  git_set (f->repo, "refs/heads/a/b", &f->c[0]);
-  git_set (f->repo, "refs/heads/a/c", &f->c[0]);
+  case_git_set (f->repo, "refs/heads/a/b", &f->c[0]);
+  case_git_set (f->repo, "refs/heads/a/c", &f->c[0]);
   for (guint packed = 0; packed < 2; packed++)
     {
       /* The deletion of a/c is refused as stale, so a must be refused, too. */
@@ -430,7 +372,7 @@ test_swap_needs_all_gone (void **state)
       assert_int_equal (verdicts[2].code, GS_ERROR_FAILED_PRECONDITION);
       verdicts_clear (verdicts, 3);
       ref_txn_abort (txn);
-      pack (f);
+      case_pack (f);
     }
   updates[2].old_oid = f->c[0];
   apply (f->store, updates, 3);
@@ -455,7 +397,7 @@ test_foreign_directory_after_prepare (void **state)
   Fixture *f = *state;
   GsRefVerdict verdict;
   RefTxn *txn = prepare (f->store, &SET ("refs/heads/a", f->zero, f->c[0]), 1, FALSE, &verdict);
-  git_set (f->repo, "refs/heads/a/b", &f->c[1]);
+  case_git_set (f->repo, "refs/heads/a/b", &f->c[1]);
   assert_true (ref_txn_commit (txn, 1, NULL));
   assert_true (ref_txn_finish (txn, NULL));
   assert_value (f, "refs/heads/a", &f->c[0]);
@@ -473,8 +415,8 @@ bulk (Fixture *f, guint n)
   g_autofree GsRefUpdate *updates = g_new0 (GsRefUpdate, n);
   g_autoptr (GPtrArray) names = g_ptr_array_new_with_free_func (g_free);
   g_autofree char *loose = NULL;
-  git_set (f->repo, "refs/heads/b00003", &f->c[5]); /* a loose file that must give way */
-  git_set (f->repo, "refs/heads/other", &f->c[4]);
+  case_git_set (f->repo, "refs/heads/b00003", &f->c[5]); /* a loose file that must give way */
+  case_git_set (f->repo, "refs/heads/other", &f->c[4]);
   for (guint i = 0; i < n; i++)
     {
       g_ptr_array_add (names, g_strdup_printf ("refs/heads/b%05u", i));
@@ -524,12 +466,12 @@ test_bulk_verdicts (void **state)
   g_autofree GsRefVerdict *verdicts = g_new0 (GsRefVerdict, n);
   g_autoptr (GPtrArray) names = g_ptr_array_new_with_free_func (g_free);
   RefTxn *txn;
-  git_set (f->repo, "refs/heads/b00010", &f->c[0]);
-  git_set (f->repo, "refs/heads/b00020/x", &f->c[0]);
-  pack (f);
-  git_set (f->repo, "refs/heads/b00030", &f->c[0]);
-  git_set (f->repo, "refs/heads/b00040/x", &f->c[0]);
-  git_set (f->repo, "refs/heads/top", &f->c[0]);
+  case_git_set (f->repo, "refs/heads/b00010", &f->c[0]);
+  case_git_set (f->repo, "refs/heads/b00020/x", &f->c[0]);
+  case_pack (f);
+  case_git_set (f->repo, "refs/heads/b00030", &f->c[0]);
+  case_git_set (f->repo, "refs/heads/b00040/x", &f->c[0]);
+  case_git_set (f->repo, "refs/heads/top", &f->c[0]);
   for (guint i = 0; i < n; i++)
     {
       g_ptr_array_add (names, i == 50 ? g_strdup ("refs/heads/top/b") : g_strdup_printf ("refs/heads/b%05u", i));
@@ -548,166 +490,6 @@ test_bulk_verdicts (void **state)
   assert_true (ref_txn_commit (txn, 1, NULL));
   assert_true (ref_txn_finish (txn, NULL));
   assert_like_git (f->repo, f->store);
-}
-
-/* ----------------------------------------------------------------------------------------- locks */
-
-static void
-test_foreign_locks (void **state)
-{
-  Fixture *f = *state;
-  RefStoreOptions options = repo_options (f->repo);
-  options.lock_wait_us = 20 * 1000;
-  reopen (f, options);
-  git_set (f->repo, "refs/heads/a", &f->c[0]);
-  write_file (f->repo, "refs/heads/a.lock", "");
-  assert_refused (f->store, "refs/heads/a", ANY, f->c[1], GS_ERROR_ABORTED);
-  assert_true (file_exists (f->repo, "refs/heads/a.lock")); /* not ours to remove */
-  apply_one (f->store, "refs/heads/b", ANY, f->c[1]);
-  write_file (f->repo, "packed-refs.lock", "");
-  apply_one (f->store, "refs/heads/c", ANY, f->c[1]); /* a loose ref needs it not */
-  assert_refused (f->store, "refs/heads/c", ANY, f->zero, GS_ERROR_ABORTED);
-  assert_false (file_exists (f->repo, "refs/heads/c.lock"));
-  {
-    g_autoptr (GError) error = NULL;
-    assert_false (ref_store_pack (f->store, TRUE, &error));
-    assert_int_equal (error->code, GS_ERROR_ABORTED);
-  }
-  assert_true (file_exists (f->repo, "packed-refs.lock"));
-}
-
-static void
-test_our_locks_stop_git (void **state)
-{
-  Fixture *f = *state;
-  g_autofree char *hex = hex_of (&f->c[3]);
-  GsRefVerdict verdict;
-  RefTxn *txn;
-  git_set (f->repo, "refs/heads/a", &f->c[0]);
-  txn = prepare (f->store, &SET ("refs/heads/a", ANY, f->c[1]), 1, FALSE, &verdict);
-  assert_int_not_equal (git_try (f->repo, "-c", "core.filesRefLockTimeout=0", "update-ref", "refs/heads/a", hex, NULL), 0);
-  assert_true (ref_txn_commit (txn, 1, NULL));
-  assert_true (ref_txn_finish (txn, NULL));
-  txn = prepare (f->store, &SET ("refs/heads/a", ANY, f->zero), 1, FALSE, &verdict);
-  assert_int_not_equal (git_try (f->repo, "-c", "core.packedRefsTimeout=0", "pack-refs", "--all", NULL), 0);
-  ref_txn_abort (txn);
-  git_set (f->repo, "refs/heads/a", &f->c[3]);
-  assert_value (f, "refs/heads/a", &f->c[3]);
-}
-
-typedef struct
-{
-  RefStore *store;
-  GsRefUpdate update;
-  GsRefVerdict verdict;
-  RefTxn *txn;
-  gboolean ok;
-  GsCall *call;
-} Other;
-
-static void *
-other_prepares (void *user)
-{
-  Other *other = user;
-  GsTxId txid = next_txid ();
-  other->ok = ref_store_prepare (other->store, other->call, &txid, &other->update, 1, FALSE, NULL, &other->verdict,
-                                 &other->txn, NULL);
-  return NULL;
-}
-
-/** A second writer of a ref waits for the first one; then its old value is looked at. */
-static void
-wait_for_first (Fixture *f, const char *first, const char *second, GsOid second_old, gboolean commit, GsErrorCode code)
-{
-  Other other = { .store = f->store, .update = SET (second, second_old, f->c[2]) };
-  GsRefVerdict verdict;
-  GsThread thread;
-  RefTxn *txn = prepare (f->store, &SET (first, ANY, f->c[1]), 1, FALSE, &verdict);
-  assert_non_null (txn);
-  assert_int_equal (gs_thread_start (&thread, "other", other_prepares, &other), 0);
-  if (commit)
-    {
-      assert_true (ref_txn_commit (txn, 1, NULL));
-      assert_true (ref_txn_finish (txn, NULL));
-    }
-  else
-    ref_txn_abort (txn);
-  gs_thread_join (thread);
-  assert_true (other.ok);
-  assert_int_equal (other.verdict.code, code);
-  g_free (other.verdict.reason);
-  ref_txn_abort (other.txn);
-}
-
-static void
-test_waiting_in_process (void **state)
-{
-  Fixture *f = *state;
-  git_set (f->repo, "refs/heads/a", &f->c[0]);
-  wait_for_first (f, "refs/heads/a", "refs/heads/a", f->c[0], FALSE, GS_OK);
-  wait_for_first (f, "refs/heads/a", "refs/heads/a", f->c[1], TRUE, GS_OK);
-  wait_for_first (f, "refs/heads/a", "refs/heads/a", f->c[0], TRUE, GS_ERROR_FAILED_PRECONDITION);
-  wait_for_first (f, "refs/heads/x/y", "refs/heads/x", f->zero, FALSE, GS_OK);
-  wait_for_first (f, "refs/heads/x", "refs/heads/x/y", f->zero, FALSE, GS_OK);
-  wait_for_first (f, "refs/heads/x/y", "refs/heads/x", f->zero, TRUE, GS_ERROR_FAILED_PRECONDITION);
-  assert_like_git (f->repo, f->store);
-}
-
-static void
-test_different_refs_in_parallel (void **state)
-{
-  Fixture *f = *state;
-  GsRefVerdict verdict;
-  RefTxn *first = prepare (f->store, &SET ("refs/heads/a", ANY, f->c[1]), 1, FALSE, &verdict);
-  RefTxn *second = prepare (f->store, &SET ("refs/heads/b", ANY, f->c[2]), 1, FALSE, &verdict);
-  assert_non_null (first);
-  assert_non_null (second);
-  assert_true (ref_txn_commit (second, 1, NULL));
-  assert_true (ref_txn_commit (first, 2, NULL));
-  assert_like_git (f->repo, f->store);
-  assert_true (ref_txn_finish (first, NULL));
-  assert_true (ref_txn_finish (second, NULL));
-}
-
-static void
-test_waits_are_bounded (void **state)
-{
-  Fixture *f = *state;
-  RefStoreOptions options = repo_options (f->repo);
-  GsRefVerdict verdict, other_verdict;
-  GsCall call = { .size = sizeof call, .deadline_us = 0 };
-  GsTxId txid = next_txid ();
-  RefTxn *txn, *other = NULL;
-  options.lock_wait_us = G_MAXINT64 / 4; /* so that only the call can end the wait */
-  reopen (f, options);
-  txn = prepare (f->store, &SET ("refs/heads/a", ANY, f->zero), 1, FALSE, &verdict);
-  call.deadline_us = g_get_monotonic_time () + 10 * 1000;
-  assert_true (ref_store_prepare (f->store, &call, &txid, &SET ("refs/heads/a", ANY, f->c[2]), 1, FALSE, NULL,
-                                  &other_verdict, &other, NULL));
-  assert_null (other);
-  assert_int_equal (other_verdict.code, GS_ERROR_ABORTED);
-  verdicts_clear (&other_verdict, 1);
-  /* Of packed-refs.lock as well. */
-  call.deadline_us = g_get_monotonic_time () + 10 * 1000;
-  assert_true (ref_store_prepare (f->store, &call, &txid, &SET ("refs/heads/b", ANY, f->zero), 1, FALSE, NULL,
-                                  &other_verdict, &other, NULL));
-  assert_null (other);
-  assert_int_equal (other_verdict.code, GS_ERROR_ABORTED);
-  verdicts_clear (&other_verdict, 1);
-  /* Cancelled from another thread. */
-  {
-    Other waiting = { .store = f->store, .update = SET ("refs/heads/a", ANY, f->c[2]), .call = &call };
-    GsThread thread;
-    call.deadline_us = G_MAXINT64;
-    assert_int_equal (gs_thread_start (&thread, "other", other_prepares, &waiting), 0);
-    __atomic_store_n (&call.cancelled, 1, __ATOMIC_RELEASE);
-    gs_thread_join (thread);
-    assert_null (waiting.txn);
-    assert_int_equal (waiting.verdict.code, GS_ERROR_ABORTED);
-    g_free (waiting.verdict.reason);
-  }
-  ref_txn_abort (txn);
-  assert_false (file_exists (f->repo, "refs/heads/b.lock"));
 }
 
 /* --------------------------------------------------------------------------------------- journal */
@@ -766,9 +548,9 @@ test_failed_commit_is_resolved (void **state)
   g_autoptr (GError) error = NULL;
   RefTxn *txn = NULL;
   options.lock_wait_us = 20 * 1000;
-  reopen (f, options);
+  case_reopen (f, options);
   assert_true (ref_store_prepare (f->store, NULL, &txid, &update, 1, FALSE, NULL, &verdict, &txn, NULL));
-  git_set (f->repo, "refs/heads/a/b", &f->c[1]);
+  case_git_set (f->repo, "refs/heads/a/b", &f->c[1]);
   write_file (f->repo, "packed-refs.lock", "");
   assert_false (ref_txn_commit (txn, 5, &error));
   assert_int_equal (error->code, GS_ERROR_ABORTED);
@@ -862,31 +644,26 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup_teardown (test_create_update_delete, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_updates_report_old_values_and_digest, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_abort_leaves_nothing, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_noop_updates, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_head_update, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_verdicts, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_atomic_or_not, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_duplicates, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_transaction_id_is_unique, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_objects_in_quarantine, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_conflicts_in_a_batch, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_swaps, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_swap_needs_all_gone, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_empty_directories_are_no_obstacle, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_foreign_directory_after_prepare, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_bulk, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_bulk_verdicts, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_foreign_locks, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_our_locks_stop_git, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_waiting_in_process, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_different_refs_in_parallel, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_waits_are_bounded, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_journal_says_what_happened, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_failed_commit_is_resolved, setup, teardown),
-    cmocka_unit_test_setup_teardown (test_damaged_journal, setup, teardown),
+    cmocka_unit_test_setup_teardown (test_create_update_delete, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_updates_report_old_values_and_digest, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_abort_leaves_nothing, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_noop_updates, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_head_update, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_verdicts, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_atomic_or_not, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_duplicates, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_transaction_id_is_unique, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_objects_in_quarantine, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_conflicts_in_a_batch, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_swaps, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_swap_needs_all_gone, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_empty_directories_are_no_obstacle, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_foreign_directory_after_prepare, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_bulk, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_bulk_verdicts, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_journal_says_what_happened, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_failed_commit_is_resolved, case_setup, case_teardown),
+    cmocka_unit_test_setup_teardown (test_damaged_journal, case_setup, case_teardown),
   };
   return cmocka_run_group_tests_name ("refs-txn", tests, NULL, NULL);
 }

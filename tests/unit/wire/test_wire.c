@@ -53,7 +53,7 @@ hostile (void **state)
       bomb[i] = 0x12; /* an empty RefUpdate */
       bomb[i + 1] = 0;
     }
-  refuses (UPDATE, bomb, n, 1024 * 1024, GS_ERROR_BUSY, "more memory");
+  refuses (UPDATE, bomb, n, 1024 * 1024, GS_ERROR_OUT_OF_RANGE, "more memory");
 }
 
 int

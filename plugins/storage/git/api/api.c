@@ -2,7 +2,8 @@
 /* Calls of the Git API: finding the handler, the call's life, its memory, checks of values, pages. See api.h. */
 #include "api.h"
 
-#define REQUEST_BUDGET (32u << 20) /* decoded */
+/* Decoded, beside its size. More than the core allows: what was let in there is not refused here. */
+#define REQUEST_BUDGET (32u << 20)
 #define TOKEN_VERSION 0x02
 #define TOKEN_MAC 8
 #define TOKEN_MAX 8192
@@ -28,8 +29,9 @@ api_open (GitCall *call, Storage *storage, GsCall *base, const GsRepo *repo, con
 {
   gsize len;
   const guint8 *data = g_bytes_get_data (query->request, &len);
-  *call = (GitCall){ .storage = storage, .call = base, .stream = query->stream, .method = row->number, .writer = writer };
-  call->arena = gs_arena_new (REQUEST_BUDGET);
+  *call
+      = (GitCall){ .storage = storage, .call = base, .stream = query->stream, .method = row->number, .writer = writer };
+  call->arena = gs_arena_new (len + REQUEST_BUDGET);
   call->replies = gs_arena_new (G_MAXSIZE / 2);
   call->request = gs_wire_decode (call->arena, row->request, data, len, error);
   if (call->request != NULL && (call->repo = repo_open (storage, repo, writer, error)) != NULL)
@@ -205,7 +207,8 @@ api_take_oid (GitCall *call, const char *hex, const char *field, GsOid *ret_oid,
 {
   GsOid oid;
   if (!gs_oid_parse (hex, strlen (hex), &oid))
-    return api_invalid (error, field, "\"%.80s\" is not an object id (%d hex digits)", hex, 2 * (int) call->repo->format);
+    return api_invalid (error, field, "\"%.80s\" is not an object id (%d hex digits)", hex,
+                        2 * (int) call->repo->format);
   if (oid.len != (guint8) call->repo->format)
     return api_invalid (error, field, "object ids of this repository have %d hex digits, not %d",
                         2 * (int) call->repo->format, 2 * oid.len);
@@ -273,8 +276,9 @@ request_mac (GitCall *call, guint8 ret_mac[TOKEN_MAC])
 gboolean
 api_page_bad (GError **error)
 {
-  return api_invalid (error, "page.token", "not a token that this server gave out for this request; begin again without "
-                                           "one");
+  return api_invalid (error, "page.token",
+                      "not a token that this server gave out for this request; begin again without "
+                      "one");
 }
 
 gboolean

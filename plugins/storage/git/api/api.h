@@ -49,7 +49,8 @@ typedef struct
   ApiHandler handler;
 } ApiRow;
 
-/** The descriptors of a method's messages by their C names: API_ROW (700, commit_get, commit_get_request, commit_get_reply). */
+/** The descriptors of a method's messages by their C names: API_ROW (700, commit_get, commit_get_request,
+ * commit_get_reply). */
 #define API_ROW(number_, handler_, request_, reply_)                                                                   \
   {                                                                                                                    \
     number_, &gitstead__v1__##request_##__descriptor, &gitstead__v1__##reply_##__descriptor, handler_                 \
@@ -131,9 +132,9 @@ gboolean api_take_count (gsize n, gsize most, const char *field, GError **error)
 /**
  * What a revision names. The syntax, and nothing else: a full object id, a unique beginning of one (from 4 digits),
  * HEAD, a full ref name, or a short tag or branch name; then any number of "~", "~N", "^", "^N", "^{commit}",
- * "^{tree}", "^{blob}", "^{tag}", "^{}"; then maybe ":PATH". INVALID_ARGUMENT for anything else, naming @field; NOT_FOUND
- * when it leads nowhere; DATA_LOSS naming the object when an object on the way is damaged.
- * A submodule's commit has type COMMIT, mode 0160000 and no size.
+ * "^{tree}", "^{blob}", "^{tag}", "^{}"; then maybe ":PATH". INVALID_ARGUMENT for anything else, naming @field;
+ * NOT_FOUND when it leads nowhere; DATA_LOSS naming the object when an object on the way is damaged. A submodule's
+ * commit has type COMMIT, mode 0160000 and no size.
  */
 gboolean api_take_revision (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsObject *ret_object,
                             GError **error);
@@ -149,7 +150,8 @@ typedef struct
   const char *left, *right;
 } ApiSides;
 
-/** Trees of fields left and right. An empty left is the first parent of the right commit, or the empty tree for a root. */
+/** Trees of fields left and right. An empty left is the first parent of the right commit, or the empty tree for a root.
+ */
 gboolean api_take_sides (GitCall *call, const ProtobufCBinaryData *left, const ProtobufCBinaryData *right,
                          ApiSides *ret_sides, GError **error);
 /** A commit's tree, and parent @n's (0 = the first one); the empty tree when it has none. */
@@ -199,7 +201,8 @@ gboolean api_commit_message (GitCall *call, const GsOid *oid, guint64 message_ma
 typedef gboolean (*ApiTreeVisit) (GitCall *call, const char *path, const GsTreeEntry *entry, gpointer user,
                                   gboolean *ret_more, GError **error);
 /**
- * Visits what is in @tree, and with @recursive all below, in git's order, folders before what is in them. Paths begin with
+ * Visits what is in @tree, and with @recursive all below, in git's order, folders before what is in them. Paths begin
+ * with
  * @base. @after (NULL = from the start) is a path below @tree that was visited before: it goes on behind it.
  */
 gboolean api_walk_tree (GitCall *call, const GsOid *tree, const char *base, const char *after, gboolean recursive,
@@ -210,9 +213,9 @@ gboolean api_walk_tree (GitCall *call, const GsOid *tree, const char *base, cons
 /** A piece of a child's output. *@ret_enough TRUE ends the child: that is no failure. */
 typedef gboolean (*ApiOutput) (gpointer user, const char *data, gsize len, gboolean *ret_enough, GError **error);
 /**
- * Runs git with @input (may be NULL) and gives its output to @visit as it comes. @argv never has a caller's text where git
- * could take it for an option or a revision. With @ret_status an exit code of 1 is no failure.
- * DATA_LOSS when git says that an object cannot be read.
+ * Runs git with @input (may be NULL) and gives its output to @visit as it comes. @argv never has a caller's text where
+ * git could take it for an option or a revision. With @ret_status an exit code of 1 is no failure. DATA_LOSS when git
+ * says that an object cannot be read.
  */
 gboolean api_run (GitCall *call, const char *const *argv, GBytes *input, int *ret_status, ApiOutput visit,
                   gpointer user, GError **error);
@@ -270,7 +273,13 @@ gboolean api_file_list (GitCall *call, const ProtobufCMessage *message, Protobuf
 gboolean api_diff_parsed (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_repository_archive (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
                                  GError **error);
-gboolean api_repository_bundle (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_repository_fsck (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_repository_optimize (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
+                                  GError **error);
+gboolean api_repository_snapshot (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
+                                  GError **error);
+gboolean api_repository_bundle (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
+                                GError **error);
 /** Paths of a request behind git's "--", each with @magic (":(top,literal)") before it. */
 gboolean api_add_pathspecs (GitCall *call, GPtrArray *argv, const ProtobufCBinaryData *paths, gsize n, gsize most,
                             const char *magic, const char *field, GError **error);

@@ -61,7 +61,8 @@ history_commits_get (HistoryCommits *commits, guint32 pos, Gitstead__V1__Commit 
 {
   Gitstead__V1__Commit *known = g_hash_table_lookup (commits->known, GUINT_TO_POINTER (pos));
   gboolean is_new = known == NULL;
-  if (is_new && !history_message (commits->call, commits->view, pos, commits->ids_only, commits->message_max, &known, error))
+  if (is_new
+      && !history_message (commits->call, commits->view, pos, commits->ids_only, commits->message_max, &known, error))
     return FALSE;
   if (is_new)
     g_hash_table_insert (commits->known, GUINT_TO_POINTER (pos), known);
@@ -91,8 +92,8 @@ range_clear (Range *range)
 }
 
 static gboolean
-take_texts (GitCall *call, const ProtobufCBinaryData *from, gsize n, const char *field, const HistText **ret_texts,
-            gsize *ret_n, GError **error)
+take_texts (GitCall *call, const ProtobufCBinaryData *from, gsize n, const char *field, gboolean lower,
+            const HistText **ret_texts, gsize *ret_n, GError **error)
 {
   HistText *texts = api_alloc (call, (n + 1) * sizeof *texts);
   if (n > TEXTS_MAX)
@@ -103,7 +104,10 @@ take_texts (GitCall *call, const ProtobufCBinaryData *from, gsize n, const char 
         return api_invalid (error, field, "a text has 1 to %u bytes", TEXT_MAX);
       if (memchr (from[i].data, '\n', from[i].len) != NULL || memchr (from[i].data, '\0', from[i].len) != NULL)
         return api_invalid (error, field, "a text has no newline and no NUL");
-      texts[i] = (HistText){ (const char *) from[i].data, from[i].len };
+      char *text = api_text (call, (const char *) from[i].data, (gssize) from[i].len);
+      for (char *at = text; lower && *at != '\0'; at++)
+        *at = g_ascii_tolower (*at);
+      texts[i] = (HistText){ text, from[i].len };
     }
   *ret_texts = texts;
   *ret_n = n;
@@ -154,10 +158,12 @@ take_conditions (GitCall *call, HistView *view, const Gitstead__V1__HistoryRange
   spec->all_messages = from->all_messages;
   spec->ignore_case = from->ignore_case;
   range->by_git = from->follow || (from->regex && from->n_author + from->n_committer + from->n_message > 0);
-  return take_texts (call, from->author, from->n_author, "range.author", &spec->author, &spec->n_author, error)
-         && take_texts (call, from->committer, from->n_committer, "range.committer", &spec->committer, &spec->n_committer,
-                        error)
-         && take_texts (call, from->message, from->n_message, "range.message", &spec->message, &spec->n_message, error)
+  return take_texts (call, from->author, from->n_author, "range.author", spec->ignore_case, &spec->author,
+                     &spec->n_author, error)
+         && take_texts (call, from->committer, from->n_committer, "range.committer", spec->ignore_case,
+                        &spec->committer, &spec->n_committer, error)
+         && take_texts (call, from->message, from->n_message, "range.message", spec->ignore_case, &spec->message,
+                        &spec->n_message, error)
          && take_paths (call, view, from, range, error);
 }
 
@@ -170,7 +176,8 @@ take_each (GitCall *call, HistView *view, const ProtobufCBinaryData *from, gsize
     return api_invalid (error, field, "%" G_GSIZE_FORMAT " given, at most %u are taken", n, TIPS_MAX);
   for (gsize i = 0; i < n; i++)
     {
-      if (!gs_call_check (call->call, "resolve revisions", error) || !history_take (call, view, &from[i], field, &pos, error))
+      if (!gs_call_check (call->call, "resolve revisions", error)
+          || !history_take (call, view, &from[i], field, &pos, error))
         return FALSE;
       g_array_append_val (out, pos);
     }
@@ -199,6 +206,8 @@ add_every_ref (GitCall *call, HistView *view, GArray *out, GError **error)
       RefEntry entry;
       ref_snapshot_get (refs, i, &entry);
       const GsOid *oid = entry.peeled.len != 0 ? &entry.peeled : &entry.oid;
+      if (i % HIST_TICK == 0 && !gs_call_check (call->call, "resolve every ref", error))
+        return FALSE;
       if (entry.missing || ref_name_hidden (call->repo->refs, entry.name) || !is_commit (call, view, oid))
         continue;
       guint32 pos = hist_view_find (view, oid->raw, error);
@@ -262,8 +271,8 @@ range_ready (Range *range)
 /* ------------------------------------------------------------------------------------------- pages */
 
 /*
- * What a token holds: how many commits were given already, and the ids that the listing began at, so that the next page is
- * of the same history. Of very many ids only a sum: then the listing ends when refs move.
+ * What a token holds: how many commits were given already, and the ids that the listing began at, so that the next page
+ * is of the same history. Of very many ids only a sum: then the listing ends when refs move.
  */
 typedef struct
 {
@@ -286,8 +295,8 @@ static ProtobufCBinaryData
 make_token (GitCall *call, const HistView *view, const Range *range, guint64 given)
 {
   g_autoptr (GByteArray) state = g_byte_array_new ();
-  TokenHead head
-      = { GUINT64_TO_BE (given), GUINT64_TO_BE ((guint64) range->include->len), GUINT64_TO_BE ((guint64) range->exclude->len) };
+  TokenHead head = { GUINT64_TO_BE (given), GUINT64_TO_BE ((guint64) range->include->len),
+                     GUINT64_TO_BE ((guint64) range->exclude->len) };
   g_byte_array_append (state, (const guint8 *) &head, sizeof head);
   if (range->include->len + range->exclude->len > TOKEN_TIPS_MAX)
     {
@@ -349,7 +358,8 @@ resume (GitCall *call, HistView *view, const ApiPage *page, Range *range, guint6
     return left == sizeof sum ? FALSE : api_page_bad (error);
   tips_sum (view, range, sum);
   return memcmp (sum, at, sizeof sum) == 0
-         || gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "refs have moved since the first page of this listing; begin again");
+         || gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                     "refs have moved since the first page of this listing; begin again");
 }
 
 /* ------------------------------------------------------------------------------------------- listing */
@@ -377,7 +387,8 @@ listing_add (Listing *listing, guint32 pos, gboolean *ret_full, GError **error)
     return TRUE;
   if (!history_message (listing->call, listing->view, pos, ids_only, listing->message_max, &commit, error))
     return FALSE;
-  *ret_full = !api_page_room (&listing->page, ids_only ? ID_BYTES : protobuf_c_message_get_packed_size (&commit->base) + 8);
+  *ret_full
+      = !api_page_room (&listing->page, ids_only ? ID_BYTES : protobuf_c_message_get_packed_size (&commit->base) + 8);
   if (*ret_full)
     return TRUE;
   API_APPEND (listing->call, listing->reply, commits, commit);
@@ -410,7 +421,8 @@ static gboolean
 list_by_git (Listing *listing, Range *range, guint64 skip, gboolean *ret_full, GError **error)
 {
   g_autoptr (GByteArray) ids = g_byte_array_new ();
-  g_autoptr (GArray) include = g_array_new (FALSE, FALSE, sizeof (GsOid)), exclude = g_array_new (FALSE, FALSE, sizeof (GsOid));
+  g_autoptr (GArray) include = g_array_new (FALSE, FALSE, sizeof (GsOid)),
+                     exclude = g_array_new (FALSE, FALSE, sizeof (GsOid));
   *ret_full = FALSE;
   for (guint i = 0; i < range->include->len + range->exclude->len; i++)
     {
@@ -457,14 +469,16 @@ history_list (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *
 {
   Listing listing = { .call = call, .request = (const void *) message, .reply = (void *) answer };
   Range range;
-  if (!api_take_limit (listing.request->message_limit, MESSAGE_MAX, MESSAGE_MAX, "message_limit", &listing.message_max, error)
+  if (!api_take_limit (listing.request->message_limit, MESSAGE_MAX, MESSAGE_MAX, "message_limit", &listing.message_max,
+                       error)
       || !api_page_begin (call, listing.request->page, &listing.page, error))
     return FALSE;
   g_autoptr (HistView) view = hist_view_open (call->repo, call->call, error);
   if (view == NULL)
     return FALSE;
   listing.view = view;
-  gboolean done = range_begin (call, view, listing.request->range, &range, error) && list_range (&listing, &range, error);
+  gboolean done
+      = range_begin (call, view, listing.request->range, &range, error) && list_range (&listing, &range, error);
   range_clear (&range);
   return done;
 }
@@ -475,7 +489,8 @@ static gboolean
 count_by_git (GitCall *call, HistView *view, const Range *range, guint64 limit, guint64 *ret_count, GError **error)
 {
   g_autoptr (GByteArray) ids = g_byte_array_new ();
-  g_autoptr (GArray) include = g_array_new (FALSE, FALSE, sizeof (GsOid)), exclude = g_array_new (FALSE, FALSE, sizeof (GsOid));
+  g_autoptr (GArray) include = g_array_new (FALSE, FALSE, sizeof (GsOid)),
+                     exclude = g_array_new (FALSE, FALSE, sizeof (GsOid));
   GsOid oid;
   for (guint i = 0; i < range->include->len; i++)
     {

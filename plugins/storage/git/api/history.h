@@ -27,25 +27,30 @@ typedef struct
   GHashTable *known; /* position -> Commit, of the call */
 } HistoryCommits;
 
-void history_commits_init (HistoryCommits *commits, GitCall *call, HistView *view, gboolean ids_only, guint64 message_max);
+void history_commits_init (HistoryCommits *commits, GitCall *call, HistView *view, gboolean ids_only,
+                           guint64 message_max);
 void history_commits_clear (HistoryCommits *commits);
 /** *@ret_new: it was not asked for before. */
-gboolean history_commits_get (HistoryCommits *commits, guint32 pos, Gitstead__V1__Commit **ret_commit, gboolean *ret_new,
-                              GError **error);
+gboolean history_commits_get (HistoryCommits *commits, guint32 pos, Gitstead__V1__Commit **ret_commit,
+                              gboolean *ret_new, GError **error);
 
 /**
- * The same listing by a git process: renames and regular expressions. @request has the conditions, @include and @exclude are
- * resolved. Appends raw ids (HIST_RAW bytes each) to @ids: at most @max after @skip.
+ * The same listing by a git process: renames and regular expressions. @request has the conditions, @include and
+ * @exclude are resolved. Appends raw ids (HIST_RAW bytes each) to @ids: at most @max after @skip.
  */
 gboolean history_list_by_git (GitCall *call, const Gitstead__V1__HistoryRange *range, const GArray *include,
                               const GArray *exclude, guint64 skip, guint64 max, GByteArray *ids, GError **error);
 
-gboolean history_ahead_behind (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean history_ahead_behind (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
+                               GError **error);
 gboolean history_is_ancestor (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean history_merge_base (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
-gboolean history_refs_containing (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
-gboolean history_last_for_path (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
-gboolean history_last_for_tree (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean history_refs_containing (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
+                                  GError **error);
+gboolean history_last_for_path (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
+                                GError **error);
+gboolean history_last_for_tree (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
+                                GError **error);
 gboolean history_blame (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 
 #endif

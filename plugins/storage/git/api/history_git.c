@@ -68,14 +68,15 @@ add_conditions (Args *args, const Gitstead__V1__HistoryRange *range)
   add_texts (args, "--grep", range->message, range->n_message);
 }
 
+/* On standard input: of all refs of a large repository there are more than a command line takes. */
 static void
-add_ids (Args *args, const char *prefix, const GArray *ids)
+add_ids (GString *input, const char *prefix, const GArray *ids)
 {
   for (guint i = 0; i < ids->len; i++)
     {
       char hex[GS_OID_HEX_MAX + 1];
       gs_oid_hex (&g_array_index (ids, GsOid, i), hex);
-      args_add (args, "%s%s", prefix, hex);
+      g_string_append_printf (input, "%s%s\n", prefix, hex);
     }
 }
 
@@ -104,22 +105,23 @@ git_said (const char *doing, int status, const char *said, GError **error)
     return TRUE;
   if (fatal != NULL && strstr (fatal, "command line, ") != NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "a regular expression is not understood: %.200s", fatal);
-  return gs_fail (error, WIFSIGNALED (status) ? GS_ERROR_OUT_OF_RANGE : GS_ERROR_DATA_LOSS, "%s: git ended with status %d: %.500s",
-                  doing, status, said != NULL ? said : "");
+  return gs_fail (error, WIFSIGNALED (status) ? GS_ERROR_OUT_OF_RANGE : GS_ERROR_DATA_LOSS,
+                  "%s: git ended with status %d: %.500s", doing, status, said != NULL ? said : "");
 }
 
 gboolean
-history_list_by_git (GitCall *call, const Gitstead__V1__HistoryRange *range, const GArray *include, const GArray *exclude,
-                     guint64 skip, guint64 max, GByteArray *ids, GError **error)
+history_list_by_git (GitCall *call, const Gitstead__V1__HistoryRange *range, const GArray *include,
+                     const GArray *exclude, guint64 skip, guint64 max, GByteArray *ids, GError **error)
 {
   g_autoptr (GPtrArray) argv = g_ptr_array_new_with_free_func (g_free);
-  g_autoptr (GBytes) output = NULL;
+  g_autoptr (GString) tips = g_string_new (NULL);
+  g_autoptr (GBytes) output = NULL, input = NULL;
   g_autofree char *said = NULL;
   Args args = { argv };
   int status;
   if (skip > LISTED_MAX || max > LISTED_MAX)
-    return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "list commits: along renames, or by regular expressions, at most %u are listed",
-                    LISTED_MAX);
+    return gs_fail (error, GS_ERROR_OUT_OF_RANGE,
+                    "list commits: along renames, or by regular expressions, at most %u are listed", LISTED_MAX);
   args_add (&args, "--literal-pathspecs");
   args_add (&args, "log");
   args_add (&args, "--format=%%H");
@@ -127,21 +129,25 @@ history_list_by_git (GitCall *call, const Gitstead__V1__HistoryRange *range, con
   /* What git skips it does not compare, and so it does not see renames there: we leave those commits out ourselves. */
   args_add (&args, "--max-count=%" G_GUINT64_FORMAT, skip + max);
   add_conditions (&args, range);
-  add_ids (&args, "", include);
-  add_ids (&args, "^", exclude);
+  add_ids (tips, "", include);
+  add_ids (tips, "^", exclude);
+  input = g_string_free_to_bytes (g_steal_pointer (&tips));
+  args_add (&args, "--stdin");
   args_add (&args, "--");
   for (gsize i = 0; i < range->n_paths; i++)
     args_add (&args, "%.*s", (int) range->paths[i].len, (const char *) range->paths[i].data);
   g_ptr_array_add (argv, NULL);
   const ChildSpec spec = { .role = CHILD_PLAIN, .git_dir = call->repo->dir, .argv = (const char *const *) argv->pdata,
                            .input = -1, .output = -1, .extra = -1 };
-  return child_run (call->storage, &spec, call->call, NULL, (gsize) (skip + max + 1) * LINE_BYTES, &output, &status, &said, error)
+  return child_run (call->storage, &spec, call->call, input, (gsize) (skip + max + 1) * LINE_BYTES, &output, &status,
+                    &said, error)
          && git_said ("list commits", status, said, error) && take_ids (output, skip, ids, error);
 }
 
 /* --------------------------------------------------------------------------------------------- blame */
 
-/** git blame --incremental: a line "<id> <original line> <line> <count>", then facts, the last of them the file name. */
+/** git blame --incremental: a line "<id> <original line> <line> <count>", then facts, the last of them the file name.
+ */
 typedef struct
 {
   GitCall *call;
@@ -250,7 +256,8 @@ static gboolean
 blame_ranges (Args *args, const Gitstead__V1__HistoryBlameRequest *request, GError **error)
 {
   if (request->n_ranges > BLAME_RANGES_MAX)
-    return api_invalid (error, "ranges", "%" G_GSIZE_FORMAT " given, at most %u are taken", request->n_ranges, BLAME_RANGES_MAX);
+    return api_invalid (error, "ranges", "%" G_GSIZE_FORMAT " given, at most %u are taken", request->n_ranges,
+                        BLAME_RANGES_MAX);
   for (gsize i = 0; i < request->n_ranges; i++)
     {
       const Gitstead__V1__HistoryLines *lines = request->ranges[i];

@@ -40,7 +40,8 @@ history_last_for_path (GitCall *call, const ProtobufCMessage *message, ProtobufC
   guint32 tip;
   gboolean done = TRUE;
   if (request->n_paths == 0 || request->n_paths > HIST_PATHS_MAX)
-    return api_invalid (error, "paths", "%" G_GSIZE_FORMAT " given, 1 to %u are taken", request->n_paths, HIST_PATHS_MAX);
+    return api_invalid (error, "paths", "%" G_GSIZE_FORMAT " given, 1 to %u are taken", request->n_paths,
+                        HIST_PATHS_MAX);
   if (!api_take_limit (request->message_limit, PATH_MESSAGE, MESSAGE_MAX, "message_limit", &message_max, error))
     return FALSE;
   g_autoptr (HistView) view = hist_view_open (call->repo, call->call, error);
@@ -104,7 +105,8 @@ give_entries (GitCall *call, HistoryCommits *commits, const GArray *lasts, ApiPa
       GsOid oid = { .len = HIST_RAW };
       if (!history_commits_get (commits, last->commit, &commit, &is_new, error))
         return FALSE;
-      gsize bytes = last->name_len + ENTRY_BYTES + (is_new ? protobuf_c_message_get_packed_size (&commit->base) + 8 : 0);
+      gsize bytes
+          = last->name_len + ENTRY_BYTES + (is_new ? protobuf_c_message_get_packed_size (&commit->base) + 8 : 0);
       if (!api_page_room (page, bytes))
         break;
       memcpy (oid.raw, last->entry.oid, HIST_RAW);
@@ -166,7 +168,8 @@ history_last_for_tree (GitCall *call, const ProtobufCMessage *message, ProtobufC
   HistPaths *paths = hist_paths_new (view, &path, &len, len > 0 ? 1 : 0, error);
   if (paths == NULL)
     return FALSE;
-  gboolean done = give_tree (call, view, tip, from, paths, &page, message_max, request->ids_only, (void *) answer, error);
+  gboolean done
+      = give_tree (call, view, tip, from, paths, &page, message_max, request->ids_only, (void *) answer, error);
   hist_paths_free (paths);
   return done;
 }

@@ -12,7 +12,8 @@
 static gboolean
 check_pairs (gsize n, GError **error)
 {
-  return (n > 0 && n <= PAIRS_MAX) || api_invalid (error, "pairs", "%" G_GSIZE_FORMAT " given, 1 to %u are taken", n, PAIRS_MAX);
+  return (n > 0 && n <= PAIRS_MAX)
+         || api_invalid (error, "pairs", "%" G_GSIZE_FORMAT " given, 1 to %u are taken", n, PAIRS_MAX);
 }
 
 static gboolean
@@ -142,8 +143,8 @@ find_candidates (Containing *containing, RefSnapshot *refs, const ApiPage *page,
       RefEntry entry;
       guint32 index = (guint32) i, pos;
       ref_snapshot_get (refs, i, &entry);
-      if (entry.missing || ref_name_hidden (containing->call->repo->refs, entry.name) || !has_prefix (containing->request, &entry)
-          || (after != NULL && strcmp (entry.name, after) == 0))
+      if (entry.missing || ref_name_hidden (containing->call->repo->refs, entry.name)
+          || !has_prefix (containing->request, &entry) || (after != NULL && strcmp (entry.name, after) == 0))
         continue;
       if (!hist_tick (containing->view, error) || !tip_of (containing, &entry, &pos, error))
         return FALSE;
@@ -183,14 +184,15 @@ give_refs (Containing *containing, RefSnapshot *refs, const gboolean *contains, 
 }
 
 static gboolean
-contain (Containing *containing, guint32 wanted, ApiPage *page, Gitstead__V1__HistoryRefsContainingReply *reply, GError **error)
+contain (Containing *containing, guint32 wanted, ApiPage *page, Gitstead__V1__HistoryRefsContainingReply *reply,
+         GError **error)
 {
   RefSnapshot *refs = api_refs (containing->call, error);
   if (refs == NULL || !find_candidates (containing, refs, page, error))
     return FALSE;
   g_autofree gboolean *contains = g_new0 (gboolean, containing->tips->len + 1);
-  return hist_containing (containing->view, wanted, (const guint32 *) (gpointer) containing->tips->data, containing->tips->len,
-                          contains, error)
+  return hist_containing (containing->view, wanted, (const guint32 *) (gpointer) containing->tips->data,
+                          containing->tips->len, contains, error)
          && give_refs (containing, refs, contains, page, reply);
 }
 
@@ -201,7 +203,8 @@ history_refs_containing (GitCall *call, const ProtobufCMessage *message, Protobu
   ApiPage page;
   guint32 wanted;
   if (request->n_prefixes > PREFIXES_MAX)
-    return api_invalid (error, "prefixes", "%" G_GSIZE_FORMAT " given, at most %u are taken", request->n_prefixes, PREFIXES_MAX);
+    return api_invalid (error, "prefixes", "%" G_GSIZE_FORMAT " given, at most %u are taken", request->n_prefixes,
+                        PREFIXES_MAX);
   if (!api_page_begin (call, request->page, &page, error))
     return FALSE;
   if (page.state != NULL && (page.state_len > API_NAME_MAX || memchr (page.state, '\0', page.state_len) != NULL))

@@ -52,7 +52,8 @@ static gboolean
 matches_start (const char *pattern, const char *name)
 {
   gsize len = strlen (pattern);
-  return g_str_has_prefix (name, pattern) && (len > 0 && (pattern[len - 1] == '/' || name[len] == '/' || name[len] == '\0'));
+  return g_str_has_prefix (name, pattern)
+         && (len > 0 && (pattern[len - 1] == '/' || name[len] == '/' || name[len] == '\0'));
 }
 
 static gboolean
@@ -67,7 +68,8 @@ matches (const char *const *patterns, const char *name)
 }
 
 static gboolean
-take_patterns (GitCall *call, const ProtobufCBinaryData *bytes, gsize n, const char *const **ret_patterns, GError **error)
+take_patterns (GitCall *call, const ProtobufCBinaryData *bytes, gsize n, const char *const **ret_patterns,
+               GError **error)
 {
   const char **patterns = api_alloc (call, (n + 1) * sizeof *patterns);
   if (n > PATTERNS_MAX)
@@ -183,8 +185,9 @@ read_tag (GitCall *call, const GsOid *oid, guint64 message_max, gboolean signatu
   if (signature && signed_len > 0)
     {
       if (g_bytes_get_size (bytes) > API_PAGE_BYTES / 2)
-        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "signatures: tag %s has %" G_GSIZE_FORMAT " bytes, too many for a reply",
-                        tag->oid, g_bytes_get_size (bytes));
+        return gs_fail (error, GS_ERROR_OUT_OF_RANGE,
+                        "signatures: tag %s has %" G_GSIZE_FORMAT " bytes, too many for a reply", tag->oid,
+                        g_bytes_get_size (bytes));
       tag->signature = api_message (call, &gitstead__v1__object_signature__descriptor);
       tag->signature->oid = tag->oid;
       tag->signature->kind = tag->signature_kind;
@@ -322,7 +325,8 @@ points_at_one (GitCall *call, const RefEntry *ref, const GsOid *oids, gsize n, g
 {
   GsOid at = ref->oid;
   *ret_yes = n == 0 || one_of (&ref->oid, oids, n) || one_of (&ref->peeled, oids, n);
-  for (guint depth = 0; depth < TAGS_MAX && !*ret_yes && ref->peeled.len > 0 && !gs_oid_equal (&at, &ref->peeled); depth++)
+  for (guint depth = 0; depth < TAGS_MAX && !*ret_yes && ref->peeled.len > 0 && !gs_oid_equal (&at, &ref->peeled);
+       depth++)
     {
       g_autoptr (GBytes) bytes = NULL;
       TagParts parts;
@@ -335,42 +339,146 @@ points_at_one (GitCall *call, const RefEntry *ref, const GsOid *oids, gsize n, g
   return TRUE;
 }
 
-static gboolean
-collect (GitCall *call, const Gitstead__V1__RefQueryRequest *request, RefSnapshot *snapshot, GArray *rows, GError **error)
+/* What a page may show: the first @most rows behind @start that the order has, however many refs there are. */
+typedef struct
 {
-  GsOid *oids = api_alloc (call, (request->n_points_at + 1) * sizeof *oids);
-  const char *const *patterns = NULL;
+  const Gitstead__V1__RefQueryRequest *request;
+  const char *const *patterns;
+  GsOid *oids; /* of points_at */
+  Order order;
+  Row start;   /* name NULL: from the beginning */
+  gsize most;
+  GArray *rows; /* by name: in order; otherwise a heap, the last row of the order first */
+} Selection;
+
+/* Puts rows->data[@i] where it belongs among those below it. */
+static void
+sift_down (Row *rows, gsize n, gsize i, Order *order)
+{
+  for (gsize child; (child = 2 * i + 1) < n; i = child)
+    {
+      if (child + 1 < n && compare_rows (&rows[child + 1], &rows[child], order) > 0)
+        child++;
+      if (compare_rows (&rows[child], &rows[i], order) <= 0)
+        return;
+      Row swap = rows[child];
+      rows[child] = rows[i];
+      rows[i] = swap;
+    }
+}
+
+static void
+keep_best (Selection *selection, const Row *row)
+{
+  GArray *rows = selection->rows;
+  Row *heap = (Row *) (gpointer) rows->data;
+  if (rows->len == selection->most)
+    {
+      if (compare_rows (row, &heap[0], &selection->order) >= 0)
+        return;
+      heap[0] = *row;
+      sift_down (heap, rows->len, 0, &selection->order);
+      return;
+    }
+  g_array_append_val (rows, *row);
+  heap = (Row *) (gpointer) rows->data;
+  for (gsize i = rows->len - 1; i > 0 && compare_rows (&heap[i], &heap[(i - 1) / 2], &selection->order) > 0;
+       i = (i - 1) / 2)
+    {
+      Row swap = heap[i];
+      heap[i] = heap[(i - 1) / 2];
+      heap[(i - 1) / 2] = swap;
+    }
+}
+
+static gboolean
+consider (GitCall *call, Selection *selection, RefSnapshot *snapshot, gsize i, GError **error)
+{
+  const Gitstead__V1__RefQueryRequest *request = selection->request;
+  Row row = { .index = i };
+  gboolean wanted;
+  RefEntry ref;
+  ref_snapshot_get (snapshot, i, &ref);
+  row.name = ref.name;
+  if (!gs_call_check (call->call, "list refs", error))
+    return FALSE;
+  if (ref_name_hidden (call->repo->refs, ref.name) || !matches (selection->patterns, ref.name))
+    return TRUE;
+  /* As git does; but whoever asks for the commits is told that one is lost. */
+  if (ref.missing && !request->commits && !request->tags)
+    return TRUE;
+  if (!points_at_one (call, &ref, selection->oids, request->n_points_at, &wanted, error))
+    return FALSE;
+  if (!wanted)
+    return TRUE;
+  if (request->sort == GITSTEAD__V1__REF_SORT__REF_SORT_DATE && !creator_date (call, &ref, &row.date, error))
+    return FALSE;
+  if (selection->start.name != NULL && compare_rows (&row, &selection->start, &selection->order) <= 0)
+    return TRUE;
+  if (selection->order.by == GITSTEAD__V1__REF_SORT__REF_SORT_DATE
+      || selection->order.by == GITSTEAD__V1__REF_SORT__REF_SORT_VERSION)
+    keep_best (selection, &row);
+  else
+    g_array_append_val (selection->rows, row);
+  return TRUE;
+}
+
+/* The refs that begin as all patterns begin: [low, high) of the snapshot. */
+static void
+find_range (const RefSnapshot *snapshot, const char *const *patterns, gsize *ret_low, gsize *ret_high)
+{
+  gsize len = *patterns != NULL ? strcspn (*patterns, "*?") : 0;
+  for (const char *const *each = patterns; *each != NULL; each++)
+    {
+      gsize same = 0;
+      while (same < len && (*each)[same] == (*patterns)[same])
+        same++;
+      len = same;
+    }
+  g_autofree char *prefix = g_strndup (*patterns != NULL ? *patterns : "", len);
+  *ret_low = ref_snapshot_seek (snapshot, prefix);
+  while (len > 0 && (guchar) prefix[len - 1] == 0xff)
+    prefix[--len] = '\0';
+  if (len > 0)
+    prefix[len - 1]++;
+  *ret_high = len > 0 ? ref_snapshot_seek (snapshot, prefix) : ref_snapshot_count (snapshot);
+}
+
+/* By name the page is looked up; in another order every ref has to be looked at, but only a page's are kept. */
+static gboolean
+collect (GitCall *call, Selection *selection, RefSnapshot *snapshot, GError **error)
+{
+  gboolean by_name = selection->order.by != GITSTEAD__V1__REF_SORT__REF_SORT_DATE
+                     && selection->order.by != GITSTEAD__V1__REF_SORT__REF_SORT_VERSION;
+  gboolean back = by_name && selection->order.descending;
+  gsize low, high;
+  find_range (snapshot, selection->patterns, &low, &high);
+  if (by_name && selection->start.name != NULL)
+    {
+      gsize at = ref_snapshot_seek (snapshot, selection->start.name);
+      low = back ? low : MAX (low, at);
+      high = back ? MIN (high, at) : high;
+    }
+  for (; low < high && (!by_name || selection->rows->len < selection->most); low += !back, high -= back)
+    if (!consider (call, selection, snapshot, back ? high - 1 : low, error))
+      return FALSE;
+  if (!by_name)
+    g_array_sort_with_data (selection->rows, compare_rows, &selection->order);
+  return TRUE;
+}
+
+static gboolean
+take_selection (GitCall *call, Selection *selection, GError **error)
+{
+  const Gitstead__V1__RefQueryRequest *request = selection->request;
+  selection->oids = api_alloc (call, (request->n_points_at + 1) * sizeof *selection->oids);
   if (request->n_points_at > POINTS_AT_MAX)
     return api_invalid (error, "points_at", "%" G_GSIZE_FORMAT " given, up to %d are taken", request->n_points_at,
                         POINTS_AT_MAX);
   for (gsize i = 0; i < request->n_points_at; i++)
-    if (!api_take_oid (call, request->points_at[i], "points_at", &oids[i], error))
+    if (!api_take_oid (call, request->points_at[i], "points_at", &selection->oids[i], error))
       return FALSE;
-  if (!take_patterns (call, request->patterns, request->n_patterns, &patterns, error))
-    return FALSE;
-  for (gsize i = 0; i < ref_snapshot_count (snapshot); i++)
-    {
-      RefEntry ref;
-      gboolean wanted;
-      Row row = { .index = i };
-      ref_snapshot_get (snapshot, i, &ref);
-      row.name = ref.name;
-      if (!gs_call_check (call->call, "list refs", error))
-        return FALSE;
-      if (ref_name_hidden (call->repo->refs, ref.name) || !matches (patterns, ref.name))
-        continue;
-      /* As git does; but whoever asks for the commits is told that one is lost. */
-      if (ref.missing && !request->commits && !request->tags)
-        continue;
-      if (!points_at_one (call, &ref, oids, request->n_points_at, &wanted, error))
-        return FALSE;
-      if (!wanted)
-        continue;
-      if (request->sort == GITSTEAD__V1__REF_SORT__REF_SORT_DATE && !creator_date (call, &ref, &row.date, error))
-        return FALSE;
-      g_array_append_val (rows, row);
-    }
-  return TRUE;
+  return take_patterns (call, request->patterns, request->n_patterns, &selection->patterns, error);
 }
 
 /* The row behind which the page begins: "<date><name>". */
@@ -402,35 +510,31 @@ ref_query (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *ans
   Gitstead__V1__RefQueryReply *reply = (void *) answer;
   g_autoptr (GArray) rows = g_array_new (FALSE, FALSE, sizeof (Row));
   Wanted wanted = { request->commits, request->tags, request->signatures, 0 };
-  Order order = { request->sort, request->descending };
-  Row start = { 0 };
+  Selection selection = { .request = request, .order = { request->sort, request->descending }, .rows = rows };
   RefSnapshot *snapshot;
   ApiPage page;
   if (!api_take_enum (&gitstead__v1__ref_sort__descriptor, (int) request->sort, "sort", error)
-      || !api_take_limit (request->message_limit, MESSAGE_DEFAULT, MESSAGE_MAX, "message_limit", &wanted.message_max, error)
+      || !api_take_limit (request->message_limit, MESSAGE_DEFAULT, MESSAGE_MAX, "message_limit", &wanted.message_max,
+                          error)
       || !api_page_begin (call, request->page, &page, error)
-      || (page.state != NULL && !take_start (call, &page, &start, error)) || (snapshot = api_refs (call, error)) == NULL
-      || !collect (call, request, snapshot, rows, error))
+      || (page.state != NULL && !take_start (call, &page, &selection.start, error)))
     return FALSE;
   if (wanted.commits || wanted.tags)
     page.limit = MIN (page.limit, RICH_MAX);
-  g_array_sort_with_data (rows, compare_rows, &order);
+  selection.most = page.limit + 1; /* one more says that there is a next page */
+  if (!take_selection (call, &selection, error) || (snapshot = api_refs (call, error)) == NULL
+      || !collect (call, &selection, snapshot, error))
+    return FALSE;
   for (guint i = 0; i < rows->len; i++)
     {
       const Row *row = &g_array_index (rows, Row, i);
       Gitstead__V1__RefEntry *entry;
       RefEntry ref;
-      if (start.name != NULL && compare_rows (row, &start, &order) <= 0)
-        continue;
       ref_snapshot_get (snapshot, row->index, &ref);
-      if (page.n > 0 && page.n >= page.limit)
-        {
-          reply->next_page_token = start_token (call, &g_array_index (rows, Row, i - 1));
-          break;
-        }
-      if (!gs_call_check (call->call, "list refs", error) || !make_entry (call, &wanted, ref.name, &ref, NULL, &entry, error))
+      if (!gs_call_check (call->call, "list refs", error)
+          || (i < page.limit && !make_entry (call, &wanted, ref.name, &ref, NULL, &entry, error)))
         return FALSE;
-      if (!api_page_room (&page, protobuf_c_message_get_packed_size (&entry->base) + 8))
+      if (i >= page.limit || !api_page_room (&page, protobuf_c_message_get_packed_size (&entry->base) + 8))
         {
           reply->next_page_token = start_token (call, &g_array_index (rows, Row, i - 1));
           break;
@@ -451,7 +555,8 @@ ref_find_many (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage 
   RefSnapshot *snapshot = api_refs (call, error);
   gsize most = wanted.commits || wanted.tags ? RICH_MAX : NAMES_MAX, bytes = 0;
   if (snapshot == NULL || !api_take_count (request->n_names, most, "names", error)
-      || !api_take_limit (request->message_limit, MESSAGE_DEFAULT, MESSAGE_MAX, "message_limit", &wanted.message_max, error))
+      || !api_take_limit (request->message_limit, MESSAGE_DEFAULT, MESSAGE_MAX, "message_limit", &wanted.message_max,
+                          error))
     return FALSE;
   for (gsize i = 0; i < request->n_names; i++)
     {

@@ -5,6 +5,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <git2.h>
+#include <git2/sys/mempack.h>
+#include <git2/sys/odb_backend.h>
 #include <git2/sys/repository.h>
 #include <sys/stat.h>
 
@@ -55,7 +57,7 @@ count_file (Gitstead__V1__RepositoryStatisticsReply *reply, const char *path, gu
 
 /* Files that go meanwhile are none. */
 static gboolean
-count_folder (GitCall *call, GPtrArray *todo, const char *folder, Gitstead__V1__RepositoryStatisticsReply *reply,
+count_folder (GitCall *call, GPtrArray *left, const char *folder, Gitstead__V1__RepositoryStatisticsReply *reply,
               GError **error)
 {
   g_autofree char *full = g_strconcat (call->repo->dir, "/", folder, NULL);
@@ -70,7 +72,7 @@ count_folder (GitCall *call, GPtrArray *todo, const char *folder, Gitstead__V1__
         continue;
       g_autofree char *path = g_strconcat (folder, *folder != '\0' ? "/" : "", entry->d_name, NULL);
       if (S_ISDIR (st.st_mode))
-        g_ptr_array_add (todo, g_steal_pointer (&path));
+        g_ptr_array_add (left, g_steal_pointer (&path));
       else
         count_file (reply, path, (guint64) st.st_size);
       done = gs_call_check (call->call, "measure a repository", error);
@@ -84,7 +86,7 @@ static gboolean
 repository_statistics (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
 {
   Gitstead__V1__RepositoryStatisticsReply *reply = (void *) answer;
-  g_autoptr (GPtrArray) todo = g_ptr_array_new_with_free_func (g_free);
+  g_autoptr (GPtrArray) left = g_ptr_array_new_with_free_func (g_free);
   RefSnapshot *snapshot = api_refs (call, error);
   ReplicaRecord record;
   if (snapshot == NULL || !replica_record_read (call->repo->dir, &record, error))
@@ -102,11 +104,11 @@ repository_statistics (GitCall *call, const ProtobufCMessage *message, ProtobufC
       reply->branches += g_str_has_prefix (ref.name, "refs/heads/");
       reply->tags += g_str_has_prefix (ref.name, "refs/tags/");
     }
-  g_ptr_array_add (todo, g_strdup (""));
-  while (todo->len > 0)
+  g_ptr_array_add (left, g_strdup (""));
+  while (left->len > 0)
     {
-      g_autofree char *folder = g_ptr_array_steal_index_fast (todo, todo->len - 1);
-      if (!count_folder (call, todo, folder, reply, error))
+      g_autofree char *folder = g_ptr_array_steal_index_fast (left, left->len - 1);
+      if (!count_folder (call, left, folder, reply, error))
         return FALSE;
     }
   return TRUE;
@@ -137,31 +139,83 @@ repository_checksum (GitCall *call, const ProtobufCMessage *message, ProtobufCMe
 
 /* ---------------------------------------------------------------------------------------- attributes */
 
-/* libgit2 reads these files whole. */
-static gboolean
-check_attribute_files (GitCall *call, const GsOid *tree, const char *path, GError **error)
+/*
+ * What libgit2 gets to see: the commit, the trees on the way to the paths, and the .gitattributes in them, each read by
+ * us, wherever it lies, packed or not, and only when it is not too large.
+ */
+typedef struct
 {
+  GitCall *call;
+  git_odb *odb;      /* in memory */
+  GHashTable *given; /* ids in hex */
+} Shown;
+
+static gboolean
+show_object (Shown *shown, const GsOid *oid, GsObjectType type, guint64 max, GError **error)
+{
+  g_autoptr (GBytes) bytes = NULL;
+  char hex[GS_OID_HEX_MAX + 1];
+  git_oid given;
+  gs_oid_hex (oid, hex);
+  if (g_hash_table_contains (shown->given, hex))
+    return TRUE;
+  if (!api_read (shown->call, oid, type, max, &bytes, error))
+    return FALSE;
+  if (git_odb_write (&given, shown->odb, g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes), (git_object_t) type)
+      != 0)
+    return gs_fail (error, GS_ERROR_INTERNAL, "libgit2 cannot take object %s in", hex);
+  if (memcmp (given.id, oid->raw, oid->len) != 0)
+    {
+      gs_fail (error, GS_ERROR_DATA_LOSS, "its content is another");
+      api_name_loss (shown->call, oid, error);
+      return FALSE;
+    }
+  g_hash_table_add (shown->given, g_strdup (hex));
+  return TRUE;
+}
+
+static gboolean
+show_file (Shown *shown, const GsOid *tree, const char *file, GError **error)
+{
+  GitCall *call = shown->call;
   ObjectHandle *odb = api_odb (call, error);
+  GsObject object;
+  GsObjectType type;
+  guint64 size;
+  gboolean found;
+  if (odb == NULL || !api_find_path (call, tree, file, &object, &found, error))
+    return FALSE;
+  if (!found || object.type != GS_OBJECT_BLOB)
+    return TRUE;
+  if (!odb_header (call->repo, odb, &object.oid, &type, &size, error))
+    {
+      api_name_loss (call, &object.oid, error);
+      return FALSE;
+    }
+  if (size > ATTRIBUTES_BYTES)
+    return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "paths: %s has %" G_GUINT64_FORMAT " bytes, more than %u", file, size,
+                    ATTRIBUTES_BYTES);
+  return show_object (shown, &object.oid, GS_OBJECT_BLOB, ATTRIBUTES_BYTES, error);
+}
+
+/* The folders that @path lies in, from the root on, as far as they are there. */
+static gboolean
+show_folders (Shown *shown, const GsOid *tree, const char *path, GError **error)
+{
   for (const char *slash = path; slash != NULL; slash = strchr (slash + 1, '/'))
     {
-      gsize len = slash == path ? 0 : (gsize) (slash - path) + 1;
-      g_autofree char *file = g_strdup_printf ("%.*s.gitattributes", (int) len, path);
+      gsize len = (gsize) (slash - path);
+      g_autofree char *folder = g_strndup (path, len);
+      g_autofree char *file = g_strconcat (folder, len > 0 ? "/" : "", ".gitattributes", NULL);
       GsObject object;
-      GsObjectType type;
-      guint64 size;
       gboolean found;
-      if (odb == NULL || !api_find_path (call, tree, file, &object, &found, error))
+      if (!api_find_path (shown->call, tree, folder, &object, &found, error))
         return FALSE;
-      if (!found || object.type != GS_OBJECT_BLOB)
-        continue;
-      if (!odb_header (call->repo, odb, &object.oid, &type, &size, error))
-        {
-          api_name_loss (call, &object.oid, error);
-          return FALSE;
-        }
-      if (size > ATTRIBUTES_BYTES)
-        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "paths: %s has %" G_GUINT64_FORMAT " bytes, more than %u", file, size,
-                        ATTRIBUTES_BYTES);
+      if (!found || object.type != GS_OBJECT_TREE)
+        return TRUE;
+      if (!show_object (shown, &object.oid, GS_OBJECT_TREE, ODB_TREE_MAX, error)
+          || !show_file (shown, tree, file, error))
+        return FALSE;
     }
   return TRUE;
 }
@@ -186,7 +240,8 @@ add_attribute (GitCall *call, Gitstead__V1__RepositoryAttributesReply *reply, co
 
 static gboolean
 read_attributes (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest *request, const GsOid *commit,
-                 const GsOid *tree, git_repository *git, Gitstead__V1__RepositoryAttributesReply *reply, GError **error)
+                 const GsOid *tree, git_repository *git, Shown *shown, Gitstead__V1__RepositoryAttributesReply *reply,
+                 GError **error)
 {
   git_attr_options options = GIT_ATTR_OPTIONS_INIT;
   g_autofree const char **values = g_new0 (const char *, request->n_attributes);
@@ -197,14 +252,15 @@ read_attributes (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest 
       char *path;
       if (!gs_call_check (call->call, "read attributes", error)
           || !api_take_path (call, &request->paths[i], "paths", FALSE, &path, error)
-          || !check_attribute_files (call, tree, path, error))
+          || !show_folders (shown, tree, path, error))
         return FALSE;
-      if (git_attr_get_many_ext (values, git, &options, path, request->n_attributes, (const char **) request->attributes)
+      if (git_attr_get_many_ext (values, git, &options, path, request->n_attributes,
+                                 (const char **) request->attributes)
           != 0)
         {
           const git_error *why = git_error_last ();
-          return gs_fail (error, GS_ERROR_INTERNAL, "read the attributes of %s in repository %" G_GUINT64_FORMAT ": %s", path,
-                          call->repo->id, why != NULL ? why->message : "unknown failure of libgit2");
+          return gs_fail (error, GS_ERROR_INTERNAL, "read the attributes of %s in repository %" G_GUINT64_FORMAT ": %s",
+                          path, call->repo->id, why != NULL ? why->message : "unknown failure of libgit2");
         }
       for (gsize k = 0; k < request->n_attributes; k++)
         add_attribute (call, reply, path, request->attributes[k], values[k]);
@@ -213,14 +269,36 @@ read_attributes (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest 
 }
 
 static gboolean
+with_libgit2 (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest *request, const GsOid *commit,
+              const GsOid *tree, Gitstead__V1__RepositoryAttributesReply *reply, GError **error)
+{
+  Shown shown = { .call = call };
+  git_odb_backend *memory = NULL;
+  git_repository *git = NULL;
+  gboolean done = FALSE;
+  if (git_odb_new (&shown.odb) != 0 || git_mempack_new (&memory) != 0 || git_odb_add_backend (shown.odb, memory, 1) != 0
+      || git_repository_open_bare (&git, call->repo->dir) != 0)
+    gs_fail (error, GS_ERROR_INTERNAL, "libgit2 cannot open repository %" G_GUINT64_FORMAT, call->repo->id);
+  else
+    {
+      shown.given = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+      git_repository_set_odb (git, shown.odb);
+      done = show_object (&shown, commit, GS_OBJECT_COMMIT, API_COMMIT_MAX, error)
+             && read_attributes (call, request, commit, tree, git, &shown, reply, error);
+      g_hash_table_unref (shown.given);
+    }
+  git_repository_free (git);
+  git_odb_free (shown.odb);
+  return done;
+}
+
+static gboolean
 repository_attributes (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
 {
   const Gitstead__V1__RepositoryAttributesRequest *request = (const void *) message;
   ObjectHandle *odb = api_odb (call, error);
-  git_repository *git = NULL;
   ApiSides sides;
   GsOid commit, tree;
-  gboolean done;
   if (odb == NULL || !api_take_count (request->n_paths, PATHS_MAX, "paths", error)
       || !api_take_count (request->n_attributes, ATTRIBUTES_MAX, "attributes", error)
       || !api_take_commit (call, &request->revision, "revision", &commit, error)
@@ -230,13 +308,7 @@ repository_attributes (GitCall *call, const ProtobufCMessage *message, ProtobufC
   for (gsize i = 0; i < request->n_attributes; i++)
     if (!g_ascii_isalnum (request->attributes[i][0]) && strchr ("_.", request->attributes[i][0]) == NULL)
       return api_invalid (error, "attributes", "\"%.80s\" is no attribute's name", request->attributes[i]);
-  if (git_repository_open_bare (&git, call->repo->dir) != 0)
-    return gs_fail (error, GS_ERROR_INTERNAL, "libgit2 cannot open repository %" G_GUINT64_FORMAT, call->repo->id);
-  /* Ours sees packs only: see odb.h. */
-  git_repository_set_odb (git, odb_git2 (odb));
-  done = read_attributes (call, request, &commit, &tree, git, (void *) answer, error);
-  git_repository_free (git);
-  return done;
+  return with_libgit2 (call, request, &commit, &tree, (void *) answer, error);
 }
 
 /* -------------------------------------------------------------------------------------------- names */
@@ -419,8 +491,16 @@ repository_search_content (GitCall *call, const ProtobufCMessage *message, Proto
   Grep grep = { .call = call, .reply = (void *) answer };
   ApiFields fields = { .separator = '\0', .max = LINE_BYTES, .may_cut = TRUE, .visit = grep_field, .user = &grep };
   g_autofree char *max = g_strdup_printf ("--max-count=%u", request->max_per_file);
-  static const char *const always[] = { "grep", "-z", "-n", "-I", "--full-name", "--no-color", "--no-textconv", "--threads=1",
-                                        "--no-column", "--no-recurse-submodules" };
+  static const char *const always[] = { "grep",
+                                        "-z",
+                                        "-n",
+                                        "-I",
+                                        "--full-name",
+                                        "--no-color",
+                                        "--no-textconv",
+                                        "--threads=1",
+                                        "--no-column",
+                                        "--no-recurse-submodules" };
   guint8 state[GS_OID_RAW_MAX + sizeof grep.skip];
   int status;
   char *text;
@@ -444,7 +524,8 @@ repository_search_content (GitCall *call, const ProtobufCMessage *message, Proto
   g_ptr_array_add (argv, text);
   g_ptr_array_add (argv, api_hex (call, &tree));
   g_ptr_array_add (argv, (gpointer) "--");
-  if (!api_add_pathspecs (call, argv, request->paths, request->n_paths, SEARCH_PATHS_MAX, ":(top,literal)", "paths", error))
+  if (!api_add_pathspecs (call, argv, request->paths, request->n_paths, SEARCH_PATHS_MAX, ":(top,literal)", "paths",
+                          error))
     return FALSE;
   g_ptr_array_add (argv, NULL);
   g_autoptr (GError) why = NULL;
@@ -470,6 +551,9 @@ const ApiRow api_repository_rows[] = {
   API_ROW (124, repository_search_content, repository_search_content_request, repository_search_content_reply),
   API_ROW (125, api_repository_archive, repository_archive_request, repository_archive_reply),
   API_ROW (126, api_repository_bundle, repository_bundle_create_request, repository_bundle_create_reply),
+  API_ROW (127, api_repository_fsck, repository_fsck_request, repository_fsck_reply),
+  API_ROW (128, api_repository_optimize, repository_optimize_request, repository_optimize_reply),
+  API_ROW (129, api_repository_snapshot, repository_snapshot_request, repository_snapshot_reply),
   API_ROW (155, api_repository_mirror, repository_mirror_request, repository_mirror_reply),
   API_ROW (156, api_repository_remote_refs, repository_remote_refs_request, repository_remote_refs_reply),
   { 0 },

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Revisions of the Git API, read by a parser of our own: no caller's text ever reaches git's or libgit2's. See api.h. */
+/* Revisions of the Git API, read by a parser of our own: no caller's text ever reaches git's or libgit2's. See api.h.
+ */
 #include "api.h"
 
 #define ABBREV_MIN 4
@@ -8,10 +9,11 @@
 static gboolean
 bad (GError **error, const char *field, const char *why)
 {
-  return api_invalid (error, field,
-                      "%s; a revision is an object id, HEAD, a ref, tag or branch name, then maybe ~N, ^N, ^{TYPE}, and at "
-                      "the end :PATH",
-                      why);
+  return api_invalid (
+      error, field,
+      "%s; a revision is an object id, HEAD, a ref, tag or branch name, then maybe ~N, ^N, ^{TYPE}, and at "
+      "the end :PATH",
+      why);
 }
 
 /* ------------------------------------------------------------------------------------------ names */
@@ -65,7 +67,8 @@ resolve_base (GitCall *call, const char *name, const char *field, GsOid *ret_oid
     return TRUE;
   if (strcmp (name, "HEAD") != 0)
     {
-      g_autofree char *below = g_str_has_prefix (name, "refs/") ? g_strdup (name) : g_strconcat ("refs/heads/", name, NULL);
+      g_autofree char *below
+          = g_str_has_prefix (name, "refs/") ? g_strdup (name) : g_strconcat ("refs/heads/", name, NULL);
       g_autoptr (GError) why = NULL;
       if (!ref_name_valid (below, &why))
         return bad (error, field, "no valid name");
@@ -151,8 +154,9 @@ parent_of (GitCall *call, const char *field, guint64 n, GsOid *oid, GError **err
     {
       char hex[GS_OID_HEX_MAX + 1];
       gs_oid_hex (oid, hex);
-      return gs_fail (error, GS_ERROR_NOT_FOUND, "%s: commit %s has %" G_GUINT64_FORMAT " parents, not %" G_GUINT64_FORMAT,
-                      field, hex, n_parents, n);
+      return gs_fail (error, GS_ERROR_NOT_FOUND,
+                      "%s: commit %s has %" G_GUINT64_FORMAT " parents, not %" G_GUINT64_FORMAT, field, hex, n_parents,
+                      n);
     }
   *oid = wanted;
   return TRUE;
@@ -343,7 +347,8 @@ take_as (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsO
   if (!api_take_revision (call, bytes, field, &object, error))
     return FALSE;
   if (object.mode == 0160000)
-    return gs_fail (error, GS_ERROR_NOT_FOUND, "%s: it leads to a submodule, whose commit is in another repository", field);
+    return gs_fail (error, GS_ERROR_NOT_FOUND, "%s: it leads to a submodule, whose commit is in another repository",
+                    field);
   if (!name_field (peel_to (call, field, wanted, &object.oid, error), field, error))
     return FALSE;
   *ret_oid = object.oid;
@@ -368,7 +373,8 @@ api_take_tree (GitCall *call, const ProtobufCBinaryData *bytes, const char *fiel
 #define EMPTY_TREE "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 gboolean
-api_parent_sides (GitCall *call, const GsOid *commit, gsize n, ApiSides *ret_sides, gsize *ret_n_parents, GError **error)
+api_parent_sides (GitCall *call, const GsOid *commit, gsize n, ApiSides *ret_sides, gsize *ret_n_parents,
+                  GError **error)
 {
   g_autoptr (GBytes) bytes = NULL;
   CommitParts parts;
@@ -399,7 +405,8 @@ api_take_sides (GitCall *call, const ProtobufCBinaryData *left, const ProtobufCB
   if (left->len == 0)
     return api_take_commit (call, right, "right", &right_tree, error)
            && name_field (api_parent_sides (call, &right_tree, 0, ret_sides, NULL, error), "right", error);
-  if (!api_take_tree (call, left, "left", &left_tree, error) || !api_take_tree (call, right, "right", &right_tree, error))
+  if (!api_take_tree (call, left, "left", &left_tree, error)
+      || !api_take_tree (call, right, "right", &right_tree, error))
     return FALSE;
   *ret_sides = (ApiSides){ api_hex (call, &left_tree), api_hex (call, &right_tree) };
   return TRUE;

@@ -174,7 +174,8 @@ put_explore (HistWalk *walk, guint32 pos, const HistCommit *commit)
   hist_queue_push (&walk->explore, pos, commit->generation, commit->date);
 }
 
-/* Once per commit: hands its exclusion on or simplifies, and puts parents not seen before where @put says (may be NULL). */
+/* Once per commit: hands its exclusion on or simplifies, and puts parents not seen before where @put says (may be
+ * NULL). */
 static gboolean
 visit_parents (HistWalk *walk, guint32 pos, const HistCommit *commit, Put put, GError **error)
 {
@@ -286,7 +287,8 @@ author_date (HistWalk *walk, guint32 pos, guint64 *ret_date, GError **error)
       const char *newline = memchr (at, '\n', (gsize) (end - at));
       if (newline == NULL)
         break;
-      const char *bracket = newline - at > 7 && memcmp (at, "author ", 7) == 0 ? memrchr (at, '>', (gsize) (newline - at)) : NULL;
+      const char *bracket
+          = newline - at > 7 && memcmp (at, "author ", 7) == 0 ? memrchr (at, '>', (gsize) (newline - at)) : NULL;
       if (bracket != NULL)
         {
           date = g_ascii_strtoull (bracket + 1, NULL, 10);
@@ -506,26 +508,24 @@ topo_expand (HistWalk *walk, guint32 pos, const HistCommit *commit, GError **err
 
 /* ------------------------------------------------------------------------------------------ filters */
 
-static gboolean
-contains (const char *data, gsize len, const HistText *text, gboolean ignore_case)
+/* *full*. A message may have megabytes: each of its bytes is lowered once, and then the search is linear. */
+static char *
+lowered (const char *data, gsize len)
 {
-  if (text->len == 0)
-    return TRUE;
-  if (!ignore_case)
-    return memmem (data, len, text->text, text->len) != NULL;
-  for (gsize i = 0; i + text->len <= len; i++)
-    if (g_ascii_strncasecmp (data + i, text->text, text->len) == 0)
-      return TRUE;
-  return FALSE;
+  char *lower = g_malloc (len + 1);
+  for (gsize i = 0; i < len; i++)
+    lower[i] = g_ascii_tolower (data[i]);
+  return lower;
 }
 
-/* g_ascii_strncasecmp ends at a NUL, and so does git's idea of a message. */
+/* With @ignore_case the texts are in lower case already. */
 static gboolean
 find_any (const char *data, gsize len, const HistText *texts, gsize n, gboolean all, gboolean ignore_case)
 {
+  g_autofree char *lower = ignore_case && n > 0 ? lowered (data, len) : NULL;
   gsize found = 0;
   for (gsize i = 0; i < n; i++)
-    found += contains (data, len, &texts[i], ignore_case);
+    found += memmem (lower != NULL ? lower : data, len, texts[i].text, texts[i].len) != NULL;
   return n == 0 || (all ? found == n : found > 0);
 }
 
@@ -542,7 +542,8 @@ find_person (const char *data, const char *end, const char *field, const HistTex
         return FALSE;
       if ((gsize) (newline - at) > field_len && memcmp (at, field, field_len) == 0)
         {
-          const char *bracket = memrchr (at, '>', (gsize) (newline - at)), *stop = bracket != NULL ? bracket + 1 : newline;
+          const char *bracket = memrchr (at, '>', (gsize) (newline - at)),
+                     *stop = bracket != NULL ? bracket + 1 : newline;
           return stop > at + field_len
                  && find_any (at + field_len, (gsize) (stop - at) - field_len, texts, n, FALSE, ignore_case);
         }
@@ -559,7 +560,8 @@ text_matches (const HistWalkSpec *spec, GBytes *bytes)
   const char *blank = memmem (data, len, "\n\n", 2), *message = blank != NULL ? blank + 2 : end;
   return find_person (data, end, "author ", spec->author, spec->n_author, spec->ignore_case)
          && find_person (data, end, "committer ", spec->committer, spec->n_committer, spec->ignore_case)
-         && find_any (message, (gsize) (end - message), spec->message, spec->n_message, spec->all_messages, spec->ignore_case);
+         && find_any (message, (gsize) (end - message), spec->message, spec->n_message, spec->all_messages,
+                      spec->ignore_case);
 }
 
 /* Is it shown? */

@@ -35,7 +35,7 @@ typedef struct
   const HistText *author, *committer, *message; /* any one of each must be found */
   gsize n_author, n_committer, n_message;
   gboolean all_messages; /* all of @message must be found */
-  gboolean ignore_case;  /* of ASCII letters */
+  gboolean ignore_case;  /* of ASCII letters; the texts are in lower case then */
 } HistWalkSpec;
 
 typedef struct HistWalk HistWalk;
