@@ -153,13 +153,13 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
   config.pool = server->participants;
   config.holds = gsi_server_holds;
   config.holds_user = server;
+  config.events = server->events;
   config.care = (GsiCare) { .repair_rate = (guint64) gsi_options_integer (options, "repair_rate"),
                             .scrub_rate = (guint64) gsi_options_integer (options, "scrub_rate"),
                             .round_every_us = gsi_options_integer (options, "care_interval"),
                             .verify_every_us = gsi_options_integer (options, "verify_interval"),
                             .scrub_every_us = gsi_options_integer (options, "scrub_interval"),
                             .leftover_grace_us = gsi_options_integer (options, "leftover_grace") };
-  config.events = server->events;
 
   gsi_generation_limits (registry, &wiring.limits);
   wiring.access = config.access;

@@ -137,11 +137,16 @@ run_faults (const Run *run, ConformanceTarget *target, Count *count)
       g_autofree char *nth = g_strdup_printf ("%u", i % run->fault + 1);
       g_autoptr (FakeConfig) config = fake_config_new (fault, "nth", nth, "code", "BUSY", NULL);
       const ConformanceLayer layer = { fault, fake_config_get (config) };
+      FakeHost *host = fake_host_new (run->plugin->name); /* what it notes is nothing left behind */
       gboolean reached;
+      if (run->metadata != NULL)
+        fake_host_add_need (host, "metadata", GS_KIND_METADATA, run->metadata_self, run->metadata->ops);
+      target->host = &host->host;
       target->layers = &layer;
       target->n_layers = 1;
       count->fault = i % run->fault + 1;
       fine = run_once (run, target, 0, count, &reached);
+      fake_host_free (host);
       usages[i + 1] = conformance_usage ();
     }
   grown = conformance_growth (usages + 1, n_rounds);

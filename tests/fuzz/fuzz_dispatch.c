@@ -3,8 +3,9 @@
  * Calls from strangers, decoded and carried out by storage/git on a small repository that has broken objects in it, too.
  *
  * An input: the method's number (2 bytes, big endian), a byte of flags, a byte for the page token's state, the request
- * as protobuf; for a fetch and a push the body as it comes over HTTP. Writes are computed, staged and given up, so the repository is the same for each input. With an answer that
- * has a page token the call is made again with it, damaged where the flags say so: the seal on a token holds no secret.
+ * as protobuf; for a fetch and a push the body as it comes over HTTP. Writes are computed, staged and given up, so the
+ * repository is the same for each input. With an answer that has a page token the call is made again with it, damaged where
+ * the flags say so: the seal on a token holds no secret.
  */
 #include "fuzz.h"
 

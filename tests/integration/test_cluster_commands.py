@@ -368,8 +368,10 @@ class Doing(Commands):
         self.nodes[2].stop()
         self.nodes[2].cluster_token = cluster_test.new_token()
         self.nodes[2].start()
-        eventually(lambda: self.status()["nodes_down"] == 1, 20, "the router's refusal")
-        self.assertMentions(self.cluster("add-node", "three", status=1), "FAILED", "cluster token")
+        # First it is away, and then it is a stranger.
+        eventually(lambda: "cluster token is missing or not that" in self.router.cli("cluster", "add-node", "three", check=False).stdout,
+                   20, "the refusal of its token")
+        self.assertMentions(self.cluster("add-node", "three", status=1), "FAILED", "'three' is not fit")
         # A copy of another node's disk under its own name.
         self.nodes[2].stop()
         self.nodes[2].cluster_token = self.cluster_token

@@ -393,8 +393,7 @@ storage_sweep_tmp (Storage *storage, gint64 older_than_seconds, GError **error)
       gint64 age = older_than_seconds > 0 && g_str_has_prefix (names->pdata[i], "import-") ? IMPORT_AGE_SECONDS
                                                                                           : older_than_seconds;
       struct stat st;
-      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= age
-          && !fsu_remove_tree (AT_FDCWD, path, error))
+      if (lstat (path, &st) == 0 && now - (gint64) st.st_mtime >= age && !fsu_remove_tree (AT_FDCWD, path, error))
         return FALSE;
     }
   return TRUE;
