@@ -10,18 +10,12 @@ from cluster_test import NODES
 from gitstead_test import Git, eventually
 
 
-def knows_repair():
-    """Does the program under test mend replicas by itself?"""
-    return "`repair_workers`" in gitstead_test.run_program("plugin", "reference", "--plugin-path", gitstead_test.PLUGINS).stdout
-
-
 class Router(cluster_test.Router):
     """With a policy that repositories can have instead of their virtual storage's. What is behind stays so: it is looked at."""
 
     def configuration(self):
         config = dict(super().configuration(), consistencies=[{"name": "eventual", "plugin": "primary"}])
-        if knows_repair():
-            config["server"]["repair_workers"] = 0
+        config["server"]["repair_workers"] = 0
         return config
 
 

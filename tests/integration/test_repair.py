@@ -129,8 +129,9 @@ class Repair(RepairCluster):
         self.begin()
         self.push("main", "main:side")
         self.nodes[2].stop()
-        shutil.rmtree(self.nodes[2].root)
-        os.mkdir(self.nodes[2].root)
+        for name in os.listdir(self.nodes[2].root):
+            if name != "gitstead-storage":  # another disk would be refused
+                shutil.rmtree(os.path.join(self.nodes[2].root, name), ignore_errors=True)
         self.push()
         self.nodes[2].start()
         self.whole()
