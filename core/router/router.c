@@ -10,10 +10,12 @@
 
 #include "router/cluster.h"
 #include "router/create.h"
-#include "router/nodes.h"
 #include "router/known.h"
+#include "router/nodes.h"
 #include "router/recent.h"
 #include "router/settle.h"
+
+#include "gitstead/v1/git.pb-c.h"
 
 /* Writes that may go on behind their answers at once; beyond, the answer waits. */
 #define BACKGROUND_MAX 512
@@ -275,6 +277,15 @@ gsi_router_storage (GsiRouter *router, const char *name)
   return NULL;
 }
 
+/* A push begins with a read, which is the one place where git shows its user why it cannot be done. */
+static gboolean
+begins_a_push (const GsiCall *call)
+{
+  return call->request->descriptor == &gitstead__v1__git_advertise_request__descriptor
+         && ((const Gitstead__V1__GitAdvertiseRequest *) call->request)->service
+              == GITSTEAD__V1__GIT_SERVICE_KIND__GIT_RECEIVE_PACK;
+}
+
 static GsiRow *
 locate_now (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, GError **error)
 {
@@ -296,7 +307,7 @@ locate_now (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, GError 
       return NULL;
     }
   /* Reads go on by what is known: each replica still tells itself whether it is as far as that, or farther. */
-  row = gs_error_code (why) == GS_ERROR_UNAVAILABLE && call->method->operation == GSI_ACCESSOR
+  row = gs_error_code (why) == GS_ERROR_UNAVAILABLE && call->method->operation == GSI_ACCESSOR && !begins_a_push (call)
           ? gsi_known_recall (router->known, vs->name, call->path, now_us, config->known_for_us)
           : NULL;
   if (row == NULL)
