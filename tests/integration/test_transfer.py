@@ -493,7 +493,7 @@ class Remotes(TransferCase):
                     "ftp://h/x", "HTTP://127.0.0.1/x", "http://127.0.0.1", "http://127.0.0.1/", "http:///x",
                     "http://user@127.0.0.1/x", "http://a:b@127.0.0.1/x", "http://127.0.0.1/x\ny", "http://127.0.0.1/a b",
                     "http://127.0.0.1/../x", "http://127.0.0.1/x/..", "http://-x/y", "http://127.0.0.1:0/x",
-                    "http://127.0.0.1:99999/x", "http://127.0.0.1:8a/x", "http://[::1/x", "http://127.0.0.1/x?y",
+                    "http://127.0.0.1:99999/x", "http://127.0.0.1./x", "http://localhost.:81/x", "http://127.0.0.1:8a/x", "http://[::1/x", "http://127.0.0.1/x?y",
                     "http://127.0.0.1/x#y", "http://127.0.0.1\\@h/x", "/etc", "file://host/x", "file:/x",
                     "file://%s/%%2e%%2e/x" % self.files, "file://%s/../x" % self.files, "transport::http://127.0.0.1/x",
                     "http://h%00/x", "http://" + "h" * 3000 + "/x", "http://127.0.0.1/\u0007"):
