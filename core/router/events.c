@@ -21,6 +21,7 @@
 #define ALIVE_US (15 * G_USEC_PER_SEC)
 #define POSITION_BYTES 16
 #define ITEM_BUDGET (1u << 20)
+#define TEXT_FULL (256u << 10) /* then it is sent before more is made */
 
 struct GsiEvent
 {
@@ -292,8 +293,13 @@ add_event (Stream *stream, const GsiEvent *event)
     return;
   arena = gs_arena_new (ITEM_BUDGET);
   message = gs_wire_decode (arena, &gitstead__v1__event__descriptor, event->data, event->len, NULL);
-  if (message != NULL)
-    add_item (stream, (Gitstead__V1__Event *) message);
+  if (message == NULL)
+    return;
+  Gitstead__V1__Event *told = (Gitstead__V1__Event *) message;
+  /* Where it came from may be none of the reader's business, although where it is now is. */
+  if (*told->old_path != '\0' && !gsi_call_authorize (stream->call, GS_SCOPE_READ, told->old_path, NULL))
+    told->old_path = (char *) "";
+  add_item (stream, told);
 }
 
 /* FALSE: the call is over, or something is wrong with @fd. */
@@ -344,11 +350,16 @@ run_stream (Stream *stream, GError **error)
       gboolean go_on = take_events (stream, some, &n);
       if (stream->missed)
         add_item (stream, NULL);
+      gboolean sent = TRUE;
       for (gsize i = 0; i < n; i++)
         {
-          add_event (stream, some[i]);
+          if (sent)
+            add_event (stream, some[i]);
           gsi_event_free (some[i]);
+          sent = sent && (stream->text->len < TEXT_FULL || send_text (stream, error));
         }
+      if (!sent)
+        return FALSE;
       gint64 now = g_get_monotonic_time ();
       if (n == 0 && follow_us > 0 && now - stream->told_us >= ALIVE_US)
         add_item (stream, NULL);

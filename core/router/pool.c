@@ -219,7 +219,7 @@ other_message (GsiRouter *router, GsiCall *call, Other *other)
   other->message.storages = (char **) other->storages->pdata;
   other->message.n_storages = other->storages->len;
   if (config->metadata->repo_get (config->metadata_self, &call->base, other->id, gsi_row_visit, &other->row, NULL)
-      && other->row != NULL)
+      && other->row != NULL && gsi_call_authorize (call, GS_SCOPE_READ, other->row->path, NULL))
     {
       other->repository.virtual_storage = other->row->virtual_storage;
       other->repository.path = other->row->path;

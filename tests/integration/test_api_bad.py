@@ -7,7 +7,7 @@ import shutil
 
 import gitstead_test
 from git_histories import git, history
-from test_api_read import ApiCase, field
+from test_api_read import ApiCase, field, raw
 
 # Not one of these may reach git, or be taken for something else.
 REVISIONS = ["", "-x", "--upload-pack=/bin/true", "--all", "main@{1}", "@{-1}", "main@{upstream}", "HEAD^{/x}", ":/text",
@@ -304,6 +304,24 @@ class Damage(ApiCase):
             file.write(data)
         for method, request in asked.items():
             self.assertEqual(self.api("kept", method, **request), before[method], method)
+
+    def test_a_ref_that_was_left_out_comes_back(self):
+        """A ref whose object is away is left out, and no such reply outlives that."""
+        replica = self.loosen("away")
+        tip, path = self.object_file(replica, "main")
+        old = git(replica, "rev-parse", "main~1").decode().strip()
+        git(replica, "update-ref", "refs/heads/old", old)
+        os.rename(path, path + ".away")
+
+        def names(method, **request):
+            return {raw((ref.get("ref") or ref)["name"]) for ref in self.api("away", method, **request)["refs"]}
+
+        asked = {"Ref/Query": {"patterns": ["refs/heads/"]}, "History/RefsContaining": {"revision": old}}
+        for method, request in asked.items():
+            self.assertEqual(names(method, **request), {b"refs/heads/old"}, method)
+        os.rename(path + ".away", path)
+        for method, request in asked.items():
+            gitstead_test.eventually(lambda: names(method, **request) == {b"refs/heads/old", b"refs/heads/main"}, 10, "main in " + method)
 
     def test_what_is_whole_is_read(self):
         replica = self.loosen("half")

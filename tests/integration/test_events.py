@@ -134,6 +134,14 @@ class Events(EventsCase):
                                  env={"GITSTEAD_TOKEN": token, "GITSTEAD_SERVER": "tcp://127.0.0.1:%d" % self.server.nng_port})
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual([json.loads(l)["event"]["repository"]["path"] for l in result.stdout.splitlines()], ["mine/a.git", "mine/b.git"])
+        # What comes from elsewhere is seen, but not where that was.
+        begin = self.last_position()
+        for old, new in (("theirs/a", "mine/c"), ("mine/b", "mine/d")):
+            self.server.call("Repository/Rename", {"repository": {"path": old}, "new_path": new})
+        result = self.server.cli("events", "--position", begin, env={
+            "GITSTEAD_TOKEN": token, "GITSTEAD_SERVER": "tcp://127.0.0.1:%d" % self.server.nng_port})
+        told = [json.loads(line)["event"] for line in result.stdout.splitlines()]
+        self.assertEqual([(e["repository"]["path"], e.get("old_path", "")) for e in told], [("mine/c.git", ""), ("mine/d.git", "mine/b.git")])
 
     def test_bad_requests(self):
         for request, field in (({"position": "00"}, "position"), ({"kinds": [99]}, "kinds"), ({"kinds": ["EVENT_KIND_UNSPECIFIED"]}, "kinds"),

@@ -208,6 +208,12 @@ class Shared(Pools, ServerTestCase):
         for name in (self.a, self.b):
             self.join(name, self.pool, reduce=True)
         self.refused("FAILED_PRECONDITION", "Repository/Delete", "2 repositories", repository={"path": self.pool})
+        # Whoever may look at the pool alone is told how many they are, and not who.
+        token = self.server.new_token("admin", prefix=self.pool)
+        reply = self.server.http("POST", "/api/v1/Pool/Info", json.dumps({"repository": {"path": self.pool}}),
+                                 {"Authorization": "Bearer " + token, "Content-Type": "application/json"})
+        self.assertEqual([(one.get("repository"), one["id"]) for one in json.loads(reply.body)["members"]],
+                         [(None, self.server.info(name)["id"]) for name in (self.a, self.b)])
         self.assertEqual(self.leave(self.a)["storages"], ["default"])
         self.assertFalse(self.borrows(self.a))
         self.refused("FAILED_PRECONDITION", "Repository/Delete", "1 repositories", repository={"path": self.pool})

@@ -165,6 +165,25 @@ class Bundles(TransferCase):
         self.assertMentions(message, "exists already")
         self.same(self.name, folder)
 
+    def test_a_bundle_that_is_a_way_into_another_repository(self):
+        """A file "gitdir: …" is a repository for git, and git finds it by the path from the file as well."""
+        self.push(self.name + "other", history("plain"))
+        other = self.server.replica(self.name + "other")
+        self.server.create(self.name)
+        before = self.server.files()
+        for data in (b"gitdir: %s\n", b"gitdir: %s", b"# v2 git bundle\ngitdir: %s\n", b"\n# v2 git bundle\ngitdir: %s\n"):
+            data = data % other.encode()
+            for rules in ({}, {"refspecs": ["refs/*:refs/*"]}):
+                request = dict(self.repository(), rules=rules)
+                message = self.stream("Repository/BundleApply", request, data, check=False)
+                self.assertMentions(message, "bundle")
+                self.assertNotIn(self.server.root, message)
+            self.stream("Repository/CreateFromBundle", self.repository(self.name + "new"), data, check=False)
+            self.assertFalse(self.server.call("Repository/Exists", self.repository(self.name + "new"))["exists"])
+        self.assertEqual(self.refs(self.server.replica(self.name)), {})
+        kept = [{path for path in files if not path.startswith("gitstead-trash/")} for files in (before, self.server.files())]
+        self.assertEqual(*kept)
+
     def test_apply_what_is_new(self):
         folder = self.copy("plain")
         self.push(self.name, folder)
@@ -474,7 +493,7 @@ class Remotes(TransferCase):
                     "ftp://h/x", "HTTP://127.0.0.1/x", "http://127.0.0.1", "http://127.0.0.1/", "http:///x",
                     "http://user@127.0.0.1/x", "http://a:b@127.0.0.1/x", "http://127.0.0.1/x\ny", "http://127.0.0.1/a b",
                     "http://127.0.0.1/../x", "http://127.0.0.1/x/..", "http://-x/y", "http://127.0.0.1:0/x",
-                    "http://127.0.0.1:99999/x", "http://127.0.0.1:8a/x", "http://[::1/x", "http://127.0.0.1/x?y",
+                    "http://127.0.0.1:99999/x", "http://127.0.0.1./x", "http://localhost.:81/x", "http://127.0.0.1:8a/x", "http://[::1/x", "http://127.0.0.1/x?y",
                     "http://127.0.0.1/x#y", "http://127.0.0.1\\@h/x", "/etc", "file://host/x", "file:/x",
                     "file://%s/%%2e%%2e/x" % self.files, "file://%s/../x" % self.files, "transport::http://127.0.0.1/x",
                     "http://h%00/x", "http://" + "h" * 3000 + "/x", "http://127.0.0.1/\u0007"):

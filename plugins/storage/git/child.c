@@ -596,10 +596,13 @@ collect_output (Child *child, GsCall *call, int from, gsize max, GByteArray *out
       if (!call_poll (call, fds, 3, child->name, error))
         return FALSE;
       child_read_stderr (child);
-      /* What it wrote before it ended is read before its end counts. */
-      ssize_t got = fds[0].revents != 0 ? read (from, buffer, PUMP_BYTES) : -1;
-      if (fds[0].revents == 0 && fds[2].revents != 0)
+      /*
+       * What it wrote before it ended is read before its end counts. poll looks at one after the other: it may have written
+       * after the pipe was looked at, and ended before its own turn came.
+       */
+      if (fds[0].revents == 0 && fds[2].revents != 0 && poll (fds, 1, 0) == 0)
         return TRUE;
+      ssize_t got = fds[0].revents != 0 ? read (from, buffer, PUMP_BYTES) : -1;
       if (fds[0].revents == 0 || (got < 0 && (errno == EINTR || errno == EAGAIN)))
         continue;
       if (got < 0)

@@ -2,11 +2,14 @@
 /* Histories that come in, from a bundle or another server: what they change here, as one change set. */
 #include "transfer.h"
 
+#include "../fsutil.h"
 #include "change.h"
 
 #include "gitstead/v1/pool.pb-c.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LIST_MAX (256u << 20)
 #define NEW_REFS "refs/new/"
@@ -281,6 +284,29 @@ make_computed (Intake *intake, GsComputed **ret_computed, GError **error)
 
 /* ---------------------------------------------------------------------------------------- the methods */
 
+/*
+ * git takes a file that is no bundle for a repository, and one that says "gitdir: …" for a pointer to a repository elsewhere:
+ * whoever sends that would get any repository of this storage. What begins like a bundle can be nothing else.
+ */
+static gboolean
+check_bundle (const char *path, GError **error)
+{
+  static const char *const signatures[] = { "# v2 git bundle\n", "# v3 git bundle\n" };
+  char begin[sizeof "# v2 git bundle\n"] = { 0 };
+  int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  ssize_t got = fd >= 0 ? read (fd, begin, sizeof begin - 1) : -1;
+  int failed = errno;
+  if (fd >= 0)
+    close (fd);
+  if (got < 0)
+    return fsu_fail (error, failed, "read %s", "the bundle");
+  for (gsize i = 0; i < G_N_ELEMENTS (signatures); i++)
+    if (strcmp (begin, signatures[i]) == 0)
+      return TRUE;
+  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                  "the bundle does not look like a v2 or v3 bundle; make one with \"git bundle create\"");
+}
+
 static gboolean
 take_bundle (Intake *intake, const Gitstead__V1__TransferRules *rules, const char *const *fallback, GError **error)
 {
@@ -291,7 +317,7 @@ take_bundle (Intake *intake, const Gitstead__V1__TransferRules *rules, const cha
   path = g_build_filename (intake->guest.dir, "incoming.bundle", NULL);
   intake->is_bundle = TRUE;
   remote_file (path, &intake->remote);
-  return guest_spool (&intake->guest, path, intake->call->storage->max_push_bytes, error);
+  return guest_spool (&intake->guest, path, intake->call->storage->max_push_bytes, error) && check_bundle (path, error);
 }
 
 static gboolean

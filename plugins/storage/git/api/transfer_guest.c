@@ -98,6 +98,7 @@ static const struct
   { "dubious ownership", GS_ERROR_PERMISSION_DENIED },
   { "look like a v2 or v3 bundle", GS_ERROR_INVALID_ARGUMENT },
   { "unrecognized header", GS_ERROR_INVALID_ARGUMENT },
+  { "invalid gitfile format", GS_ERROR_INVALID_ARGUMENT }, /* a bundle with a broken header is taken for one */
   { "fsck error", GS_ERROR_INVALID_ARGUMENT },
   { "index-pack", GS_ERROR_INVALID_ARGUMENT },
   { "did not send all necessary objects", GS_ERROR_INVALID_ARGUMENT },

@@ -87,6 +87,9 @@ take_host (const char *authority, gboolean pattern, Url *url)
       if (strspn (host, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != strlen (host)
           || (host != url->host && *host != '\0' && *host != '.'))
         return "has a host with other characters than letters, digits, '.', '-' and '_' (and no user may stand before it)";
+      /* Whoever connects may take it off, and would then look for another name than the one that was pinned. */
+      if (g_str_has_suffix (url->host, "."))
+        return "has a host that ends with '.'";
     }
   return port != NULL ? take_port (port, pattern, &url->port) : NULL;
 }
