@@ -687,7 +687,7 @@ conformance_run_interrupted (const ConformanceTarget *target, guint only, Confor
   c.all = &c;
   c.logged = g_string_new (NULL);
   c.turns = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, NULL);
-  c.txns = g_hash_table_new_full (NULL, NULL, NULL, g_free);
+  c.handed_out = g_hash_table_new_full (NULL, NULL, NULL, g_free);
   gs_mutex_init (&c.lock);
   gs_cond_init (&c.turned);
   ok = instance_begin (&c, real_ops, error);
@@ -709,6 +709,6 @@ conformance_run_interrupted (const ConformanceTarget *target, guint only, Confor
   gs_cond_clear (&c.turned);
   g_string_free (c.logged, TRUE);
   g_hash_table_unref (c.turns);
-  g_hash_table_unref (c.txns);
+  g_hash_table_unref (c.handed_out);
   return ok;
 }

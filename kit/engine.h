@@ -151,7 +151,7 @@ struct Conformance
   gpointer *layers; /* the selves of target->layers */
   GString *logged; /* all that the plugin logged, a line each */
   GHashTable *turns; /* guint64: see guard_enter */
-  GHashTable *txns;  /* staged writes -> guint64, their repository */
+  GHashTable *handed_out; /* staged and computed writes -> guint64, their repository */
   GsCond turned;
   guint n_host_calls; /* atomic */
 };

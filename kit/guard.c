@@ -63,21 +63,21 @@ end_turn (const ConformanceGuard *guard, guint64 repository_id)
 }
 
 void
-guard_txn_begun (const ConformanceGuard *guard, gpointer txn, guint64 repository_id)
+guard_handed_out (const ConformanceGuard *guard, gpointer what, guint64 repository_id)
 {
   Conformance *all = guard->c->all;
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&all->lock);
-  g_hash_table_replace (all->txns, txn, g_memdup2 (&repository_id, sizeof repository_id));
+  g_hash_table_replace (all->handed_out, what, g_memdup2 (&repository_id, sizeof repository_id));
 }
 
 guint64
-guard_txn_repository (const ConformanceGuard *guard, gpointer txn)
+guard_repository_of (const ConformanceGuard *guard, gpointer what)
 {
   Conformance *all = guard->c->all;
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&all->lock);
-  const guint64 *found = g_hash_table_lookup (all->txns, txn);
+  const guint64 *found = g_hash_table_lookup (all->handed_out, what);
   guint64 repository_id = found != NULL ? *found : 0;
-  g_hash_table_remove (all->txns, txn);
+  g_hash_table_remove (all->handed_out, what);
   return repository_id;
 }
 

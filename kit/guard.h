@@ -33,9 +33,9 @@ extern const ConformanceTable conformance_tables[GS_KIND_MAX + 1];
 /** Takes turns as the plugin declares: of the whole instance, of the repository (0 = none), or not at all. */
 void guard_enter (const ConformanceGuard *guard, const char *slot, guint64 repository_id);
 void guard_leave (const ConformanceGuard *guard, const char *slot, guint64 repository_id, const GsCall *call);
-/** Which repository a staged write is of, for the slots that get only the write. */
-void guard_txn_begun (const ConformanceGuard *guard, gpointer txn, guint64 repository_id);
-guint64 guard_txn_repository (const ConformanceGuard *guard, gpointer txn);
+/** Which repository a staged or computed write is of, for the slots that get only the write, and end it. */
+void guard_handed_out (const ConformanceGuard *guard, gpointer what, guint64 repository_id);
+guint64 guard_repository_of (const ConformanceGuard *guard, gpointer what);
 /** An error exactly when it failed, and one of ours. */
 void guard_error (const ConformanceGuard *guard, const char *slot, gboolean ok, const GError *error);
 void guard_untouched (const ConformanceGuard *guard, const char *slot, const char *name, const void *before,

@@ -7,17 +7,9 @@ import os
 import re
 import sys
 
-TABLE = re.compile(r'typedef struct\s*\{([^{}]*)\}\s*(Gs\w+Ops);')
-SLOT = re.compile(r'((?:const\s+)?\w+[\s*]*)\(\*(\w+)\)\s*\(([^()]*)\)\s*;')
-
-
-def strip(text):
-    return re.sub(r'/\*.*?\*/', '', text, flags=re.DOTALL)
-
-
-def parse(parameter):
-    match = re.match(r'^(.*?)(\w+)$', ' '.join(parameter.split()))
-    return match.group(1).strip(), match.group(2)
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'api'))
+from slots import Kind, declared, hands_out, repository_of  # noqa: E402
 
 
 def visits(text):
@@ -38,13 +30,7 @@ guard_{name} ({item}item, gpointer data)
 
 
 def turn_of(parameters):
-    """The repository that a call is about, as an expression; 0 = none."""
-    for kind_of, name in parameters:
-        if kind_of == 'const GsRepo *':
-            return f'{name}->id'
-        if name == 'txn':
-            return 'turn'
-    return '0'
+    return repository_of(parameters, 'turn')
 
 
 def interrupted(kind, slot, parameters, outs, arguments):
@@ -68,7 +54,6 @@ def interrupted(kind, slot, parameters, outs, arguments):
 
 def wrapper(kind, table, result, slot, parameters):
     names = [name for _, name in parameters]
-    declared = ', '.join(f'{kind_of}{"" if kind_of.endswith("*") else " "}{name}' for kind_of, name in parameters)
     call = next((name for kind_of, name in parameters if kind_of == 'GsCall *'), 'NULL')
     outs = [(kind_of, name) for kind_of, name in parameters if name.startswith('ret_')]
     fails = names[-1] == 'error'
@@ -78,14 +63,14 @@ def wrapper(kind, table, result, slot, parameters):
         swapped = {'visit': f'guard_{visit}', 'user': '&watch'}
         listed = [swapped.get(one, one) for one in listed]
     arguments = ', '.join(listed)
-    lines = [f'static {result}', f'{kind}_{slot} ({declared})', '{',
+    lines = [f'static {result}', f'{kind}_{slot} ({declared(parameters)})', '{',
              '  const ConformanceGuard *guard = self;',
              f'  const {table} *ops = guard->ops;']
     if visit:
         lines.append(f'  GuardVisit watch = {{ (GuardFunction) visit, user, 0, guard, "{slot}", pthread_self () }};')
     turn = turn_of(parameters)
     if turn == 'turn':
-        lines.append('  const guint64 turn = guard_txn_repository (guard, txn);')
+        lines.append(f'  const guint64 turn = {repository_of(parameters, "guard_repository_of (guard, {name})")};')
     if result == 'void':
         lines += [f'  guard_enter (guard, "{slot}", {turn});', f'  ops->{slot} ({arguments});',
                   f'  guard_leave (guard, "{slot}", {turn}, {call});']
@@ -115,8 +100,8 @@ def wrapper(kind, table, result, slot, parameters):
                              f'{name}, sizeof *{name});')
             if tries:
                 lines += ['    }', '  while (guard_repeats (guard, &n_tries, &mine));']
-            if 'ret_txn' in names:
-                lines += ['  if (result)', '    guard_txn_begun (guard, *ret_txn, repo->id);']
+            for name in hands_out(parameters):
+                lines += ['  if (result)', f'    guard_handed_out (guard, *{name}, repo->id);']
             lines += ['  if (mine != NULL)', '    g_propagate_error (error, mine);']
         lines.append('  return result;')
     return '\n'.join(lines + ['}', ''])
@@ -126,23 +111,12 @@ def main(output, headers):
     out = ['/* Made by guard.py from the headers of the kinds. */', '#include "guard.h"', '']
     tables = []
     for header in headers:
-        with open(header, encoding='utf-8') as source:
-            text = strip(source.read())
-        kind = os.path.basename(header).split('.')[0]
-        found = TABLE.search(text)
-        if not found:
-            sys.exit(f'{header}: no table of slots')
-        out += [visitor(*one) for one in visits(text)]
-        slots = []
-        for result, slot, parameters in SLOT.findall(found.group(1)):
-            slots.append(slot)
-            out.append(wrapper(kind, found.group(2), ' '.join(result.split()), slot,
-                               [parse(one) for one in parameters.split(',')]))
-        if len(slots) != found.group(1).count('(*'):
-            sys.exit(f'{header}: a slot that is not understood')
-        out.append(f'static const {found.group(2)} {kind}_slots = {{')
-        out += [f'  .{slot} = {kind}_{slot},' for slot in slots] + ['};', '']
-        tables.append((kind, found.group(2)))
+        kind = Kind(header)
+        out += [visitor(*one) for one in visits(kind.text)]
+        out += [wrapper(kind.name, kind.table, *one) for one in kind.slots]
+        out.append(f'static const {kind.table} {kind.name}_slots = {{')
+        out += [f'  .{slot} = {kind.name}_{slot},' for _, slot, _ in kind.slots] + ['};', '']
+        tables.append((kind.name, kind.table))
     out.append('const ConformanceTable conformance_tables[GS_KIND_MAX + 1] = {')
     for kind, table in tables:
         out.append(f'  [GS_KIND_{kind.upper()}] = {{ "{kind}", &{kind}_slots, sizeof ({table}) }},')

@@ -377,7 +377,8 @@ typedef struct
   /**
    * Optional. Waits until jobs or nodes may have changed since a call of this slot gave back @seen (0 at first:
    * returns at once), or until @timeout_us is over. A hint: changes of other processes can be missed, and
-   * nothing need have changed. @ret_seen is for the next call.
+   * nothing need have changed. @ret_seen is for the next call. It waits while other calls are made: only for plugins
+   * that declare GS_THREADS_PARALLEL.
    */
   gboolean (*wait_hint) (gpointer self, GsCall *call, guint64 seen, gint64 timeout_us,
                          guint64 *ret_seen, GError **error);

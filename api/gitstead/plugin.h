@@ -70,9 +70,25 @@ typedef struct
 #define GS_KIND_ACCESS 7u
 #define GS_KIND_LAYER 8u /* stands before one of another kind: layer.h */
 #define GS_KIND_MAX 8u
-/** How much at once an instance's slots tolerate; the host sees to it. */
+/**
+ * How much at once the slots of an instance's table tolerate; the host sees to it, with turns. Those of GsPlugin come
+ * from one thread, and may come while calls are under way.
+ *
+ * A turn lasts from call to return, callbacks and the whole of a stream included. Who waits for one gets
+ * CANCELLED or DEADLINE_EXCEEDED when its call is over; a call with a stream, or a disk, gets BUSY after
+ * some seconds. Nothing was done then. What must be made waits without end: slots that get no call, commit and abort. So a
+ * slot of such a plugin does not wait for another call of the same instance (a stage for the commit of another write):
+ * it says ABORTED or BUSY at once. A callback does not call the instance that called it.
+ *
+ * Who declares what: a STORAGE any; METADATA, ROUTING, CONSISTENCY, CACHE and ACCESS, whose slots do not say which
+ * repository they are about, SERIAL or PARALLEL; a TRANSPORT, which is called while a call of its own is under way, and a
+ * LAYER PARALLEL alone. Slots that are called whatever else is under way (probe of STORAGE, wait_hint of
+ * METADATA) are for PARALLEL plugins alone, and so is filling a need of another plugin, which calls without turns. The
+ * host refuses to load what declares otherwise.
+ */
 #define GS_THREADS_SERIAL 0u   /* one call at a time */
-#define GS_THREADS_PER_REPO 1u /* one call at a time per repository */
+#define GS_THREADS_PER_REPO 1u /* one call at a time per repository; those about none (list, pending, maintain, disk) besides.
+                                  A staged or computed write is about the repository that it was made for */
 #define GS_THREADS_PARALLEL 2u /* any number */
 
 /** Types of options. The text of the config file is checked and converted before create. */

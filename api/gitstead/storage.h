@@ -302,7 +302,8 @@ typedef struct
 
   /**
    * [S72] Is the storage there? Never blocks: it tells what is known. FALSE with UNAVAILABLE and why not. Only for storages
-   * that live in another process, which also cares for them (maintain, leftovers, recovery). Optional.
+   * that live in another process, which also cares for them (maintain, leftovers, recovery), and that declare
+   * GS_THREADS_PARALLEL: it is asked while other calls are under way. Optional.
    */
   gboolean (*probe) (gpointer self, GError **error);
   /**

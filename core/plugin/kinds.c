@@ -16,9 +16,11 @@
 
 #include <string.h>
 
-#define REQUIRED(Type_, slot_) { #slot_, G_STRUCT_OFFSET (Type_, slot_), TRUE }
-#define OPTIONAL(Type_, slot_) { #slot_, G_STRUCT_OFFSET (Type_, slot_), FALSE }
-#define END { NULL, 0, FALSE }
+#define REQUIRED(Type_, slot_) { #slot_, G_STRUCT_OFFSET (Type_, slot_), TRUE, FALSE }
+#define OPTIONAL(Type_, slot_) { #slot_, G_STRUCT_OFFSET (Type_, slot_), FALSE, FALSE }
+/* Optional, and of no use when it had to wait for other calls. */
+#define ANY_TIME(Type_, slot_) { #slot_, G_STRUCT_OFFSET (Type_, slot_), FALSE, TRUE }
+#define END { NULL, 0, FALSE, FALSE }
 
 static const GsiSlot transport_slots[] = {
   REQUIRED (GsTransportOps, endpoints),
@@ -39,7 +41,7 @@ static const GsiSlot storage_slots[] = {
   OPTIONAL (GsStorageOps, read_object),      OPTIONAL (GsStorageOps, stream_object),
   OPTIONAL (GsStorageOps, list_tree),        OPTIONAL (GsStorageOps, query),
   OPTIONAL (GsStorageOps, compute),          OPTIONAL (GsStorageOps, computed_free),
-  OPTIONAL (GsStorageOps, probe),            OPTIONAL (GsStorageOps, disk),
+  ANY_TIME (GsStorageOps, probe),            OPTIONAL (GsStorageOps, disk),
   OPTIONAL (GsStorageOps, export_replica),   OPTIONAL (GsStorageOps, import_replica),
   OPTIONAL (GsStorageOps, scrub),
   END,
@@ -65,7 +67,7 @@ static const GsiSlot metadata_slots[] = {
   REQUIRED (GsMetadataOps, job_list),       REQUIRED (GsMetadataOps, job_prune),
   REQUIRED (GsMetadataOps, lease_take),     REQUIRED (GsMetadataOps, lease_renew),
   REQUIRED (GsMetadataOps, lease_release),  REQUIRED (GsMetadataOps, lease_list),
-  OPTIONAL (GsMetadataOps, wait_hint),      END,
+  ANY_TIME (GsMetadataOps, wait_hint),      END,
 };
 
 static const GsiSlot routing_slots[] = {
@@ -138,6 +140,20 @@ gsi_kind_has_layers (guint32 kind)
 {
   return kind == GS_KIND_STORAGE || kind == GS_KIND_METADATA || kind == GS_KIND_CACHE || kind == GS_KIND_ACCESS
          || kind == GS_KIND_TRANSPORT;
+}
+
+gboolean
+gsi_kind_takes_threads (guint32 kind, guint32 threads)
+{
+  switch (threads)
+    {
+    case GS_THREADS_SERIAL:
+      return kind != GS_KIND_TRANSPORT && kind != GS_KIND_LAYER;
+    case GS_THREADS_PER_REPO:
+      return kind == GS_KIND_STORAGE;
+    default:
+      return threads == GS_THREADS_PARALLEL;
+    }
 }
 
 const char *

@@ -56,10 +56,6 @@ read_layer (GsiRegistry *registry, GsiInstance *instance, const GsiNode *node, G
   if (plugin->plugin.needs != NULL && plugin->plugin.needs->role != NULL)
     gsi_problems_add (problems, name, "%s: the layer \"%s\" has needs, which layers cannot have", instance->label,
                       plugin->plugin.name);
-  if (plugin->plugin.threads != GS_THREADS_PARALLEL)
-    gsi_problems_add (problems, name,
-                      "%s: the layer \"%s\" takes only one call at a time (threads %s), which layers cannot",
-                      instance->label, plugin->plugin.name, gsi_threads_name (plugin->plugin.threads));
   layer = g_new0 (GsiLayer, 1);
   layer->plugin = plugin;
   layer->label = g_strdup_printf ("layer %s of %s", plugin->plugin.name, instance->label);

@@ -164,6 +164,34 @@ check_functions (const GsiPlugin *plugin, GError **error)
   return TRUE;
 }
 
+/* Turns that nobody could take would be a promise that is not kept. */
+static gboolean
+check_threads (const GsiPlugin *plugin, GError **error)
+{
+  const GsPlugin *found = &plugin->plugin;
+  const char *kind = gsi_kind_name (found->kind), *threads = gsi_threads_name (found->threads);
+
+  if (found->threads > GS_THREADS_PARALLEL)
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it declares threads %u, which there is not", found->threads);
+  if (!gsi_kind_takes_threads (found->kind, found->threads))
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                    "the %s plugin \"%s\" declares threads %s, which a %s cannot: %s. Declare GS_THREADS_PARALLEL%s, and "
+                    "see gitstead/plugin.h",
+                    kind, found->name, threads, kind,
+                    found->threads == GS_THREADS_PER_REPO ? "its slots do not say which repository a call is about"
+                                                          : "its slots are called while others of it are under way",
+                    gsi_kind_takes_threads (found->kind, GS_THREADS_SERIAL) ? " or GS_THREADS_SERIAL" : "");
+  if (found->threads == GS_THREADS_PARALLEL)
+    return TRUE;
+  for (const GsiSlot *slot = gsi_kind_slots (found->kind); slot->name != NULL; slot++)
+    if (slot->any_time && gsi_slot_filled (plugin, slot))
+      return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                      "the %s plugin \"%s\" declares threads %s and has %s, which is called whatever else is under way. "
+                      "Declare GS_THREADS_PARALLEL or leave %s NULL",
+                      kind, found->name, threads, slot->name, slot->name);
+  return TRUE;
+}
+
 void
 gsi_plugin_free (GsiPlugin *plugin)
 {
@@ -212,11 +240,7 @@ gsi_plugin_new (const GsPlugin *found, const char *path, GError **error)
   if (!check_texts (&plugin->plugin, error) || !check_functions (plugin, error) || !check_needs (&plugin->plugin, error)
       || !check_options (&plugin->plugin, error))
     return NULL;
-  if (plugin->plugin.threads > GS_THREADS_PARALLEL)
-    {
-      gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "it declares threads %u, which there is not",
-               plugin->plugin.threads);
-      return NULL;
-    }
+  if (!check_threads (plugin, error))
+    return NULL;
   return g_steal_pointer (&plugin);
 }

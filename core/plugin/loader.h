@@ -65,6 +65,8 @@ const char *gsi_kind_name (guint32 kind);
 guint32 gsi_kind_from_name (const char *name, gssize len);
 /** Those with effects, which something can stand before; a layer itself is none. */
 gboolean gsi_kind_has_layers (guint32 kind);
+/** May a plugin of this kind declare it? What turns there can be is in plugin.h, at GS_THREADS_SERIAL. */
+gboolean gsi_kind_takes_threads (guint32 kind, guint32 threads);
 /** "serial", "per-repository", "parallel". */
 const char *gsi_threads_name (guint32 threads);
 
@@ -74,6 +76,7 @@ typedef struct
   const char *name;
   gsize offset;
   gboolean required;
+  gboolean any_time; /* called whatever else is under way: there are no turns for it */
 } GsiSlot;
 
 const GsiSlot *gsi_kind_slots (guint32 kind);

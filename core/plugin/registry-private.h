@@ -15,7 +15,9 @@ struct GsiInstance
   guint refs;        /* registries that hold it; of the main thread */
   GsiLoader *loader; /* a reference: plugin lives in it */
   GsInstance pub;    /* the plugin's own */
-  GsInstance outer;  /* what others call: that, or the outermost layer's */
+  GsInstance outer;  /* what others call: that, the outermost layer's, or the turns before them */
+  GsInstance inner;  /* what is called when it is one's turn; of a plugin that asks for turns */
+  gpointer *turn_ops; /* the table of turns, with the gaps of inner.ops */
   GPtrArray *layers; /* GsiLayer, the outermost first */
   char *name, *label;      /* "default", "storage default" */
   const GsiPlugin *plugin; /* NULL when it could not be loaded: there is a problem about it already */
@@ -31,7 +33,9 @@ struct GsiInstance
 
   GsMutex lock; /* of turns */
   GsCond turn;
-  GHashTable *turns; /* repository ids (&guint64) whose turn is taken; 0 for SERIAL */
+  gint64 patience_us; /* see GSI_PATIENCE_SHORT */
+  GHashTable *turns; /* those that are taken, by repository id (guint64); 0 for SERIAL */
+  GHashTable *handed_out; /* staged and computed writes -> guint64, their repository; for PER_REPO */
 };
 
 typedef struct

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of the instances: load, create, start, drain, stop, destroy. See registry.h. */
-#include "plugin/registry-private.h"
+#include "plugin/turns.h"
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -228,6 +228,7 @@ gsi_registry_create (GsiRegistry *registry, const GsiHostSetup *setup, GError **
           destroy_instances (registry);
           return FALSE;
         }
+      gsi_turns_wrap (instance);
       gsi_log (setup->log, GS_LOG_DEBUG, "plugin.created", GS_TEXT ("for", instance->label),
                GS_TEXT ("plugin", plugin->name), GS_TEXT ("version", plugin->version),
                GS_TEXT ("path", instance->plugin->path));

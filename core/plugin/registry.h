@@ -161,7 +161,10 @@ void gsi_instance_drain (GsiInstance *instance);
 
 /* ------------------------------------------------------------------------------------- instances */
 
-/** Kind, self, table and name. Constant from create to free. */
+/**
+ * Kind, self, table and name. Constant from create to free. Any number of threads may call the table: a plugin that
+ * declares fewer at once is called through turns, which the table takes (turns.h).
+ */
 const GsInstance *gsi_instance (const GsiInstance *instance);
 const GsiPlugin *gsi_instance_plugin (const GsiInstance *instance);
 const GsiOptions *gsi_instance_options (const GsiInstance *instance);
@@ -172,15 +175,5 @@ guint gsi_instance_calls (const GsiInstance *instance);
 /** `GSI_OPS (instance, GsStorageOps)->create (GSI_SELF (instance), …)` */
 #define GSI_OPS(instance_, Type_) ((const Type_ *) gsi_instance (instance_)->ops)
 #define GSI_SELF(instance_) (gsi_instance (instance_)->self)
-
-/**
- * The turn that a plugin's declared threads ask for: around every call of a slot, enter before and leave after, with
- * the same
- * @repository_id (0 for slots that concern none: under PER_REPO these need no turn). Free of charge for PARALLEL.
- * Waits; FALSE, without a turn, when @call (may be NULL) is cancelled or out of time. A turn is not
- * recursive: do not call slots of the same instance from its callbacks.
- */
-gboolean gsi_instance_enter (GsiInstance *instance, guint64 repository_id, GsCall *call, GError **error);
-void gsi_instance_leave (GsiInstance *instance, guint64 repository_id);
 
 #endif

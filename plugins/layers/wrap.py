@@ -4,11 +4,11 @@ Writes, for every slot of every kind that can be wrapped, a function that asks t
 wrapped instance's (wrap.h). From the headers, so that no slot is forgotten: wrap.py OUTPUT HEADER...
 """
 import os
-import re
 import sys
 
-TABLE = re.compile(r'typedef struct\s*\{([^{}]*)\}\s*(Gs\w+Ops);')
-SLOT = re.compile(r'((?:const\s+)?\w+[\s*]*)\(\*(\w+)\)\s*\(([^()]*)\)\s*;')
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'api'))
+from slots import Kind, declared  # noqa: E402
 
 # How what a slot gave is given back when its caller is to hear that it failed. A type that stands for an owner and is not
 # here stops the build: somebody has to say who frees it.
@@ -20,15 +20,6 @@ GIVE_BACK = {
     'gpointer *': 'ops->abort (wrap->inner.self, call, *{name}, mine);',  # a transaction
     'const GsVote **': '',  # goes with its transaction
 }
-
-
-def strip(text):
-    return re.sub(r'/\*.*?\*/', '', text, flags=re.DOTALL)
-
-
-def parse(parameter):
-    match = re.match(r'^(.*?)(\w+)$', ' '.join(parameter.split()))
-    return match.group(1).strip(), match.group(2)
 
 
 def is_owner(kind_of):
@@ -45,13 +36,12 @@ def flags(names):
 def wrapper(kind, table, number, result, slot, parameters):
     names = [name for _, name in parameters]
     types = [kind_of for kind_of, _ in parameters]
-    declared = ', '.join(f'{kind_of}{"" if kind_of.endswith("*") else " "}{name}' for kind_of, name in parameters)
     fails = names[-1] == 'error'
     arguments = ', '.join(['wrap->inner.self'] + ['&mine' if name == 'error' else name for name in names[1:]])
     outs = [(kind_of, name) for kind_of, name in parameters if name.startswith('ret_')]
     fields = [f'.slot = &{kind}_rows[{number}]'] + [f'.call = {name}' for kind_of, name in parameters if kind_of == 'GsCall *'] \
         + [f'.repo = {name}' for kind_of, name in parameters if kind_of == 'const GsRepo *']
-    lines = [f'static {result}', f'{kind}_{slot} ({declared})', '{', '  const Wrap *wrap = self;',
+    lines = [f'static {result}', f'{kind}_{slot} ({declared(parameters)})', '{', '  const Wrap *wrap = self;',
              f'  const {table} *ops = wrap->inner.ops;', f'  WrapPass pass = {{ {", ".join(fields)} }};']
     if not fails:
         if result != 'void':
@@ -85,23 +75,15 @@ def main(output, headers):
     out = ['/* Made by wrap.py from the headers of the kinds. */', '#include "wrap.h"', '', '#include <string.h>', '']
     tables = []
     for header in headers:
-        with open(header, encoding='utf-8') as source:
-            text = strip(source.read())
-        kind = os.path.basename(header).split('.')[0]
-        found = TABLE.search(text)
-        if not found:
-            sys.exit(f'{header}: no table of slots')
-        slots = [(' '.join(result.split()), slot, [parse(one) for one in parameters.split(',')])
-                 for result, slot, parameters in SLOT.findall(found.group(1))]
-        if len(slots) != found.group(1).count('(*'):
-            sys.exit(f'{header}: a slot that is not understood')
+        read = Kind(header)
+        kind, table, slots = read.name, read.table, read.slots
         out.append(f'static const WrapSlot {kind}_rows[] = {{')
         out += [f'  {{ "{slot}", {flags([name for _, name in parameters])} }},' for _, slot, parameters in slots]
         out += ['  { NULL, 0 },', '};', '']
-        out += [wrapper(kind, found.group(2), number, *one) for number, one in enumerate(slots)]
-        out.append(f'static const {found.group(2)} {kind}_table = {{')
+        out += [wrapper(kind, table, number, *one) for number, one in enumerate(slots)]
+        out.append(f'static const {table} {kind}_table = {{')
         out += [f'  .{slot} = {kind}_{slot},' for _, slot, _ in slots] + ['};', '']
-        tables.append((kind, found.group(2)))
+        tables.append((kind, table))
     out += ['const WrapSlot *', 'wrap_slots (guint32 kind)', '{', '  switch (kind)', '    {']
     for kind, _ in tables:
         out += [f'    case GS_KIND_{kind.upper()}:', f'      return {kind}_rows;']

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A plugin of any kind for testing the registry: FAKE_KIND, FAKE_OPS, FAKE_NAME and FAKE_THREADS come from the build,
- * FAKE_NEEDS too where it has any. It writes its life to the file of the option "trace".
+ * FAKE_NEEDS too where it has any, FAKE_BEFORE where it lacks that slot and what follows. It writes its life to the file of the option "trace".
  */
 #include "fake.h"
 
@@ -21,7 +21,11 @@ typedef struct
   gboolean working, stopping;
 } Fake;
 
+#ifdef FAKE_BEFORE
+static const gpointer table[] = FAKE_TABLE_BEFORE (FAKE_OPS, FAKE_BEFORE);
+#else
 static const gpointer table[] = FAKE_TABLE (FAKE_OPS);
+#endif
 
 static const GsOption options[] = {
   { .key = "trace", .type = GS_OPTION_PATH, .help = "File to write one line per step to." },

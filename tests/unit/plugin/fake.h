@@ -21,6 +21,13 @@ fake_slot (void)
     [0 ... sizeof (Type_) / sizeof (gpointer) - 1] = (gpointer) fake_slot                                              \
   }
 
+/* Up to the slot, which is optional as are those behind it. */
+#define FAKE_TABLE_BEFORE(Type_, slot_)                                                                                \
+  {                                                                                                                    \
+    [0 ... G_STRUCT_OFFSET (Type_, slot_) / sizeof (gpointer) - 1] = (gpointer) fake_slot,                             \
+    [sizeof (Type_) / sizeof (gpointer) - 1] = NULL                                                                    \
+  }
+
 static inline gpointer
 fake_create (const GsHost *host, const GsConfig *config, GError **error)
 {

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a config file to running instances and back: sections, needs, order, failures half way, turns. */
+/* From a config file to running instances and back: sections, needs, order, failures half way. */
 #include "plugin/registry.h"
-
-#include <gitstead/thread.h>
 
 #include <glib/gstdio.h>
 #include <setjmp.h>
@@ -457,77 +455,6 @@ test_files_that_cannot_be_read (void **state)
   assert_string_equal (error->message, "/nowhere/gitstead.yaml: No such file or directory");
 }
 
-/* ------------------------------------------------------------------------------------------- turns */
-
-typedef struct
-{
-  GsiInstance *instance;
-  guint64 repository;
-  int inside, most, rounds; /* atomic */
-  GsMutex lock;
-  GsCond changed;
-  int entered;
-} Turns;
-
-static void *
-take_turns (void *data)
-{
-  Turns *turns = data;
-  for (int i = 0; i < 2000; i++)
-    {
-      int now;
-      if (!gsi_instance_enter (turns->instance, turns->repository, NULL, NULL))
-        continue;
-      now = __atomic_add_fetch (&turns->inside, 1, __ATOMIC_SEQ_CST);
-      if (now > __atomic_load_n (&turns->most, __ATOMIC_SEQ_CST))
-        __atomic_store_n (&turns->most, now, __ATOMIC_SEQ_CST);
-      __atomic_add_fetch (&turns->rounds, 1, __ATOMIC_SEQ_CST);
-      __atomic_sub_fetch (&turns->inside, 1, __ATOMIC_SEQ_CST);
-      gsi_instance_leave (turns->instance, turns->repository);
-    }
-  return NULL;
-}
-
-static int
-no_fd (GsCall *call)
-{
-  return -1;
-}
-
-static void
-test_turns_per_repository (void **state)
-{
-  Fixture *fixture = *state;
-  g_autoptr (GsiRegistry) registry = parse (fixture, good, NULL);
-  GsiInstance *two = gsi_registry_get (registry, GS_KIND_STORAGE, "two"),
-              *one = gsi_registry_get (registry, GS_KIND_STORAGE, "one");
-  Turns turns = { .instance = two, .repository = 7 };
-  GsCall call = { .size = sizeof call, .deadline_us = 0, .cancel_fd = no_fd };
-  g_autoptr (GError) error = NULL;
-  GsThread threads[3];
-
-  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
-    assert_int_equal (gs_thread_start (&threads[i], "turns", take_turns, &turns), 0);
-  for (guint i = 0; i < G_N_ELEMENTS (threads); i++)
-    gs_thread_join (threads[i]);
-  assert_int_equal (turns.most, 1);
-  assert_int_equal (turns.rounds, 6000);
-
-  /* Another repository has a turn of its own; the same one must wait, but not for ever. */
-  assert_true (gsi_instance_enter (two, 7, NULL, NULL));
-  assert_true (gsi_instance_enter (two, 8, NULL, NULL));
-  assert_true (gsi_instance_enter (two, 0, NULL, NULL));
-  assert_false (gsi_instance_enter (two, 7, &call, &error));
-  assert_true (g_error_matches (error, GS_ERROR, GS_ERROR_DEADLINE_EXCEEDED));
-  assert_has (error->message, "Waiting for a turn on storage two");
-  gsi_instance_leave (two, 0);
-  gsi_instance_leave (two, 8);
-  gsi_instance_leave (two, 7);
-  /* PARALLEL has none. */
-  assert_true (gsi_instance_enter (one, 7, &call, NULL));
-  assert_true (gsi_instance_enter (one, 7, &call, NULL));
-}
-
 int
 main (void)
 {
@@ -539,7 +466,6 @@ main (void)
     TEST (test_needs_must_be_started),      TEST (test_transport_wants_somebody_to_call),
     TEST (test_bad_configurations),         TEST (test_all_mistakes_at_once),
     TEST (test_cache_may_be_left_out),      TEST (test_files_that_cannot_be_read),
-    TEST (test_turns_per_repository),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }
