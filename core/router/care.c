@@ -5,11 +5,14 @@
  */
 #include "router/care.h"
 
+#include "router/copy.h"
 #include "router/repair.h"
 #include "router/settle.h"
 
 #define LEASE "care"
 #define PAGE 200
+/* How long one copy of a repository that was never written may take: it is a record and a few folders. */
+#define FIRST_COPY_US (10 * G_USEC_PER_SEC)
 /* Of each kind in one round: what is left waits for the next. */
 #define JOBS_MAX 2000
 
@@ -85,14 +88,44 @@ ask (Round *round, const char *kind, const GsiRow *row, const char *storage, con
   gsi_router_ask_job (round->router, round->call, kind, row->id, storage, reason, 0, NULL, NULL);
 }
 
-/* Recorded at generation 0 first: from then on the disk's folder is somebody's. */
+/*
+ * Of a repository that was never written a replica counts as current as soon as it is recorded, so it has to exist before.
+ * Should a write be decided meanwhile it is behind, like any other.
+ */
+static gboolean
+make_first_copy (Round *round, const GsiRow *row, const char *storage, GError **error)
+{
+  GsiCopy copy = { .target = gsi_router_storage (round->router, storage),
+                   .repo = { sizeof (GsRepo), row->id, row->replica_path } };
+  const gint64 deadline_us = round->call->deadline_us;
+  g_autoptr (GError) why = NULL;
+  gboolean done = FALSE;
+  for (gsize i = 0; i < row->n_replicas && !done && copy.target != NULL; i++)
+    {
+      copy.source = gsi_router_storage (round->router, row->replicas[i].storage);
+      if (copy.source == NULL || !gsi_router_view (copy.source).healthy)
+        continue;
+      g_clear_error (&why);
+      round->call->deadline_us = MIN (deadline_us, g_get_monotonic_time () + FIRST_COPY_US);
+      done = gsi_copy_replica (&copy, round->call, &why);
+      round->call->deadline_us = deadline_us;
+    }
+  if (!done && why == NULL)
+    gs_fail (&why, GS_ERROR_UNAVAILABLE, "no replica of it can be reached that could be copied");
+  if (!done)
+    g_propagate_error (error, g_steal_pointer (&why));
+  return done;
+}
+
+/* One that lacks writes is recorded at generation 0 first: from then on the disk's folder is somebody's. */
 static void
 add_replica (Round *round, const GsiRow *row, const char *storage)
 {
   const GsiRouterConfig *config = round->config;
   g_autoptr (GError) why = NULL;
   const gboolean added
-      = config->metadata->replica_set (config->metadata_self, round->call, row->id, storage, 0, FALSE, &why);
+      = (row->generation > 0 || make_first_copy (round, row, storage, &why))
+        && config->metadata->replica_set (config->metadata_self, round->call, row->id, storage, 0, FALSE, &why);
   config->host->log (config->host, added ? GS_LOG_INFO : GS_LOG_WARNING, added ? "replica.assigned" : "replica.assign.failed",
                      (GsField[]) { GS_NUMBER ("repository", row->id), GS_TEXT ("path", row->path),
                                    GS_TEXT ("storage", storage), GS_TEXT ("error", added ? "" : why->message) },

@@ -9,6 +9,8 @@
 #define UPKEEP_LEASE "maintenance"
 #define UPKEEP_US (2 * 3600 * (gint64) G_USEC_PER_SEC)
 #define UPKEEP_MARGIN_US (60 * (gint64) G_USEC_PER_SEC)
+/* Leftovers are what single crashes left. When they are more than these, and most of what there is, something else is wrong. */
+#define FEW_LEFTOVERS 20
 
 typedef struct
 {
@@ -53,6 +55,70 @@ suspect_since (GHashTable *before, const char *key, gint64 now_s)
   return since_s > 0 && since_s <= now_s ? since_s : now_s;
 }
 
+typedef struct
+{
+  const char *storage;
+  GsTxId id;
+  gboolean own;
+} DiskOwner;
+
+static gboolean
+look_for_disk (const GsNodeRow *row, gpointer user)
+{
+  DiskOwner *owner = user;
+  if ((strcmp (row->storage, owner->storage) == 0) != (memcmp (&row->disk_id, &owner->id, sizeof owner->id) == 0))
+    owner->own = FALSE;
+  return owner->own;
+}
+
+/*
+ * The disk of another node, put in here by mistake, has replicas that are recorded under that node's name: they may be the
+ * only ones, and nothing of them is left over.
+ */
+static gboolean
+is_own_disk (const GsiRouterConfig *config, const GsiStorage *storage, GsCall *call)
+{
+  DiskOwner owner = { .storage = storage->name, .own = TRUE };
+  GsDisk disk = { .size = sizeof disk };
+  if (config->metadata->node_list == NULL || storage->ops->disk == NULL)
+    return TRUE;
+  if (!storage->ops->disk (storage->self, &disk, NULL))
+    return FALSE;
+  owner.id = disk.id;
+  return config->metadata->node_list (config->metadata_self, call, look_for_disk, &owner, NULL) && owner.own;
+}
+
+/* FALSE also when the store does not say. */
+static gboolean
+is_nobodys (const GsiRouterConfig *config, const GsiStorage *storage, GsCall *call, guint64 id)
+{
+  Naming naming = { storage->name, FALSE };
+  g_autoptr (GError) why = NULL;
+  return config->metadata->repo_get (config->metadata_self, call, id, look_for_name, &naming, &why)
+             ? !naming.named
+             : gs_error_code (why) == GS_ERROR_NOT_FOUND;
+}
+
+/* Of @found those that no record names are left. FALSE: they are too many to be true. */
+static gboolean
+keep_nobodys (const GsiRouterConfig *config, const GsiStorage *storage, GsCall *call, GArray *found)
+{
+  const guint n_found = found->len;
+  for (guint i = found->len; i-- > 0;)
+    {
+      const Found *one = &g_array_index (found, Found, i);
+      if (!is_nobodys (config, storage, call, one->id))
+        g_array_remove_index (found, i);
+    }
+  if (found->len <= FEW_LEFTOVERS || found->len <= n_found / 2)
+    return TRUE;
+  config->host->log (config->host, GS_LOG_ERROR, "maintain.leftovers.many",
+                     (GsField[]) { GS_TEXT ("storage", storage->name), GS_NUMBER ("unrecorded", found->len),
+                                   GS_NUMBER ("of", n_found) },
+                     3);
+  return FALSE;
+}
+
 /*
  * A replica that no record names is what a creation, a deletion or the removal of a copy left behind when its process or node
  * died. One that is being created right now has none yet, so only what earlier rounds saw as well, for as long as the
@@ -73,18 +139,15 @@ sweep_leftovers (GsiRouter *router, const GsiStorage *storage, GHashTable *befor
                          (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("error", failed->message) }, 2);
       return;
     }
+  if (!is_own_disk (config, storage, call) || !keep_nobodys (config, storage, call, found))
+    return;
   for (guint i = 0; i < found->len; i++)
     {
       const Found *one = &g_array_index (found, Found, i);
       GsRepo repo = { sizeof repo, one->id, one->path };
       g_autoptr (GError) why = NULL;
       g_autofree char *key = NULL;
-      Naming naming = { storage->name, FALSE };
       gint64 since_s;
-      if (config->metadata->repo_get (config->metadata_self, call, one->id, look_for_name, &naming, &why)
-              ? naming.named
-              : gs_error_code (why) != GS_ERROR_NOT_FOUND)
-        continue;
       key = g_strdup_printf ("%s/%s", storage->name, one->path);
       since_s = suspect_since (before, key, now_s);
       if (!g_hash_table_contains (before, key) || now_s - since_s < config->care.leftover_grace_us / G_USEC_PER_SEC)
@@ -92,7 +155,9 @@ sweep_leftovers (GsiRouter *router, const GsiStorage *storage, GHashTable *befor
           g_hash_table_insert (now, g_steal_pointer (&key), GSIZE_TO_POINTER ((gsize) since_s));
           continue;
         }
-      g_clear_error (&why);
+      /* It may have been recorded while the others were looked up. */
+      if (!is_nobodys (config, storage, call, one->id))
+        continue;
       if (storage->ops->remove (storage->self, call, &repo, &why))
         config->host->log (config->host, GS_LOG_INFO, "maintain.leftover.removed",
                            (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("replica", one->path) }, 2);

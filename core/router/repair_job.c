@@ -112,7 +112,19 @@ record_progress (Repair *repair, const GsReplicaState *state, gboolean *ret_prov
          && refresh (repair, error);
 }
 
-/* A replica may have come to its end by itself, from its journal. */
+static gboolean
+anyone_is_current (const Repair *repair)
+{
+  for (gsize i = 0; i < repair->row->n_replicas; i++)
+    if (repair->row->replicas[i].generation >= repair->row->generation)
+      return TRUE;
+  return FALSE;
+}
+
+/*
+ * A replica may have come to its end by itself, from its journal. One that was taken out of use while a write was decided with
+ * its vote alone may be the only one that has it: it is not written over, and counts again when its refs are those decided.
+ */
 static gboolean
 look_at_disk (Repair *repair, GError **error)
 {
@@ -120,7 +132,7 @@ look_at_disk (Repair *repair, GError **error)
   GsReplicaState state = { .size = sizeof state };
   g_autoptr (GError) why = NULL;
   gboolean proven;
-  if (repair->replace)
+  if (repair->replace && anyone_is_current (repair))
     return TRUE;
   if (!repair->target->ops->state (repair->target->self, repair->call, &repo, &state, &why))
     {
@@ -337,11 +349,38 @@ log_done (Repair *repair, gint64 began_us)
   repair->config->host->log (repair->config->host, GS_LOG_INFO, "repair.done", fields, G_N_ELEMENTS (fields));
 }
 
+/*
+ * Of a repository that was never written every record is current, that of a replica which does not exist too: only the disk
+ * knows. FALSE without @error: there is nothing to repair any more.
+ */
+static gboolean
+make_first (Repair *repair, GError **error)
+{
+  const GsRepo repo = { sizeof repo, repair->row->id, repair->row->replica_path };
+  gint64 began_us = g_get_monotonic_time ();
+  GsReplicaState state = { .size = sizeof state };
+  g_autoptr (GError) why = NULL;
+  if (repair->target->ops->state (repair->target->self, repair->call, &repo, &state, &why))
+    return TRUE;
+  repair->replace = gs_error_code (why) == GS_ERROR_DATA_LOSS || gs_error_code (why) == GS_ERROR_FAILED_PRECONDITION;
+  if (!repair->replace && gs_error_code (why) != GS_ERROR_NOT_FOUND)
+    {
+      g_propagate_error (error, g_steal_pointer (&why));
+      return FALSE;
+    }
+  if ((repair->replace && !settle (repair, error)) || !copy_once (repair, error))
+    return FALSE;
+  log_done (repair, began_us);
+  return TRUE;
+}
+
 static gboolean
 repair_steps (Repair *repair, GError **error)
 {
   gint64 began_us = g_get_monotonic_time ();
   if (!refresh (repair, error))
+    return FALSE;
+  if (repair->row->generation == 0 && (!make_first (repair, error) || !refresh (repair, error)))
     return FALSE;
   if (is_current (repair))
     return TRUE;

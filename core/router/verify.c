@@ -117,6 +117,17 @@ gsi_verify_replica (GsiRouter *router, GsCall *call, guint64 id, const GsiStorag
         break;
       g_usleep (LOOK_AGAIN_US);
     }
+  if (damage != NULL && storage->ops->probe != NULL && !storage->ops->probe (storage->self, NULL))
+    return gs_fail (error, GS_ERROR_UNAVAILABLE,
+                    "storage '%s' went away while a replica on it was verified, so it cannot be told whether it is damaged",
+                    storage->name);
+  /* Whoever was to apply a decided write there may have died: what is staged is no damage. */
+  if (damage != NULL && gsi_router_settle (router, storage, call, NULL))
+    {
+      g_clear_pointer (&damage, g_free);
+      if (!look (router, call, id, storage, &damage, error))
+        return FALSE;
+    }
   *ret_damage = g_steal_pointer (&damage);
   return TRUE;
 }
@@ -135,13 +146,25 @@ gsi_quarantine_replica (GsiRouter *router, GsCall *call, guint64 id, const char 
                         GError **error)
 {
   const GsiRouterConfig *config = gsi_router_config (router);
-  g_autoptr (GsiRow) row = NULL;
+  g_autoptr (GsiRow) row = NULL, after = NULL;
   gboolean alone;
   if (!read_row (config, call, id, &row, error))
     return FALSE;
   if (row == NULL || replica_on (row, storage) == NULL)
     return TRUE;
   alone = !another_is_current (row, storage);
+  if (!alone)
+    {
+      if (!config->metadata->replica_set (config->metadata_self, call, id, storage, 0, TRUE, error)
+          || !read_row (config, call, id, &after, error))
+        return FALSE;
+      /* The others were taken out of use at the same time, or fell behind: nobody would be left. */
+      alone = after != NULL && !another_is_current (after, storage);
+      if (alone
+          && !config->metadata->replica_set (config->metadata_self, call, id, storage, replica_on (row, storage)->generation,
+                                             FALSE, error))
+        return FALSE;
+    }
   config->host->log (config->host, GS_LOG_ERROR, "replica.damaged",
                      (GsField[]) { GS_NUMBER ("repository", id), GS_TEXT ("path", row->path), GS_TEXT ("storage", storage),
                                    GS_TEXT ("damage", damage),
@@ -152,8 +175,7 @@ gsi_quarantine_replica (GsiRouter *router, GsCall *call, guint64 id, const char 
                     "repository '%s': %s; no other replica is current, so it stays in use: restore it from a backup, or "
                     "bring back the disk of another one",
                     row->path, damage);
-  return config->metadata->replica_set (config->metadata_self, call, id, storage, 0, TRUE, error)
-         && gsi_router_ask_job (router, call, GSI_JOB_REPAIR, id, storage, "it was found damaged", 0, NULL, error);
+  return gsi_router_ask_job (router, call, GSI_JOB_REPAIR, id, storage, "it was found damaged", 0, NULL, error);
 }
 
 /* --------------------------------------------------------------------------------------------- jobs */
@@ -247,6 +269,19 @@ gsi_job_scrub (GsiJob *job, GError **error)
   return conclude (job, damage, storage->ops->scrub != NULL, error);
 }
 
+/* The record alone does not tell that what is left when another replica goes is really there. */
+static gboolean
+is_on_disk (GsiJob *job, const GsiRow *row, const GsiRowReplica *replica)
+{
+  const GsiStorage *storage = gsi_router_storage (job->router, replica->storage);
+  const GsRepo repo = { sizeof repo, row->id, row->replica_path };
+  GsReplicaState state = { .size = sizeof state };
+  return replica->generation >= row->generation && storage != NULL
+         && storage->ops->state (storage->self, &job->call, &repo, &state, NULL) && state.generation >= row->generation
+         && (state.generation > row->generation || row->generation == 0
+             || memcmp (&state.refs_digest, &row->refs_digest, sizeof state.refs_digest) == 0);
+}
+
 /* The record first: a crash leaves a folder that no record names, which housekeeping clears away. */
 gboolean
 gsi_job_remove (GsiJob *job, GError **error)
@@ -255,7 +290,7 @@ gsi_job_remove (GsiJob *job, GError **error)
   const GsiStorage *storage = gsi_router_storage (job->router, job->target);
   g_autoptr (GsiRow) row = NULL;
   g_autoptr (GError) why = NULL;
-  guint current = 0;
+  guint current = 0, there = 0, wanted;
   GsRepo repo = { .size = sizeof repo, .id = job->repository_id };
   if (!read_row (config, &job->call, job->repository_id, &row, error))
     return FALSE;
@@ -263,8 +298,16 @@ gsi_job_remove (GsiJob *job, GError **error)
     return TRUE;
   for (gsize i = 0; i < row->n_replicas; i++)
     current += strcmp (row->replicas[i].storage, job->target) != 0 && row->replicas[i].generation >= row->generation;
-  if (current < gsi_router_wanted_copies (job->router, row))
-    return TRUE; /* it is needed after all; the next round looks again */
+  wanted = gsi_router_wanted_copies (job->router, row);
+  if (wanted == 0 || current < wanted)
+    return TRUE; /* it is needed after all, or it cannot be told here; the next round looks again */
+  for (gsize i = 0; i < row->n_replicas; i++)
+    there += strcmp (row->replicas[i].storage, job->target) != 0 && is_on_disk (job, row, &row->replicas[i]);
+  if (there < wanted)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE,
+                    "repository '%s': the replica on '%s' stays: of the %u that are to be left %u can be reached and are "
+                    "as recorded",
+                    row->path, job->target, wanted, there);
   if (!config->metadata->replica_drop (config->metadata_self, &job->call, row->id, job->target, FALSE, error))
     return FALSE;
   repo.replica_path = row->replica_path;

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replicas that fell behind, were lost or were damaged come back by themselves; copies are made and taken away."""
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import threading
 import time
 
@@ -221,6 +223,71 @@ class Repair(RepairCluster):
         eventually(lambda: not os.path.exists(gone.path(self.router.info(PATH)["replica_path"])), 10,
                    "the surplus copy in the trash")
         self.assertEqual(len(os.listdir(os.path.join(gone.root, "gitstead-trash"))), 1)
+
+    def test_copies_of_what_was_never_written(self):
+        """There is no write that a new replica could lack, and it has to exist all the same."""
+        self.begin(copies=1, min_copies=1)
+        first = self.router.info(PATH)["replicas"][0]["storage"]
+        self.router.stop()
+        self.router = self.add_router(copies=3)
+        self.url = "%s/%s.git" % (self.router.url, PATH)
+        eventually(lambda: len(self.router.info(PATH)["replicas"]) == 3, 20, "three replicas")
+        for index in range(3):
+            self.assertTrue(os.path.isfile(os.path.join(self.folder(index), "HEAD")), NODES[index])
+        original = self.nodes[NODES.index(first)]
+        original.stop()
+        eventually(lambda: self.down(first), 10, "the first node being missed")
+        self.push()
+        original.start()
+        self.whole()
+
+    def test_wiped_disk_before_the_first_write(self):
+        self.begin()
+        self.nodes[2].stop()
+        shutil.rmtree(os.path.join(self.nodes[2].root, "@r"))
+        eventually(lambda: self.down("three"), 10, "node three being missed")
+        self.nodes[2].start()
+        eventually(lambda: os.path.isfile(os.path.join(self.folder(2), "HEAD")), 20, "the replica being made again")
+        self.push()
+        self.whole()
+
+    def test_surplus_stays_while_the_rest_is_not_there(self):
+        """The record says that the copy that is to stay is current; its disk has lost it, and nobody has looked yet."""
+        self.begin(copies=1, min_copies=1)
+        oid = self.push()
+        first = NODES.index(self.router.info(PATH)["replicas"][0]["storage"])
+        self.router.stop()
+        self.router = self.add_router(copies=3)
+        self.whole()
+        self.router.stop()
+        shutil.rmtree(self.folder_before(first))
+        self.router = self.add_router(copies=1, min_copies=1)
+        eventually(lambda: self.logged("job.failed", "kind=remove"), 20, "the last surplus copy being kept")
+        left = [node for index, node in enumerate(self.nodes) if index != first
+                and os.path.isdir(node.path(self.router.info(PATH)["replica_path"]))]
+        self.assertEqual(len(left), 1)
+        self.assertEqual(self.replica_refs(left[0], self.router.info(PATH))["refs/heads/main"], oid)
+
+    def folder_before(self, index):
+        """Of the one repository there is, while no router runs."""
+        found = [os.path.dirname(os.path.join(at, "HEAD")) for at, _, files in
+                 os.walk(os.path.join(self.nodes[index].root, "@r")) if "HEAD" in files]
+        self.assertEqual(len(found), 1)
+        return found[0]
+
+    def test_nobody_is_current(self):
+        """Out of use, all of them, by two who found damage at once or as a write was decided; their disks are as decided."""
+        self.begin()
+        self.push()
+        self.whole()
+        self.router.stop()
+        with contextlib.closing(sqlite3.connect(self.metadata["path"])) as store, store:
+            self.assertEqual(store.execute("UPDATE replicas SET generation = 0").rowcount, 3)
+        self.router = self.add_router()
+        self.url = "%s/%s.git" % (self.router.url, PATH)
+        self.whole()
+        self.push()
+        self.whole()
 
     def test_killed_in_the_middle(self):
         """The node at each step of taking a copy in; then the router that carries the copy."""

@@ -503,7 +503,9 @@ check_pool (const Import *in, GError **error)
       if (link (from, to) != 0)
         return fsu_fail (error, errno, "link %s", from);
     }
-  return names->len == 0 || !in->storage->sync || disk_sync (to_dir, FALSE, error);
+  /* A pool whose list of members is lost takes itself for unused: the folder's own name must be on the medium too. */
+  return names->len == 0 || !in->storage->sync
+         || (disk_sync (to_dir, FALSE, error) && disk_sync (in->temp, FALSE, error));
 }
 
 static gboolean

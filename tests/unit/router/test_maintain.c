@@ -48,6 +48,7 @@ typedef struct
 {
   gboolean taken;    /* the lease, by another */
   guint n_taken, n_released;
+  gboolean away;
 } Store;
 
 static gboolean
@@ -135,6 +136,8 @@ typedef struct
 {
   guint upkeeps;
   GString *removed;
+  guint n_strangers; /* more of what nobody knows */
+  guint8 disk;       /* its id; 0: it has none */
 } Shelf;
 
 static gboolean
@@ -148,7 +151,20 @@ static gboolean
 shelf_list (gpointer self, GsCall *call, GsRepoVisit visit, gpointer user, GError **error)
 {
   const GsRepo known = { sizeof known, 7, "7.git" }, unknown = { sizeof unknown, 8, "8.git" };
-  return visit (&known, user) && visit (&unknown, user);
+  gboolean more = visit (&known, user) && visit (&unknown, user);
+  for (guint i = 0; more && i < ((Shelf *) self)->n_strangers; i++)
+    {
+      const GsRepo stranger = { sizeof stranger, 100 + i, "stranger.git" };
+      more = visit (&stranger, user);
+    }
+  return TRUE;
+}
+
+static gboolean
+shelf_disk (gpointer self, GsDisk *ret_disk, GError **error)
+{
+  ret_disk->id = (GsTxId) { { ((Shelf *) self)->disk } };
+  return TRUE;
 }
 
 static gboolean
@@ -202,9 +218,68 @@ test_leftovers (void **state)
   g_string_free (second_shelf.removed, TRUE);
 }
 
+/* "first" reported itself with disk 1, "second" with disk 2. */
+static gboolean
+store_nodes (gpointer self, GsCall *call, GsNodeRowVisit visit, gpointer user, GError **error)
+{
+  const GsNodeRow first = { .size = sizeof first, .storage = "first", .disk_id = { { 1 } } };
+  const GsNodeRow second = { .size = sizeof second, .storage = "second", .disk_id = { { 2 } } };
+  if (((Store *) self)->away)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "away");
+  return visit (&first, user) && (visit (&second, user), TRUE);
+}
+
+/* What two rounds remove of "first", which has @disk, and the logged complaints. */
+static char *
+sweep (guint8 disk, guint n_strangers, gboolean away, guint *ret_complaints)
+{
+  Shelf shelf = { 0, g_string_new (NULL), n_strangers, disk };
+  const GsMetadataOps knows_nodes = { .lease_take = store_take, .lease_release = store_release, .repo_get = store_get,
+                                      .node_list = store_nodes };
+  const GsStorageOps ops
+      = { .maintain = shelf_maintain, .list = shelf_list, .remove = shelf_remove, .disk = shelf_disk };
+  const GsiStorage first = { "first", &ops, &shelf };
+  const GsiStorage *const storages[] = { &first };
+  g_autoptr (FakeHost) host = fake_host_new ("core");
+  Store store = { .away = away };
+  const GsiRouterConfig config = { .storages = storages, .n_storages = 1, .host = &host->host,
+                                   .metadata = &knows_nodes, .metadata_self = &store };
+  GsiRouter *router = gsi_router_new (&config);
+  GHashTable *suspects = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  for (guint i = 0; i < 2; i++)
+    suspects = gsi_router_maintain (router, suspects);
+  *ret_complaints = fake_host_logged (host, "maintain.leftovers.many");
+  g_hash_table_destroy (suspects);
+  gsi_router_free (router);
+  return g_string_free (shelf.removed, FALSE);
+}
+
+/* A disk that was put into the wrong node, and a metadata store that is not the one that was meant. */
+static void
+test_not_left_over (void **state)
+{
+  static const struct
+  {
+    guint8 disk;
+    guint n_strangers;
+    gboolean away;
+    guint n_removed, n_complaints;
+  } cases[] = { { 1, 0, FALSE, 1, 0 },  { 1, 5, FALSE, 6, 0 }, { 1, 500, FALSE, 0, 2 }, { 2, 0, FALSE, 0, 0 },
+                { 3, 0, FALSE, 0, 0 }, { 1, 0, TRUE, 0, 0 } };
+  for (gsize i = 0; i < G_N_ELEMENTS (cases); i++)
+    {
+      guint n_complaints;
+      g_autofree char *removed = sweep (cases[i].disk, cases[i].n_strangers, cases[i].away, &n_complaints);
+      g_auto (GStrv) names = g_strsplit (removed, " ", -1);
+      assert_int_equal (*removed != '\0' ? g_strv_length (names) - 1 : 0, cases[i].n_removed);
+      assert_int_equal (n_complaints, cases[i].n_complaints);
+    }
+}
+
 int
 main (void)
 {
-  const struct CMUnitTest tests[] = { cmocka_unit_test (test_stop), cmocka_unit_test (test_leftovers) };
+  const struct CMUnitTest tests[]
+      = { cmocka_unit_test (test_stop), cmocka_unit_test (test_leftovers), cmocka_unit_test (test_not_left_over) };
   return cmocka_run_group_tests_name ("housekeeping rounds", tests, NULL, NULL);
 }
