@@ -7,7 +7,8 @@
  *   [A2] Secrets are compared in constant time and never logged or kept in the clear.
  *   [A3] authorize gives PERMISSION_DENIED naming what is missing, without saying whether a
  *        repository exists.
- *   [A4] A revoked or expired token stops working within one second.
+ *   [A4] A revoked or expired token stops working within one second. While the metadata store cannot
+ *        be reached, one that is not expired may go on, for a time that the operator sets.
  */
 #ifndef GITSTEAD_ACCESS_H
 #define GITSTEAD_ACCESS_H

@@ -160,6 +160,7 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
                             .verify_every_us = gsi_options_integer (options, "verify_interval"),
                             .scrub_every_us = gsi_options_integer (options, "scrub_interval"),
                             .leftover_grace_us = gsi_options_integer (options, "leftover_grace") };
+  config.known_for_us = gsi_options_integer (options, "known_for");
 
   gsi_generation_limits (registry, &wiring.limits);
   wiring.access = config.access;

@@ -78,5 +78,9 @@ const GsOption gsi_server_options[] = {
   { .key = "leftover_grace", .type = GS_OPTION_DURATION, .fallback = "1h", .max = 365 * 24 * HOUR,
     .flags = GS_OPTION_RELOADABLE,
     .help = "How long a replica on a disk that no record names stays before it goes into the trash." },
+  { .key = "known_for", .type = GS_OPTION_DURATION, .fallback = "5m", .max = 24 * HOUR,
+    .flags = GS_OPTION_RELOADABLE,
+    .help = "While the metadata store cannot be reached: how long reads of a repository go on by what the store said of it "
+            "last. A repository that was deleted or renamed meanwhile by another router can be read as long. 0: not at all." },
   { .key = NULL },
 };

@@ -11,6 +11,7 @@
 #include "router/cluster.h"
 #include "router/create.h"
 #include "router/nodes.h"
+#include "router/known.h"
 #include "router/recent.h"
 #include "router/settle.h"
 
@@ -35,6 +36,7 @@ struct GsiRouter
   GsiSettler *settler;
   GsiNodes *nodes;
   GsiRecent *recent;
+  GsiKnown *known;
   GsiStorageGroup *variants; /* each virtual storage with each policy: n_virtual_storages times n_policies */
 
   GsMutex lock;
@@ -92,6 +94,7 @@ gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
   router->settler = before != NULL ? gsi_settler_ref (before->settler) : gsi_settler_new (config->host);
   router->nodes = before != NULL ? gsi_nodes_ref (before->nodes) : gsi_nodes_new ();
   router->recent = before != NULL ? gsi_recent_ref (before->recent) : gsi_recent_new ();
+  router->known = before != NULL ? gsi_known_ref (before->known) : gsi_known_new ();
   make_variants (router);
   gs_mutex_init (&router->lock);
   gs_cond_init (&router->idle);
@@ -191,6 +194,7 @@ gsi_router_free (GsiRouter *router)
   gsi_settler_unref (router->settler);
   gsi_nodes_unref (router->nodes);
   gsi_recent_unref (router->recent);
+  gsi_known_unref (router->known);
   g_free (router->variants);
   if (router->stop_fd >= 0)
     close (router->stop_fd);
@@ -274,20 +278,29 @@ gsi_router_storage (GsiRouter *router, const char *name)
 static GsiRow *
 locate_now (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, GError **error)
 {
+  const GsiRouterConfig *config = &router->config;
+  gint64 now_us = g_get_monotonic_time ();
   g_autoptr (GError) why = NULL;
   GsiRow *row = NULL;
 
-  if (!router->config.metadata->repo_find (router->config.metadata_self, &call->base, vs->name, call->path,
-                                           gsi_row_visit, &row, &why))
+  if (config->metadata->repo_find (config->metadata_self, &call->base, vs->name, call->path, gsi_row_visit, &row, &why))
     {
-      gsi_row_free (row);
-      if (gs_error_code (why) == GS_ERROR_NOT_FOUND)
-        gs_fail (error, GS_ERROR_NOT_FOUND, "there is no repository '%s' in virtual storage '%s'", call->path,
-                 vs->name);
-      else
-        g_propagate_prefixed_error (error, g_steal_pointer (&why), "cannot locate repository '%s': ", call->path);
+      gsi_known_note (router->known, vs->name, call->path, row, now_us);
+      return row;
+    }
+  gsi_row_free (row);
+  if (gs_error_code (why) == GS_ERROR_NOT_FOUND)
+    {
+      gsi_known_note (router->known, vs->name, call->path, NULL, now_us);
+      gs_fail (error, GS_ERROR_NOT_FOUND, "there is no repository '%s' in virtual storage '%s'", call->path, vs->name);
       return NULL;
     }
+  /* Reads go on by what is known: each replica still tells itself whether it is as far as that, or farther. */
+  row = gs_error_code (why) == GS_ERROR_UNAVAILABLE && call->method->operation == GSI_ACCESSOR
+          ? gsi_known_recall (router->known, vs->name, call->path, now_us, config->known_for_us)
+          : NULL;
+  if (row == NULL)
+    g_propagate_prefixed_error (error, g_steal_pointer (&why), "cannot locate repository '%s': ", call->path);
   return row;
 }
 

@@ -74,6 +74,7 @@ typedef struct
   gpointer holds_user;
   GsiEvents *events; /* where what is done is told; may be NULL */
   GsiCare care;
+  gint64 known_for_us; /* so long reads go on by what the metadata store said last; 0 = not at all */
 } GsiRouterConfig;
 
 typedef struct GsiRouter GsiRouter;

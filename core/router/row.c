@@ -29,6 +29,23 @@ gsi_row_new (const GsRepoRow *row)
   return copy;
 }
 
+GsiRow *
+gsi_row_copy (const GsiRow *row)
+{
+  GsiRow *copy = g_memdup2 (row, sizeof *row);
+  copy->virtual_storage = g_strdup (row->virtual_storage);
+  copy->path = g_strdup (row->path);
+  copy->replica_path = g_strdup (row->replica_path);
+  copy->consistency = g_strdup (row->consistency);
+  copy->replicas = g_new0 (GsiRowReplica, MAX (row->n_replicas, 1));
+  for (gsize i = 0; i < row->n_replicas; i++)
+    {
+      copy->replicas[i] = row->replicas[i];
+      copy->replicas[i].storage = g_strdup (row->replicas[i].storage);
+    }
+  return copy;
+}
+
 void
 gsi_row_free (GsiRow *row)
 {

@@ -34,6 +34,7 @@ typedef struct
 
 /** A copy. *full*. */
 GsiRow *gsi_row_new (const GsRepoRow *row);
+GsiRow *gsi_row_copy (const GsiRow *row);
 /** NULL is fine. */
 void gsi_row_free (GsiRow *row);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsiRow, gsi_row_free)

@@ -543,9 +543,10 @@ class _TapResult(unittest.TestResult):
 
     def _trace(self, error):
         """On both streams: whoever runs the tests shows one of them, and seldom which one is known."""
-        text = "".join(traceback.format_exception(*error))
+        text = ""
         for server in Server.running:
-            text += "---- the end of %s\n%s" % (server.log, server.log_tail(60, calls=False))
+            text += "---- the end of %s\n%s" % (server.log, server.log_tail(15, calls=False))
+        text += "".join(traceback.format_exception(*error))  # last: of a long output the end is shown
         for line in text.splitlines():
             print("# " + line, flush=True)
             print(line, file=sys.stderr, flush=True)

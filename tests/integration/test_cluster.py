@@ -254,9 +254,10 @@ class Quorum(Cluster):
                 info = self.first.info(path)
                 held = [self.replica_refs(node, info).get("refs/heads/main") for node in self.nodes]
                 self.assertEqual([held[0], held[2]], [tip, tip])
-                # It has the write wholly, and is soon known to have it; or it has nothing of it, and that is known.
+                # It has the write wholly, or nothing of it; and soon it has it and is known to.
                 self.assertIn(held[1], (tip, None))
-                eventually(lambda: self.knows(path, "two") == (held[1] == tip), 20, "the record of what the node has")
+                eventually(lambda: self.knows(path, "two"), 20, "the record of what the node has")
+                self.assertEqual(self.replica_refs(self.nodes[1], info)["refs/heads/main"], tip)
                 Git().fsck(self.nodes[1].path(info["replica_path"]))
 
     def knows(self, path, name):

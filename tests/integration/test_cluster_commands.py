@@ -371,7 +371,6 @@ class Doing(Commands):
         self.nodes[2].cluster_token = self.cluster_token
         shutil.copyfile(self.nodes[0].root + "/gitstead-storage", self.nodes[2].root + "/gitstead-storage")
         self.nodes[2].start()
-        self.wait_for(3)
         eventually(lambda: "node.report.refused" in self.nodes[2].log_text(), 20, "the refusal of its report")
 
 

@@ -30,15 +30,19 @@ typedef struct
   GsScope anonymous;
   GsScope certificate;
   gboolean peer_admin;
+  gint64 known_for_us; /* see its option */
   const GsMetadataOps *metadata;
   gpointer metadata_self;
   GsMutex lock;       /* of tokens */
-  GHashTable *tokens; /* id -> StoredToken, at most a second old */
+  GHashTable *tokens; /* id -> StoredToken */
 } Access;
 
 /* ----------------------------------------------------------------------------------------- store.c */
 
-/** The token of @id, at most a second old; one that is not known comes back too. *full*, stored_token_unref. */
+/**
+ * The token of @id, at most a second old, or known_for while the store cannot be reached; one that is not known comes back
+ * too. *full*, stored_token_unref.
+ */
 StoredToken *access_lookup (Access *self, GsCall *call, const char *id, GError **error);
 /** Forgets what is kept of @id. */
 void access_forget (Access *self, const char *id);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tokens in the metadata store. What was read is kept for less than a second (promise A4), unknown ids included, so
- * that a busy client, or one that guesses, costs one look-up a second.
+ * Tokens in the metadata store. What was read counts for less than a second (promise A4), unknown ids included, so that a
+ * busy client, or one that guesses, costs one look-up a second. While the store cannot be reached, it counts for longer.
  */
 #include "access-token.h"
 
@@ -20,11 +20,11 @@ stored_token_unref (StoredToken *token)
 }
 
 static StoredToken *
-kept (Access *self, const char *id, gint64 now_us)
+kept (Access *self, const char *id, gint64 now_us, gint64 age_us)
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&self->lock);
   StoredToken *token = g_hash_table_lookup (self->tokens, id);
-  if (token == NULL || now_us - token->read_us >= KEEP_US || now_us < token->read_us)
+  if (token == NULL || now_us - token->read_us >= age_us || now_us < token->read_us)
     return NULL;
   g_atomic_int_inc (&token->n_refs);
   return token;
@@ -73,7 +73,7 @@ StoredToken *
 access_lookup (Access *self, GsCall *call, const char *id, GError **error)
 {
   gint64 now_us = self->host->now_us (self->host); /* before the look-up: what is read is at least as new */
-  g_autoptr (StoredToken) token = kept (self, id, now_us);
+  g_autoptr (StoredToken) token = kept (self, id, now_us, KEEP_US);
   g_autoptr (GError) why = NULL;
   if (token != NULL)
     return g_steal_pointer (&token);
@@ -83,6 +83,10 @@ access_lookup (Access *self, GsCall *call, const char *id, GError **error)
   if (!self->metadata->token_get (self->metadata_self, call, id, take_row, token, &why)
       && gs_error_code (why) != GS_ERROR_NOT_FOUND)
     {
+      StoredToken *last = gs_error_code (why) == GS_ERROR_UNAVAILABLE ? kept (self, id, now_us, self->known_for_us) : NULL;
+      if (last != NULL && last->known)
+        return last;
+      stored_token_unref (last);
       g_propagate_prefixed_error (error, g_steal_pointer (&why), "checking an access token: ");
       return NULL;
     }

@@ -21,6 +21,12 @@ static const GsOption access_options[] = {
     .choices = "none|read|write|admin",
     .fallback = "none",
     .help = "What callers may do who show a client certificate that the transport verified." },
+  { .key = "known_for",
+    .type = GS_OPTION_DURATION,
+    .fallback = "5m",
+    .max = (gint64) 24 * 3600 * G_USEC_PER_SEC,
+    .help = "While the metadata store cannot be reached: how long a token goes on to be good after it was last seen there. "
+            "One that is revoked by another process meanwhile works as long. 0: not at all." },
   { NULL },
 };
 
@@ -203,6 +209,7 @@ access_create (const GsHost *host, const GsConfig *config, GError **error)
   self->anonymous = scope_option (config, "anonymous");
   self->certificate = scope_option (config, "certificate_scope");
   self->peer_admin = config->boolean (config, "peer_admin");
+  self->known_for_us = config->integer (config, "known_for");
   self->tokens = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, unref_stored);
   gs_mutex_init (&self->lock);
   return self;

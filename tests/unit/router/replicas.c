@@ -62,6 +62,9 @@ static gboolean
 meta_find (gpointer self, GsCall *call, const char *vs, const char *path, GsRepoRowVisit visit, gpointer user,
            GError **error)
 {
+  Cluster *cluster = self;
+  if (cluster->rows_away)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "the store is away");
   return show_row (self, visit, user);
 }
 
@@ -598,6 +601,7 @@ cluster_new (const char *rule)
   config.storages = cluster->storage_list;
   config.n_storages = N_DISKS;
   config.pool = cluster->participants;
+  config.known_for_us = G_USEC_PER_SEC;
   gsi_rpc_limits_default (&limits);
   cluster->rpc = gsi_rpc_new (&limits, cluster->workers, cluster->streams, NULL, cluster->metrics, NULL);
   cluster->router = gsi_router_new (&config);

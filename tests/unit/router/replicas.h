@@ -59,6 +59,7 @@ struct Cluster
   guint64 jobs;          /* repair jobs, a bit per disk */
   guint n_rows;
   guint n_replicas; /* that the repository has: the first of the disks */
+  gboolean rows_away; /* it cannot be asked for rows */
   guint64 old_rows; /* so often it shows the row as it was a generation ago */
   guint32 copies;   /* of the row that was recorded */
   guint n_recorded; /* replicas in it */

@@ -194,10 +194,43 @@ reads_its_writes (void **state)
   end (cluster);
 }
 
+/* Reads go on by what the store said last, for as long as is allowed; whoever saw more is told to come back. */
+static void
+store_away (void **state)
+{
+  Cluster *cluster = cluster_new ("majority");
+  gint64 until_us = g_get_monotonic_time () + 20 * G_USEC_PER_SEC;
+  guint64 written = write_value (cluster, ONES);
+  Answer answer;
+  int code = GS_OK;
+  assert_reads (cluster, 0, ONES);
+  cluster->rows_away = TRUE;
+  assert_reads (cluster, 0, ONES);
+  cluster_find (cluster, REF, written + 1, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, GS_ERROR_UNAVAILABLE);
+  answer_clear (&answer);
+  cluster_update (cluster, REF, ONES, TWOS, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, GS_ERROR_UNAVAILABLE);
+  answer_clear (&answer);
+  while (code == GS_OK && g_get_monotonic_time () < until_us)
+    {
+      cluster_find (cluster, REF, 0, &answer);
+      assert_true (answer_wait (&answer));
+      code = answer.code;
+      answer_clear (&answer);
+    }
+  assert_int_equal (code, GS_ERROR_UNAVAILABLE); /* what was known is too old now */
+  cluster->rows_away = FALSE;
+  assert_reads (cluster, written, ONES);
+  end (cluster);
+}
+
 int
 main (void)
 {
   const struct CMUnitTest tests[] = { cmocka_unit_test (another_replica), cmocka_unit_test (waits),
-                                      cmocka_unit_test (gives_up), cmocka_unit_test (reads_its_writes) };
+                                      cmocka_unit_test (gives_up), cmocka_unit_test (reads_its_writes), cmocka_unit_test (store_away) };
   return cmocka_run_group_tests_name ("fresh", tests, NULL, NULL);
 }

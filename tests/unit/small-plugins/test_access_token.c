@@ -269,6 +269,41 @@ store_fails (void **state)
   access_close (&access);
 }
 
+/* While the store is away a token that was seen there is good for the time that is set, an expired or unknown one never. */
+static void
+store_away (void **state)
+{
+  Access access;
+  g_autofree char *id = NULL, *secret = NULL;
+  GsCredentials bearer = { .size = sizeof bearer, .kind = GS_CREDENTIALS_BEARER };
+  const GsIdentity *identity = NULL;
+  gint64 begin_us;
+  access_open (&access, "none", "true", "none");
+  make_token (&access, &id, &secret);
+  bearer.secret = secret;
+  begin_us = fake_now_us;
+  assert_int_equal (enter (&access, &bearer, NULL), GS_SCOPE_WRITE);
+  access.metadata.fail_code = GS_ERROR_UNAVAILABLE;
+  fake_now_us = begin_us + 299 * G_USEC_PER_SEC;
+  assert_int_equal (enter (&access, &bearer, NULL), GS_SCOPE_WRITE);
+  fake_now_us = begin_us + 301 * G_USEC_PER_SEC;
+  assert_false (access.ops->authenticate (access.self, &access.call->call, &bearer, &identity, NULL));
+  /* A store that answers with another failure is there: what it said before does not count. */
+  access.metadata.fail_code = GS_OK;
+  assert_int_equal (enter (&access, &bearer, NULL), GS_SCOPE_WRITE);
+  fake_now_us += G_USEC_PER_SEC;
+  access.metadata.fail_code = GS_ERROR_DATA_LOSS;
+  assert_false (access.ops->authenticate (access.self, &access.call->call, &bearer, &identity, NULL));
+  /* Revoked as long as it was there. */
+  access.metadata.fail_code = GS_OK;
+  assert_true (access.ops->token_revoke (access.self, &access.call->call, id, NULL));
+  assert_int_equal (enter (&access, &bearer, NULL), -1);
+  access.metadata.fail_code = GS_ERROR_UNAVAILABLE;
+  fake_now_us += G_USEC_PER_SEC;
+  assert_false (access.ops->authenticate (access.self, &access.call->call, &bearer, &identity, NULL));
+  access_close (&access);
+}
+
 static void
 ids_collide (void **state)
 {
@@ -298,6 +333,7 @@ main (void)
                                       cmocka_unit_test (many_unknown_ids),
                                       cmocka_unit_test (revoked_here),
                                       cmocka_unit_test (store_fails),
+                                      cmocka_unit_test (store_away),
                                       cmocka_unit_test (ids_collide) };
   return cmocka_run_group_tests_name ("access-token", tests, NULL, NULL);
 }
