@@ -107,7 +107,8 @@ gsi_turn_enter (GsiInstance *instance, guint64 repository_id, GsiPatience patien
   gs_mutex_lock (&instance->lock);
   while ((turn = g_hash_table_lookup (instance->turns, &key)) != NULL)
     {
-      gint64 wake_us = MIN (until_us, call != NULL ? MIN (call->deadline_us, gsi_clock_now_us () + LOOK_US) : G_MAXINT64);
+      gint64 wake_us
+          = MIN (until_us, call != NULL ? MIN (call->deadline_us, gsi_clock_now_us () + LOOK_US) : G_MAXINT64);
       if (patience == GSI_PATIENCE_ENDLESS && turn->owner == &n_held)
         break; /* from a callback, and not to be refused: then within the call that it comes from */
       if (patience != GSI_PATIENCE_ENDLESS && !check_waiting (instance, turn, until_us, call, error))
