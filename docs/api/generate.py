@@ -93,12 +93,12 @@ def rule_text(rule):
 
 def used(names, schema):
     """The messages and enums that these messages need, in the order in which they come up, without themselves."""
-    order, todo = [], list(names)
-    while todo:
-        for row in schema["message"].get(todo.pop(0), {"rows": []})["rows"]:
+    order, waiting = [], list(names)
+    while waiting:
+        for row in schema["message"].get(waiting.pop(0), {"rows": []})["rows"]:
             if row["type"] not in SCALARS and row["type"] not in order:
                 order.append(row["type"])
-                todo.append(row["type"])
+                waiting.append(row["type"])
     return order
 
 
