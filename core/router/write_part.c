@@ -305,6 +305,7 @@ stage_work (gpointer user)
   Write *write = part->write;
   const GsStorageOps *ops = part->storage->ops;
   gboolean unwanted, votes;
+  guint8 digest[sizeof part->vote->digest];
   GError *why = NULL;
 
   if (!stage_here (part, &why))
@@ -318,13 +319,16 @@ stage_work (gpointer user)
       return;
     }
   votes = part->vote != NULL && part->vote->n_updates > 0;
+  /* Once it counts as staged it may be aborted by another thread at any moment, and its vote goes with it. */
+  if (votes)
+    memcpy (digest, part->vote->digest, sizeof digest);
   gs_mutex_lock (&write->lock);
   unwanted = part->unwanted || !votes;
   write->nothing = write->nothing || !votes;
   part->state = unwanted ? PART_ABORTING : PART_STAGED;
   gs_mutex_unlock (&write->lock);
   if (!unwanted)
-    write_event (write, GS_EVENT_STAGED, part->index, part->vote->digest);
+    write_event (write, GS_EVENT_STAGED, part->index, digest);
   else
     {
       if (part->txn != NULL)

@@ -632,8 +632,10 @@ cluster_free (Cluster *cluster)
   fake_config_free (cluster->consistency_config);
   for (int i = 0; i < N_DISKS; i++)
     {
-      g_hash_table_destroy (cluster->disks[i].refs);
+      g_autoptr (GList) left = g_hash_table_get_values (cluster->disks[i].locks); /* writes that the stop left open */
       g_hash_table_destroy (cluster->disks[i].locks);
+      g_list_foreach (left, (GFunc) (void (*) (void)) staged_free, NULL);
+      g_hash_table_destroy (cluster->disks[i].refs);
     }
   g_ptr_array_unref (cluster->decisions);
   gs_cond_clear (&cluster->changed);

@@ -167,6 +167,13 @@ typedef struct
   GsRefVerdict verdict;
 } Staged;
 
+static void
+staged_free (Staged *staged)
+{
+  g_free ((char *) staged->update.name);
+  g_free (staged);
+}
+
 static gboolean
 disk_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change, gpointer *ret_txn,
             const GsVote **ret_vote, GError **error)
@@ -177,6 +184,7 @@ disk_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *
     return gs_fail (error, GS_ERROR_UNAVAILABLE, "the disk is full");
   staged = g_new0 (Staged, 1);
   staged->update = change->updates[0];
+  staged->update.name = g_strdup (staged->update.name); /* a vote outlives what it was made of */
   staged->verdict.code = world->refuse ? GS_ERROR_FAILED_PRECONDITION : GS_OK;
   staged->verdict.reason = world->refuse ? (char *) "stale value" : NULL;
   staged->vote.size = sizeof staged->vote;
@@ -196,7 +204,7 @@ static gboolean
 disk_commit (gpointer self, GsCall *call, gpointer txn, const GsDecision *decision, GError **error)
 {
   World *world = self;
-  g_free (txn);
+  staged_free (txn);
   world->seen = *decision;
   if (world->commit_fails)
     {
@@ -212,7 +220,7 @@ static void
 disk_abort (gpointer self, GsCall *call, gpointer txn, const GError *why)
 {
   ((World *) self)->n_aborted++;
-  g_free (txn);
+  staged_free (txn);
 }
 
 static gboolean
