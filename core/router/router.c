@@ -21,9 +21,6 @@
 #define BACKGROUND_MAX 512
 /* A replica may catch up by itself; and where one takes all writes, the others follow a few at a time. */
 #define REPAIR_AFTER_US (300 * 1000)
-/* Every write to a repository with a replica missing asks for its repair. Before that is due nobody takes it: once is enough. */
-#define ASK_AGAIN_US (250 * 1000)
-#define ASKED_MAX 10000
 /* How long the metadata store may take to say which nodes there are. */
 #define LOOK_US (5 * G_USEC_PER_SEC)
 /* How long a replica's word on how far it is counts. It does not go back but by an operator's hand. */
@@ -47,7 +44,6 @@ struct GsiRouter
   guint n_background; /* writes that go on behind their answer */
   gboolean stopping;
   GsCond idle;
-  GHashTable *asked; /* "id storage" -> gint64: when a repair was last asked for */
   GHashTable *seen;  /* "id storage" -> Seen: how far replicas said they are */
   int stop_fd;    /* eventfd: the same, for those who poll */
 };
@@ -100,7 +96,6 @@ gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
   make_variants (router);
   gs_mutex_init (&router->lock);
   gs_cond_init (&router->idle);
-  router->asked = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   router->seen = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   router->stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   return router;
@@ -123,25 +118,6 @@ gsi_router_stop (GsiRouter *router)
   gsi_settler_stop (router->settler);
 }
 
-/* Was it long ago that a repair of it was asked for? Then it counts as asked for now. */
-static gboolean
-should_ask (GsiRouter *router, char *key)
-{
-  gint64 now_us = g_get_monotonic_time ();
-  const gint64 *before;
-  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
-  before = g_hash_table_lookup (router->asked, key);
-  if (before != NULL && now_us - *before < ASK_AGAIN_US)
-    {
-      g_free (key);
-      return FALSE;
-    }
-  if (g_hash_table_size (router->asked) >= ASKED_MAX)
-    g_hash_table_remove_all (router->asked);
-  g_hash_table_replace (router->asked, key, g_memdup2 (&now_us, sizeof now_us));
-  return TRUE;
-}
-
 void
 gsi_router_ask_repair (GsiRouter *router, GsCall *call, guint64 id, const char *storage, const char *reason)
 {
@@ -150,8 +126,9 @@ gsi_router_ask_repair (GsiRouter *router, GsCall *call, guint64 id, const char *
                    .reason = reason, .lane = "repair", .due_wall_us = REPAIR_AFTER_US };
   g_autoptr (GError) why = NULL;
   guint64 job_id;
-  if (config->metadata->job_add == NULL || !should_ask (router, g_strdup_printf ("%" G_GUINT64_FORMAT " %s", id, storage)))
+  if (config->metadata->job_add == NULL)
     return;
+  /* Each write that leaves it behind asks: who takes the job may have looked how far others are just before this one. */
   if (!config->metadata->job_add (config->metadata_self, call, &job, &job_id, &why))
     config->host->log (config->host, GS_LOG_WARNING, "repair.ask.failed",
                        (GsField[]) { GS_NUMBER ("repository", id), GS_TEXT ("storage", storage),
@@ -200,7 +177,6 @@ gsi_router_free (GsiRouter *router)
   g_free (router->variants);
   if (router->stop_fd >= 0)
     close (router->stop_fd);
-  g_hash_table_destroy (router->asked);
   g_hash_table_destroy (router->seen);
   gs_cond_clear (&router->idle);
   gs_mutex_clear (&router->lock);
