@@ -49,27 +49,34 @@ conformance_growth (const ConformanceUsage *usages, guint n)
   return g_strdup_printf ("at least %" G_GSIZE_FORMAT " bytes", bytes);
 }
 
+/* One that runs beside it may open or start something at the very moment; a create that does, does it every time. */
+#define CREATIONS 4
+
 static void
 never_started (Conformance *c)
 {
   const GsPlugin *plugin = c->target->plugin;
-  g_autoptr (GError) error = NULL;
-  ConformanceUsage before = conformance_usage (), after;
-  gpointer other;
-  conformance_note (c->target, "create");
-  other = plugin->create (&c->host, c->target->config, &error);
-  conformance_note (c->target, "");
-  CHECK (c, other != NULL, "another instance, with the same options", "%s",
-         error != NULL ? error->message : "NULL without an error");
-  CHECK (c, error == NULL, "no error from a create that succeeds", "%s", error->message);
-  after = conformance_usage ();
-  conformance_note (c->target, "destroy");
-  plugin->destroy (other);
-  conformance_note (c->target, "");
-  CHECK (c, after.descriptors <= before.descriptors, "create takes memory only", "it opened %u descriptors",
-         after.descriptors - before.descriptors);
-  CHECK (c, after.threads <= before.threads, "create takes memory only", "it started %u threads",
-         after.threads - before.threads);
+  guint descriptors = G_MAXUINT, threads = G_MAXUINT;
+  for (int i = 0; i < CREATIONS && (descriptors > 0 || threads > 0); i++)
+    {
+      g_autoptr (GError) error = NULL;
+      ConformanceUsage before = conformance_usage (), after;
+      gpointer other;
+      conformance_note (c->target, "create");
+      other = plugin->create (&c->host, c->target->config, &error);
+      conformance_note (c->target, "");
+      CHECK (c, other != NULL, "another instance, with the same options", "%s",
+             error != NULL ? error->message : "NULL without an error");
+      CHECK (c, error == NULL, "no error from a create that succeeds", "%s", error->message);
+      after = conformance_usage ();
+      conformance_note (c->target, "destroy");
+      plugin->destroy (other);
+      conformance_note (c->target, "");
+      descriptors = MIN (descriptors, after.descriptors > before.descriptors ? after.descriptors - before.descriptors : 0);
+      threads = MIN (threads, after.threads > before.threads ? after.threads - before.threads : 0);
+    }
+  CHECK (c, descriptors == 0, "create takes memory only", "it opened %u descriptors", descriptors);
+  CHECK (c, threads == 0, "create takes memory only", "it started %u threads", threads);
 }
 
 #define SETTLE_US (2 * G_USEC_PER_SEC)
