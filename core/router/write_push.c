@@ -470,7 +470,35 @@ may_read (Tee *tee)
 
 /* ------------------------------------------------------------------------------------------ the end */
 
-/* Whose report the client gets: one that is complete. NOBODY = none yet. */
+/*
+ * How much of a report is whole packets; *@ret_ends: with a flush behind, as every report that was told to its end. One of
+ * a participant that was cancelled may break off anywhere, and a client waits for ever for the rest of half a packet.
+ */
+static gsize
+whole_packets (const Lane *lane, gboolean *ret_ends)
+{
+  gsize at = 0;
+  gssize len = 0;
+  *ret_ends = FALSE;
+  while (at < lane->report->len && (len = packet_length (lane->report->data + at, lane->report->len - at)) > 0)
+    {
+      *ret_ends = len == 4 && memcmp (lane->report->data + at, "0000", 4) == 0;
+      at += (gsize) len;
+    }
+  if (at < lane->report->len)
+    *ret_ends = FALSE;
+  return len < 0 ? lane->report->len : at; /* what is no packets is told as it is */
+}
+
+static gboolean
+is_whole (const Lane *lane)
+{
+  gboolean ends;
+  whole_packets (lane, &ends);
+  return ends;
+}
+
+/* Whose report the client gets: one that is whole, or what there is when all have ended. NOBODY = none yet. */
 static gsize
 choose_report (Tee *tee)
 {
@@ -481,9 +509,9 @@ choose_report (Tee *tee)
       const Lane *lane = &tee->lanes[i];
       if (lane->out[0] >= 0)
         waiting = waiting || tee->any || lane->index == tee->preferred;
-      else if (lane->report->len > 0 && (tee->any || lane->index == tee->preferred))
+      else if (is_whole (lane) && (tee->any || lane->index == tee->preferred))
         return i;
-      else
+      else if (last == NOBODY || lane->report->len > tee->lanes[last].report->len)
         last = i;
     }
   return waiting ? NOBODY : last;
@@ -507,7 +535,8 @@ answer_client (Tee *tee)
       gsize chosen = choose_report (tee);
       if (chosen == NOBODY)
         return FALSE;
-      relay_bytes (tee, tee->lanes[chosen].report->data, tee->lanes[chosen].report->len);
+      gboolean ends;
+      relay_bytes (tee, tee->lanes[chosen].report->data, whole_packets (&tee->lanes[chosen], &ends));
       tee->speaker = NOBODY;
     }
   relay_some (tee);

@@ -368,6 +368,12 @@ disk_stage_push (gpointer self, GsCall *call, const GsRepo *repo, const GsPush *
             return gs_fail (error, GS_ERROR_CANCELLED, "nobody listens");
           }
     }
+  if (disk->last_words != NULL)
+    {
+      say (output, disk->last_words, strlen (disk->last_words));
+      close (output);
+      return gs_fail (error, GS_ERROR_UNAVAILABLE, "it broke off");
+    }
   words = g_strsplit (text->str, " ", 2);
   update.name = words[0];
   if (g_strv_length (words) != 2 || !gs_oid_parse (words[1], strlen (words[1]), &update.new_oid))

@@ -32,6 +32,7 @@ typedef struct
   gboolean fails_commit, away;
   gboolean create_fails;
   const char *first; /* the value whose writer is to be the first one here */
+  const char *last_words; /* what it says of a push before it fails */
   gsize chatter; /* bytes that a push says before it votes, as a report that never ends */
 } Disk;
 
