@@ -5,6 +5,7 @@ A test file defines unittest.TestCase classes and ends with `gitstead_test.main(
 GITSTEAD_PROGRAM, its plugins by GITSTEAD_TEST_PLUGIN_PATH, its helper for pushes by GITSTEAD_TEST_HOOK_DIR. Nothing waits
 for a fixed time: `eventually` looks at a condition until it holds or its deadline is over.
 """
+import fcntl
 import hashlib
 import http.client
 import json
@@ -45,15 +46,49 @@ def eventually(condition, seconds=10, what="the condition"):
         select.select([], [], [], min(left, 0.02))
 
 
+class Ports:
+    """Ports of this process's own, below those that the kernel hands out to whoever connects or listens: what was free a
+    moment ago is another server's by the time it is used, with several tests running. Blocks are taken by file locks."""
+
+    FIRST, BLOCK, BLOCKS = 12000, 40, 500
+    held, left = [], []
+
+    @classmethod
+    def take(cls):
+        while True:
+            if not cls.left:
+                cls.left = cls.block()
+            port = cls.left.pop()
+            with socket.socket() as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    one.bind(("127.0.0.1", port))
+                    return port
+                except OSError:
+                    pass  # somebody else's
+
+    @classmethod
+    def block(cls):
+        folder = os.path.join(tempfile.gettempdir(), "gitstead-test-ports-%d" % os.getuid())
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        begin = os.getpid() % cls.BLOCKS
+        for n in range(cls.BLOCKS):
+            number = (begin + n) % cls.BLOCKS
+            lock = open(os.path.join(folder, str(number)), "w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+                continue
+            cls.held.append(lock)  # until this process ends
+            first = cls.FIRST + number * cls.BLOCK
+            return list(range(first + cls.BLOCK - 1, first - 1, -1))
+        raise RuntimeError("all blocks of ports are taken")
+
+
 def free_ports(count):
-    """Free right now, all different; the kernel hands them out again last of all."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """All different, and of this process until it ends."""
+    return [Ports.take() for _ in range(count)]
 
 
 def yaml(value, indent=0):
@@ -201,7 +236,7 @@ class Server:
     def is_ready(self):
         try:
             return self.http("GET", "/readyz").status == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def why_not_ready(self):
