@@ -6,6 +6,7 @@
 
 #include <gitstead/thread.h>
 
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -307,7 +308,7 @@ typedef struct
   RefStore *stores[2];
   GsTxId txid;
   GsRefUpdate update;
-  gint *met; /* atomic: writers that hold their first lock */
+  pthread_barrier_t *met; /* both hold their first lock */
   gboolean won;
   GsErrorCode why;
 } Meeting;
@@ -328,9 +329,7 @@ meet (void *data)
 {
   Meeting *meeting = data;
   RefTxn *first = prepare_there (meeting, 0), *second;
-  __atomic_add_fetch (meeting->met, 1, __ATOMIC_SEQ_CST);
-  while (__atomic_load_n (meeting->met, __ATOMIC_SEQ_CST) < 2)
-    usleep (100);
+  pthread_barrier_wait (meeting->met);
   second = prepare_there (meeting, 1);
   meeting->won = first != NULL && second != NULL;
   /* Whoever has not both gives up what it has; whoever has, is decided. */
@@ -356,10 +355,11 @@ test_writers_meet (void **state)
   for (int turn = 0; turn < 2; turn++)
     {
       Race here, there;
-      gint met = 0;
+      pthread_barrier_t met;
       Meeting one, other;
       GsThread threads[2];
       RefStoreOptions options;
+      assert_int_equal (pthread_barrier_init (&met, NULL, 2), 0);
       race_open (&here);
       race_open (&there);
       for (int i = 0; i < 2; i++)
@@ -380,6 +380,7 @@ test_writers_meet (void **state)
       assert_int_equal (gs_thread_start (&threads[1], "other", meet, &other), 0);
       gs_thread_join (threads[0]);
       gs_thread_join (threads[1]);
+      pthread_barrier_destroy (&met);
       assert_true (one.won);
       assert_false (other.won);
       assert_int_equal (other.why, GS_ERROR_ABORTED);
