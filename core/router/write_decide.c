@@ -230,6 +230,7 @@ write_decide (Write *write)
       g_ptr_array_add (voters, (gpointer) write->parts[i]->storage->name);
   g_ptr_array_add (voters, NULL);
   memcpy (write->vote, voter->vote->digest, sizeof write->vote);
+  gsi_router_crash_point (write->router, "write.deciding");
 
   while (!write_decide_once (write, voter, (const char *const *) voters->pdata, &why))
     {
@@ -257,5 +258,6 @@ write_decide (Write *write)
       write_event (write, GS_EVENT_REFUSED, 0, NULL);
       return;
     }
+  gsi_router_crash_point (write->router, "write.decided");
   write_event (write, GS_EVENT_DECIDED, 0, NULL);
 }
