@@ -19,6 +19,7 @@ CREATE = ["create.reserved", "create.made.1", "create.made.2", "create.made.3", 
 FILL = ["create.staged", "create.applied.1", "create.applied.2", "create.applied.3"]
 DELETE = ["delete.recorded", "delete.removed.1", "delete.removed.2", "delete.removed.3"]
 COPY = ["repair.copying", "repair.copied", "repair.recorded"]
+REMOVE = ["remove.dropped"]
 HELD = ["repair.held", "repair.converged", "repair.released"]
 
 
@@ -34,8 +35,8 @@ class Steps(Cluster):
         self.git("push", "-q", self.url, "main", cwd=self.work)
         self.served = 0
 
-    def add_router(self, crash_at="", workers=0):
-        router = Router(self.metadata, self.cluster_token, self.nodes)
+    def add_router(self, crash_at="", workers=0, copies=3):
+        router = Router(self.metadata, self.cluster_token, self.nodes, copies=copies)
         router.server_options.update({"care_interval": "1s", "job_lease": "1s", "repair_workers": workers})
         if crash_at:
             router.server_options["crash_at"] = crash_at
@@ -227,6 +228,22 @@ class Steps(Cluster):
             self.serves()
         self.repaired()
 
+    def test_remove(self):
+        """One copy too many: the record is gone, its files are not; whoever takes the job then removes them."""
+        folder = self.second.info(PATH)["replica_path"]
+        for point in REMOVE:
+            router = self.add_router(point, workers=1, copies=2)
+            self.died(router, point)
+            self.serves()
+        self.assertEqual(sum(os.path.isdir(node.path(folder)) for node in self.nodes), 3)
+        self.add_router(workers=1, copies=2)
+        eventually(lambda: sum(os.path.isdir(node.path(folder)) for node in self.nodes) == 2, 30,
+                   "the files of the surplus copy gone")
+        left = [one["storage"] for one in self.second.info(PATH)["replicas"]]
+        self.assertEqual(sorted(left), sorted(node.name for node in self.nodes if os.path.isdir(node.path(folder))))
+        self.serves()
+        self.assert_equal_replicas(self.second, PATH, [node for node in self.nodes if node.name in left])
+
     def leave_behind(self):
         """Node two lacks a write when it is back."""
         self.nodes[1].kill()
@@ -259,7 +276,7 @@ class Steps(Cluster):
 class Names(gitstead_test.TestCase):
     def test_every_step_is_tried_and_told(self):
         """What the sources name is what is tried above, and what the documentation tells."""
-        tried = UNDECIDED + DECIDED + PUSH + CREATE + FILL + DELETE + COPY + HELD
+        tried = UNDECIDED + DECIDED + PUSH + CREATE + FILL + DELETE + COPY + REMOVE + HELD
         found = set()
         folder = os.path.join(gitstead_test.SOURCE, "core/router")
         for name in os.listdir(folder):
