@@ -254,6 +254,30 @@ class Settings(Calls, ServerTestCase):
         self.server.assert_settled(seconds=10)
 
 
+    def test_the_program(self):
+        def config(*arguments, **rest):
+            return self.server.cli("repo", "config", *arguments, **rest)
+        self.assertRegex(config("keys", self.name).stdout, r"gitstead.protectedRef +pattern +several")
+        self.assertIn("receive.denyDeletes\n", config("keys", self.name, "--quiet").stdout)
+        self.assertIn("Changed", config("set", self.name, "gitstead.protectedRef", "refs/heads/main", "refs/tags/*").stdout)
+        self.assertIn("already", config("set", self.name, "gitstead.protectedRef", "refs/tags/*", "--add").stdout)
+        config("set", self.name, "receive.denyDeletes", "on")
+        self.assertEqual(config("get", self.name).stdout, "gitstead.protectedRef = refs/heads/main\n"
+                         "gitstead.protectedRef = refs/tags/*\nreceive.denyDeletes = true\n")
+        self.assertEqual(config("get", self.name, "gitstead.protectedRef").stdout, "refs/heads/main\nrefs/tags/*\n")
+        version = json.loads(config("get", self.name, "--json").stdout)["version"]
+        config("unset", self.name, "gitstead.protectedRef", "--expect", version)
+        result = config("unset", self.name, "receive.denyDeletes", "--expect", version, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(version, result.stderr)
+        self.assertEqual(config("get", self.name, "gitstead.protectedRef", check=False).returncode, 1)
+        result = config("set", self.name, "core.hooksPath", "/tmp", check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("receive.maxInputSize", result.stderr)
+        for words in (("set", self.name), ("set", self.name, "receive.denyDeletes"), ("unset", self.name), ("clear", self.name)):
+            self.assertEqual(config(*words, check=False).returncode, 2, words)
+
+
 class Replicated(Calls, Cluster):
     def set_ref(self, node, info):
         return Git()("for-each-ref", "--format=%(objectname)", CONFIG_REF, cwd=node.path(info["replica_path"]))
