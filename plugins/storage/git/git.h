@@ -229,6 +229,7 @@ typedef struct
   char *quarantine; /* name below GIT_QUARANTINES; NULL when there is none */
   RefTxn *refs;     /* NULL when nothing was accepted */
   gboolean refs_committed;
+  gboolean own_refs; /* GsChangeSet has it */
   GsVote vote;
   GsRefVerdict *verdicts;
   gsize n_verdicts;
