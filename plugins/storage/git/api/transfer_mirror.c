@@ -7,7 +7,6 @@
 
 #include <string.h>
 
-#define LIST_MAX (256u << 20)
 #define ANSWER_MAX (64u << 20)
 #define PATTERNS_MAX 1000
 #define LOOK_MAX 5000
@@ -76,8 +75,8 @@ read_theirs (Mirror *mirror, GError **error)
 {
   const char *const argv[] = { "ls-remote", "--refs", "--", mirror->remote.url, NULL };
   g_autoptr (GBytes) output = NULL;
-  return guest_run (&mirror->guest, &mirror->remote, argv, NULL, LIST_MAX, &output, NULL, error)
-         && refs_table_read (mirror->theirs, output, "", error);
+  return guest_run (&mirror->guest, &mirror->remote, argv, NULL, REFS_LIST_MAX, &output, NULL, error)
+         && refs_table_read (mirror->theirs, mirror->call->storage, output, "", error);
 }
 
 /* ------------------------------------------------------------------------------------------- planning */
