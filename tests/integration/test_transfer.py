@@ -250,6 +250,26 @@ class Forks(TransferCase):
         self.assertFalse(self.server.call("Repository/Exists", self.repository())["exists"])
         self.server.assert_settled()
 
+    def test_a_ref_whose_object_is_lost(self):
+        """What promises all refs never leaves one out without a word."""
+        self.push(self.name + "s", history("plain"), "main")
+        lost = os.path.join(self.server.replica(self.name + "s"), "refs/heads/lost")
+        with open(lost, "w") as out:
+            out.write("1" * 40 + "\n")
+        source = self.repository(self.name + "s")
+        self.refused("DATA_LOSS", "Repository/Fork", dict(self.repository(), source=source["repository"]), "refs/heads/lost")
+        for method, more in (("BundleCreate", {}), ("BundleCreate", {"refs": ["refs/heads/lost"]}), ("Snapshot", {})):
+            result = self.server.cli("call", "Repository/" + method, json.dumps(dict(source, **more)), "--output",
+                                     os.path.join(self.work, "out"), check=False)
+            self.assertEqual(result.returncode, 1, method)
+            self.assertMentions(result.stderr, "stored data is damaged", "refs/heads/lost", "1" * 40)
+        self.assertFalse(self.server.call("Repository/Exists", self.repository())["exists"])
+        # Those that are asked for by name are whole.
+        self.fork(self.name + "s", refs=["refs/heads/main"])
+        os.unlink(lost)
+        self.fork(self.name + "s", self.name + "-again")
+        eventually(lambda: not self.server.leftovers(), 5, "the end of %s" % self.server.leftovers())
+
     def test_a_source_that_is_damaged(self):
         self.push(self.name + "s", history("plain"))
         packs = os.path.join(self.server.replica(self.name + "s"), "objects/pack")

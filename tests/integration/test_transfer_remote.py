@@ -148,7 +148,12 @@ class Remotes(TransferCase):
             self.refused("PERMISSION_DENIED", "Repository/Fetch", dict(self.repository(), remote={"url": url}), "remote_allow")
         self.refused("PERMISSION_DENIED", "Repository/Mirror", dict(self.repository(), remote={"url": "file://" + inside}))
 
-    def inside(name):
+    def test_a_file_that_leads_out_of_the_allowed_folder(self):
+        """git follows a repository's own word on where its objects are; nothing but the folder itself is read."""
+        outside = self.copy("plain")
+        self.server.create(self.name)
+
+        def inside(name):
             folder = os.path.join(self.files, self.name + name)
             git(None, "init", "-q", "--bare", folder)
             tip = git(outside, "rev-parse", "main").decode()
@@ -183,6 +188,23 @@ class Remotes(TransferCase):
         tree = os.path.join(self.files, self.name + "-tree")
         Git()("clone", "-q", outside, tree)
         self.fetch({"url": "file://" + tree})
+
+    def test_a_git_that_cannot_be_held_to_an_address(self):
+        old = os.path.join(self.work, "git")
+        with open(old, "w") as out:
+            out.write('#!/bin/sh\n[ "$1" = version ] && { echo "git version 2.36.6"; exit 0; }\nexec %s "$@"\n' % shutil.which("git"))
+        os.chmod(old, 0o755)
+        server = gitstead_test.Server(storage={"git": old, "remote_allow": ["https://*", "http://127.0.0.1:*"]})
+        self.addCleanup(server.clean)
+        server.start()
+        server.create("x")
+        for url, words in (("https://localhost/x.git", ("git 2.37", "by its own name")),
+                           ("http://127.0.0.1:1/x.git", ("unable to access",))):
+            result = server.cli("call", "Repository/Fetch", json.dumps({"repository": {"path": "x"}, "remote": {"url": url}}),
+                                check=False)
+            self.assertEqual(result.returncode, 1)
+            self.assertMentions(result.stderr, *words)
+        server.stop()
 
     def test_urls_that_are_none(self):
         self.server.create(self.name)

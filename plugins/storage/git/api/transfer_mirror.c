@@ -91,8 +91,10 @@ plan_ours (Mirror *mirror, RefSnapshot *refs, GError **error)
       RefEntry here;
       Move *move;
       ref_snapshot_get (refs, i, &here);
-      if (here.missing || !is_covered (mirror, here.name))
+      if (!is_covered (mirror, here.name))
         continue;
+      if (!api_ref_whole (mirror->call, &here, error))
+        return FALSE;
       there = g_hash_table_lookup (mirror->theirs, here.name);
       if (there != NULL && gs_oid_equal (there, &here.oid))
         {
