@@ -236,7 +236,8 @@ gsi_serve_stage_small (gpointer user, GsiCall *call, GError **error)
   g_autofree GsRefUpdate *updates = g_new0 (GsRefUpdate, request->n_updates + 1);
   g_autoptr (GPtrArray) texts = g_ptr_array_new_with_free_func (g_free);
   g_autoptr (GBytes) pack = request->has_pack ? g_bytes_new_static (request->pack.data, request->pack.len) : NULL;
-  GsChangeSet change = { .size = sizeof change, .updates = updates, .atomic = request->atomic, .pack = pack };
+  GsChangeSet change = { .size = sizeof change, .updates = updates, .atomic = request->atomic, .pack = pack,
+                         .own_refs = request->own_refs };
   const GsVote *vote = NULL;
   VoteMessage message;
   Staged *staged;
@@ -313,7 +314,7 @@ gsi_serve_stage (gpointer user, GsiCall *call, GError **error)
   g_autoptr (GPtrArray) texts = g_ptr_array_new_with_free_func (g_free);
   g_autoptr (GBytes) pack = NULL;
   g_autoptr (GBytes) told = NULL;
-  GsChangeSet change = { .size = sizeof change, .atomic = request->atomic };
+  GsChangeSet change = { .size = sizeof change, .atomic = request->atomic, .own_refs = request->own_refs };
   Inflow flow = { call, 0, -1 };
   const GsVote *vote = NULL;
   VoteMessage message;

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define METHOD_BUNDLE_CREATE 126
-#define METHOD_FROM_BUNDLE 150
+#define METHOD_FORK 151 /* to a storage: fill it from the bundle in the stream, which is the source's own */
 
 /* A creation under way. */
 typedef struct
@@ -455,7 +455,7 @@ bundle_request (const Gitstead__V1__RepositoryForkRequest *request)
 static GBytes *
 fill_request (const char *head)
 {
-  Gitstead__V1__RepositoryCreateFromBundleRequest request = GITSTEAD__V1__REPOSITORY_CREATE_FROM_BUNDLE_REQUEST__INIT;
+  Gitstead__V1__RepositoryForkRequest request = GITSTEAD__V1__REPOSITORY_FORK_REQUEST__INIT;
   request.default_branch = gsi_name_bytes (head);
   return gs_wire_encode (&request.base);
 }
@@ -496,7 +496,7 @@ gsi_router_fork (gpointer user, GsiCall *call, GError **error)
     {
       asked = bundle_request (request);
       taken = fill_request (head);
-      creation.query = (GsQuery) { sizeof (GsQuery), METHOD_FROM_BUNDLE, taken, NULL };
+      creation.query = (GsQuery) { sizeof (GsQuery), METHOD_FORK, taken, NULL };
       creation.source = source;
       creation.source_row = row;
       creation.source_request = asked;
