@@ -7,6 +7,7 @@
  * We stand between the client and receive-pack's input, to see the checksum of the pack as it was sent and to count
  * the commands: those that git dropped on the way must not slip through as a smaller push.
  */
+#include "bound.h"
 #include "child.h"
 #include "disk.h"
 #include "git.h"
@@ -376,6 +377,24 @@ refuse_if_dropped (Txn *txn)
     refuse (&txn->verdicts[i], GS_ERROR_FAILED_PRECONDITION, reason);
 }
 
+/* A pack can grow on arrival: what its deltas build on is appended, and the index is as long as there are objects. */
+static gboolean
+refuse_if_too_much (Txn *txn, GError **error)
+{
+  g_autofree char *objects = quarantine_objects_dir (txn->repo, txn->quarantine);
+  g_autoptr (GError) why = NULL;
+  if (bound_check (txn->repo->storage, objects, &why))
+    return TRUE;
+  if (gs_error_code (why) != GS_ERROR_OUT_OF_RANGE)
+    {
+      g_propagate_error (error, g_steal_pointer (&why));
+      return FALSE;
+    }
+  for (guint i = 0; i < txn->push->updates->len; i++)
+    refuse (&txn->verdicts[i], GS_ERROR_OUT_OF_RANGE, why->message);
+  return TRUE;
+}
+
 /* ------------------------------------------------------------------------------------------ begin */
 
 static gboolean
@@ -437,6 +456,7 @@ start_receive_pack (Txn *txn, const GsPush *request, int output, GError **error)
                                .alternate = repo->objects,
                                .protocol = request->protocol,
                                .max_input = limit,
+                               .max_file = repo->storage->max_push_bytes,
                                .input = input[0],
                                .output = output,
                                .extra = hook[1] };
@@ -591,7 +611,8 @@ receive (Txn *txn, GsCall *call, const GsPush *request, GsStream *stream, GError
   txn->n_verdicts = push->updates->len;
   txn->verdicts = g_new0 (GsRefVerdict, MAX (txn->n_verdicts, 1));
   refuse_if_dropped (txn);
-  return rules_judge (txn, call, (GsRefUpdate *) push->updates->data, push->updates->len, error)
+  return refuse_if_too_much (txn, error)
+         && rules_judge (txn, call, (GsRefUpdate *) push->updates->data, push->updates->len, error)
          && txn_prepare (txn, call, (const GsRefUpdate *) push->updates->data, push->updates->len, push->atomic,
                          push->tap.trailer, push->tap.pack_bytes >= PACK_MIN ? PACK_TRAILER : 0, error)
          && hooks_ask (txn, call, request->run_hooks, error);

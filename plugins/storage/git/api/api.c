@@ -90,6 +90,18 @@ api_refs (GitCall *call, GError **error)
   return call->refs;
 }
 
+gboolean
+api_ref_whole (GitCall *call, const RefEntry *ref, GError **error)
+{
+  char hex[GS_OID_HEX_MAX + 1];
+  gs_oid_hex (&ref->oid, hex);
+  return !ref->missing
+         || gs_fail (error, GS_ERROR_DATA_LOSS,
+                     "repository %" G_GUINT64_FORMAT ": object %s, which %s names, is missing; delete the ref, or have the "
+                     "replica repaired",
+                     call->repo->id, hex, ref->name);
+}
+
 /* ----------------------------------------------------------------------------------------- memory */
 
 gpointer
