@@ -12,6 +12,7 @@
 #include "disk.h"
 #include "git.h"
 #include "pktline.h"
+#include "hooks.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -55,6 +56,7 @@ struct PushSession
   GBytes *head;
   Tap tap;
 
+  int said;       /* the hook's standard error, which git passes on to the client; -1 until it sent it */
   GString *heard; /* from the hook, not yet parsed */
   gboolean greeted;
   gboolean complete; /* all commands are here */
@@ -262,11 +264,42 @@ hear_hook (PushSession *push, GsCall *call, GError **error)
   return TRUE;
 }
 
+int
+push_said_fd (const Txn *txn)
+{
+  return txn->push != NULL ? txn->push->said : -1;
+}
+
+/* Keeps the first descriptor that comes along; any other is none of ours. */
+static void
+take_descriptor (PushSession *push, struct msghdr *message)
+{
+  for (struct cmsghdr *head = CMSG_FIRSTHDR (message); head != NULL; head = CMSG_NXTHDR (message, head))
+    {
+      int fd;
+      if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS || head->cmsg_len != CMSG_LEN (sizeof fd))
+        continue;
+      memcpy (&fd, CMSG_DATA (head), sizeof fd);
+      if (push->said < 0)
+        push->said = fd;
+      else
+        close (fd);
+    }
+}
+
 static gboolean
 read_hook (PushSession *push, GsCall *call, GError **error)
 {
   char buffer[16384];
-  ssize_t got = recv (push->hook, buffer, sizeof buffer, MSG_DONTWAIT);
+  union
+  {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE (sizeof (int))];
+  } control;
+  struct iovec room = { buffer, sizeof buffer };
+  struct msghdr message
+      = { .msg_iov = &room, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+  ssize_t got = recvmsg (push->hook, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (got < 0 && (errno == EINTR || errno == EAGAIN))
     return TRUE;
   if (got <= 0)
@@ -275,7 +308,9 @@ read_hook (PushSession *push, GsCall *call, GError **error)
       push->hook = -1;
       return TRUE;
     }
-  g_string_append_len (push->heard, buffer, got);
+  take_descriptor (push, &message);
+  /* A byte that no packet begins with brings the descriptor. */
+  g_string_append_len (push->heard, buffer + (buffer[0] == '\1'), got - (buffer[0] == '\1'));
   return hear_hook (push, call, error);
 }
 
@@ -325,52 +360,6 @@ refuse (GsRefVerdict *verdict, GsErrorCode code, const char *reason)
   g_free (verdict->reason);
   verdict->code = code;
   verdict->reason = g_strdup (reason);
-}
-
-/* Is @old an ancestor of @new? FALSE with @error when git could not tell. */
-static gboolean
-is_fast_forward (Txn *txn, GsCall *call, const GsRefUpdate *update, gboolean *ret_is, GError **error)
-{
-  char old_hex[GS_OID_HEX_MAX + 1], new_hex[GS_OID_HEX_MAX + 1];
-  const char *const argv[] = { "merge-base", "--is-ancestor", old_hex, new_hex, NULL };
-  g_autofree char *quarantine = quarantine_objects_dir (txn->repo, txn->quarantine);
-  const ChildSpec spec = { .role = CHILD_PLAIN,
-                           .git_dir = txn->repo->dir,
-                           .argv = argv,
-                           .quarantine = quarantine,
-                           .alternate = txn->repo->objects,
-                           .input = -1,
-                           .output = -1,
-                           .extra = -1 };
-  int status;
-  gs_oid_hex (&update->old_oid, old_hex);
-  gs_oid_hex (&update->new_oid, new_hex);
-  if (!child_run (txn->repo->storage, &spec, call, NULL, 0, NULL, &status, NULL, error))
-    return FALSE;
-  *ret_is = status == 0;
-  return TRUE;
-}
-
-static gboolean
-apply_policy (Txn *txn, GsCall *call, GError **error)
-{
-  Storage *storage = txn->repo->storage;
-  GArray *updates = txn->push->updates;
-  for (guint i = 0; i < updates->len; i++)
-    {
-      const GsRefUpdate *update = &g_array_index (updates, GsRefUpdate, i);
-      gboolean deletes = gs_oid_is_zero (&update->new_oid), fast_forward;
-      if (storage->deny_deletes && deletes)
-        refuse (&txn->verdicts[i], GS_ERROR_PERMISSION_DENIED, "deletion prohibited");
-      if (!storage->deny_non_fast_forwards || deletes || gs_oid_is_zero (&update->old_oid)
-          || !g_str_has_prefix (update->name, "refs/heads/"))
-        continue;
-      if (!is_fast_forward (txn, call, update, &fast_forward, error))
-        return FALSE;
-      if (!fast_forward)
-        refuse (&txn->verdicts[i], GS_ERROR_PERMISSION_DENIED, "non-fast-forward");
-    }
-  return TRUE;
 }
 
 /*
@@ -425,11 +414,23 @@ greet_client (Txn *txn, GsCall *call, const GsPush *request, int output, GError 
 }
 
 static guint64
-input_limit (const Storage *storage, const GsPush *request)
+smaller_limit (guint64 one, guint64 other)
 {
-  if (storage->max_push_bytes == 0 || request->max_input_bytes == 0)
-    return MAX (storage->max_push_bytes, request->max_input_bytes);
-  return MIN (storage->max_push_bytes, request->max_input_bytes);
+  return one == 0 || other == 0 ? MAX (one, other) : MIN (one, other);
+}
+
+/* The smallest of the storage's, the caller's and the repository's own; 0 = none. */
+static gboolean
+input_limit (Repo *repo, const GsPush *request, guint64 *ret_limit, GError **error)
+{
+  RefSnapshot *refs = ref_store_snapshot (repo->refs, error);
+  g_autoptr (Settings) settings = refs != NULL ? settings_load (repo, refs, NULL, error) : NULL;
+  if (refs != NULL)
+    ref_snapshot_unref (refs);
+  if (settings != NULL)
+    *ret_limit = smaller_limit (smaller_limit (repo->storage->max_push_bytes, request->max_input_bytes),
+                                settings_size (settings, SETTING_MAX_INPUT));
+  return settings != NULL;
 }
 
 static gboolean
@@ -441,6 +442,9 @@ start_receive_pack (Txn *txn, const GsPush *request, int output, GError **error)
   g_autofree char *quarantine = quarantine_objects_dir (repo, txn->quarantine);
   int input[2] = { -1, -1 }, hook[2] = { -1, -1 };
   gboolean started = FALSE;
+  guint64 limit;
+  if (!input_limit (repo, request, &limit, error))
+    return FALSE;
   if (pipe2 (input, O_CLOEXEC) != 0 || socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, hook) != 0)
     fsu_fail (error, errno, "make pipes for %s", "git receive-pack");
   else
@@ -451,7 +455,7 @@ start_receive_pack (Txn *txn, const GsPush *request, int output, GError **error)
                                .quarantine = quarantine,
                                .alternate = repo->objects,
                                .protocol = request->protocol,
-                               .max_input = input_limit (repo->storage, request),
+                               .max_input = limit,
                                .max_file = repo->storage->max_push_bytes,
                                .input = input[0],
                                .output = output,
@@ -474,7 +478,7 @@ push_new (void)
 {
   PushSession *push = g_new0 (PushSession, 1);
   push->child.err_fd = -1;
-  push->hook = push->input = push->to_child = -1;
+  push->hook = push->input = push->to_child = push->said = -1;
   push->tap.partial = g_string_new (NULL);
   push->heard = g_string_new (NULL);
   push->names = g_ptr_array_new_with_free_func (g_free);
@@ -492,6 +496,8 @@ push_free (Txn *txn)
   stop_input (push);
   if (push->hook >= 0)
     close (push->hook);
+  if (push->said >= 0)
+    close (push->said);
   child_clear (&push->child);
   g_string_free (push->tap.partial, TRUE);
   g_string_free (push->heard, TRUE);
@@ -531,6 +537,9 @@ push_finish (Txn *txn, GsCall *call, const GError *why)
   if (push == NULL)
     return;
   stop_input (push);
+  if (push->said >= 0)
+    close (push->said);
+  push->said = -1; /* git waits for its end */
   if (why != NULL)
     reason = g_strdelimit (g_strdup (why->message), "\r\n\t", ' ');
   for (guint i = 0; i < push->names->len && push->hook >= 0; i++)
@@ -602,9 +611,11 @@ receive (Txn *txn, GsCall *call, const GsPush *request, GsStream *stream, GError
   txn->n_verdicts = push->updates->len;
   txn->verdicts = g_new0 (GsRefVerdict, MAX (txn->n_verdicts, 1));
   refuse_if_dropped (txn);
-  return apply_policy (txn, call, error) && refuse_if_too_much (txn, error)
+  return refuse_if_too_much (txn, error)
+         && rules_judge (txn, call, (GsRefUpdate *) push->updates->data, push->updates->len, error)
          && txn_prepare (txn, call, (const GsRefUpdate *) push->updates->data, push->updates->len, push->atomic,
-                         push->tap.trailer, push->tap.pack_bytes >= PACK_MIN ? PACK_TRAILER : 0, error);
+                         push->tap.trailer, push->tap.pack_bytes >= PACK_MIN ? PACK_TRAILER : 0, error)
+         && hooks_ask (txn, call, request->run_hooks, error);
 }
 
 gboolean

@@ -78,6 +78,7 @@ txn_take_vote (Remote *self, Txn *txn, const Gitstead__V1__NodeVote *message, GE
   vote->updates = txn->updates;
   vote->n_updates = message->n_updates;
   vote->verdicts = txn->verdicts;
+  vote->hooks = message->hooks;
   return remote_read_exactly (self, &message->digest, vote->digest, sizeof vote->digest, error)
          && remote_read_exactly (self, &message->refs_plus, vote->refs_plus.bytes, GS_DIGEST_SIZE, error)
          && remote_read_exactly (self, &message->refs_minus, vote->refs_minus.bytes, GS_DIGEST_SIZE, error);
@@ -203,6 +204,8 @@ remote_stage (gpointer data, GsCall *call, const GsRepo *repo, const GsChangeSet
   request.txid = remote_bytes (change->txid.bytes, GS_TXID_SIZE);
   request.session = remote_bytes (self->session.bytes, GS_TXID_SIZE);
   request.atomic = change->atomic;
+  request.own_refs = change->own_refs;
+  request.run_hooks = change->run_hooks;
   request.has_pack = change->pack != NULL;
   if ((is_small (change) && !stage_small (self, call, txn, &request, change, &voted, &why))
       || (!voted && !stage_streamed (self, call, txn, &request, change, &why)))
@@ -372,6 +375,7 @@ read_computed (Remote *self, Flow *flow, Computed *computed, GError **error)
            && gs_fail (error, GS_ERROR_INTERNAL, "%s: the node computed nothing", self->host->instance);
   computed->computed.reply = g_bytes_new (message->reply.data, message->reply.len);
   computed->computed.change.atomic = message->atomic;
+  computed->computed.change.own_refs = message->own_refs;
   for (guint32 i = 0; i < message->count_updates; i++)
     {
       g_autoptr (GsArena) own = gs_arena_new (65536);

@@ -105,6 +105,13 @@ meta_decide (gpointer self, GsCall *call, const GsDecideRequest *request, guint6
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "there is an abort mark");
   if (request->expected_generation != cluster->generation)
     return gs_fail (error, GS_ERROR_ABORTED, "moved on");
+  for (guint i = 0; i < N_DISKS; i++)
+    if ((cluster->lower_at_decision >> i & 1) != 0)
+      cluster->replica_generations[i] = 0; /* somebody found it damaged in this moment */
+  cluster->lower_at_decision = 0;
+  for (guint i = 0; request->voters[i] != NULL; i++)
+    if (cluster->replica_generations[disk_number (cluster, request->voters[i])] != request->expected_generation)
+      return gs_fail (error, GS_ERROR_ABORTED, "a voter is not in use");
   decision = g_new0 (Decision, 1);
   decision->txid = request->txid;
   decision->call_id = request->call_id;
@@ -171,6 +178,27 @@ meta_change_by_call (gpointer self, GsCall *call, guint64 id, const GsTxId *call
 }
 
 static gboolean
+meta_change_list (gpointer self, GsCall *call, guint64 id, guint64 after, gsize limit, GsChangeVisit visit, gpointer user,
+                  GError **error)
+{
+  Cluster *cluster = self;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&cluster->lock);
+  for (guint i = 0; i < cluster->decisions->len && limit > 0; i++)
+    {
+      const Decision *one = cluster->decisions->pdata[i];
+      const GsChange change = { .size = sizeof change, .repository_id = id, .generation = one->generation,
+                                .txid = one->txid, .refs_digest = one->digest,
+                                .voters = (const char *const *) one->voters };
+      if (one->aborted || one->generation <= after)
+        continue;
+      limit--;
+      if (!visit (&change, user))
+        break;
+    }
+  return TRUE;
+}
+
+static gboolean
 meta_replica_set (gpointer self, GsCall *call, guint64 id, const char *storage, guint64 generation, gboolean force,
                   GError **error)
 {
@@ -220,6 +248,7 @@ meta_record (gpointer self, GsCall *call, const GsRepoRow *row, const GsTxId *ca
 static const GsMetadataOps metadata
     = { .repo_find = meta_find,         .repo_get = meta_get,           .decide = meta_decide,
         .tx_abort = meta_tx_abort,      .tx_find = meta_tx_find,        .change_by_call = meta_change_by_call,
+        .change_list = meta_change_list,
         .replica_set = meta_replica_set, .job_add = meta_job_add,       .repo_created_by = meta_created_by,
         .repo_reserve = meta_reserve,   .repo_record = meta_record };
 
@@ -310,6 +339,36 @@ stage_one (Disk *disk, const GsTxId *txid, const GsRefUpdate *update, GError **e
 }
 
 static gboolean
+others_staged (const Disk *disk)
+{
+  for (int i = 0; i < N_DISKS; i++)
+    if (&disk->cluster->disks[i] != disk && !disk->cluster->disks[i].away && disk->cluster->disks[i].n_staged == 0)
+      return FALSE;
+  return TRUE;
+}
+
+/* Under the lock. FALSE: the one who asks is lost over it. */
+static gboolean
+ask_hooks (Disk *disk, Staged *staged, gboolean run, GError **error)
+{
+  staged->vote.hooks = run ? GS_HOOKS_PASSED : GS_HOOKS_UNASKED;
+  if (!run)
+    return TRUE;
+  disk->n_asked++;
+  while (!others_staged (disk))
+    gs_cond_wait (&disk->cluster->changed, &disk->cluster->lock);
+  if (disk->hooks_code == GS_OK)
+    return TRUE;
+  g_hash_table_remove (disk->locks, staged->name);
+  staged->locked = FALSE;
+  gs_cond_broadcast (&disk->cluster->changed);
+  staged->verdict = (GsRefVerdict) { disk->hooks_code, (char *) "a hook said no" };
+  staged->vote.n_updates = 0;
+  staged->vote.hooks = GS_HOOKS_NONE;
+  return disk->hooks_code == GS_ERROR_PERMISSION_DENIED || gs_fail (error, disk->hooks_code, "%s was lost", disk->name);
+}
+
+static gboolean
 disk_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change, gpointer *ret_txn,
             const GsVote **ret_vote, GError **error)
 {
@@ -318,6 +377,11 @@ disk_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *
   Staged *staged = stage_one (disk, &change->txid, &change->updates[0], error);
   if (staged == NULL)
     return FALSE;
+  if (disk->hooks && !ask_hooks (disk, staged, change->run_hooks, error))
+    {
+      staged_free (staged);
+      return FALSE;
+    }
   *ret_txn = staged;
   *ret_vote = &staged->vote;
   return TRUE;

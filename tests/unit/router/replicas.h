@@ -32,6 +32,9 @@ typedef struct
   gboolean fails_commit, away;
   gboolean create_fails;
   const char *first; /* the value whose writer is to be the first one here */
+  gboolean hooks; /* the repository has hooks here: whoever asks them does so once all others have staged */
+  GsErrorCode hooks_code; /* what becomes of the one who asks; PERMISSION_DENIED: a hook says no, others: it is lost */
+  guint n_asked;
   const char *last_words; /* what it says of a push before it fails */
   gsize chatter; /* bytes that a push says before it votes, as a report that never ends */
 } Disk;
@@ -57,6 +60,7 @@ struct Cluster
   gboolean silent;       /* it answers nothing about decisions … */
   gboolean silent_takes; /* … and takes them all the same */
   guint n_asked;         /* of tx_abort */
+  guint lower_at_decision; /* disks, a bit each, that are taken out of use as the next decision is asked for */
   guint64 jobs;          /* repair jobs, a bit per disk */
   guint n_rows;
   guint n_replicas; /* that the repository has: the first of the disks */

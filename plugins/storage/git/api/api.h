@@ -61,6 +61,7 @@ typedef struct
 extern const ApiRow api_blob_rows[];
 extern const ApiRow api_commit_rows[];
 extern const ApiRow api_diff_rows[];
+extern const ApiRow api_files_rows[];
 extern const ApiRow api_history_rows[];
 extern const ApiRow api_object_rows[];
 extern const ApiRow api_pool_rows[];
