@@ -282,6 +282,43 @@ is_on_disk (GsiJob *job, const GsiRow *row, const GsiRowReplica *replica)
              || memcmp (&state.refs_digest, &row->refs_digest, sizeof state.refs_digest) == 0);
 }
 
+typedef struct
+{
+  const char *target;
+  gboolean found;
+} Onto;
+
+static gboolean
+is_onto (const GsJobRow *move, gpointer user)
+{
+  Onto *onto = user;
+  onto->found = onto->found || strcmp (move->target, onto->target) == 0;
+  return !onto->found;
+}
+
+/* What a move has left behind. Unless it is to come back at once. */
+static gboolean
+clear_away (GsiJob *job, const GsiStorage *storage, const GsRepo *repo, GError **error)
+{
+  const GsiRouterConfig *config = job->config;
+  Onto onto = { job->target, FALSE };
+  gboolean exists = FALSE;
+  if (storage == NULL)
+    return TRUE;
+  if (!gsi_move_each (job->router, &job->call, job->repository_id, 0, 0, FALSE, is_onto, &onto, error)
+      || !storage->ops->exists (storage->self, &job->call, repo, &exists, error))
+    return FALSE;
+  if (!exists || onto.found)
+    return TRUE;
+  if (!storage->ops->remove (storage->self, &job->call, repo, error))
+    return FALSE;
+  config->host->log (config->host, GS_LOG_INFO, "replica.removed",
+                     (GsField[]) { GS_NUMBER ("repository", repo->id), GS_TEXT ("storage", job->target),
+                                   GS_TEXT ("why", job->reason) },
+                     3);
+  return TRUE;
+}
+
 /* The record first: a crash leaves a folder that no record names, which housekeeping clears away. */
 gboolean
 gsi_job_remove (GsiJob *job, GError **error)
@@ -294,8 +331,11 @@ gsi_job_remove (GsiJob *job, GError **error)
   GsRepo repo = { .size = sizeof repo, .id = job->repository_id };
   if (!read_row (config, &job->call, job->repository_id, &row, error))
     return FALSE;
-  if (row == NULL || replica_on (row, job->target) == NULL)
+  if (row == NULL)
     return TRUE;
+  repo.replica_path = row->replica_path;
+  if (replica_on (row, job->target) == NULL)
+    return clear_away (job, storage, &repo, error);
   for (gsize i = 0; i < row->n_replicas; i++)
     current += strcmp (row->replicas[i].storage, job->target) != 0 && row->replicas[i].generation >= row->generation;
   wanted = gsi_router_wanted_copies (job->router, row);
@@ -310,7 +350,6 @@ gsi_job_remove (GsiJob *job, GError **error)
                     row->path, job->target, wanted, there);
   if (!config->metadata->replica_drop (config->metadata_self, &job->call, row->id, job->target, FALSE, error))
     return FALSE;
-  repo.replica_path = row->replica_path;
   if (storage != NULL && !storage->ops->remove (storage->self, &job->call, &repo, &why))
     config->host->log (config->host, GS_LOG_WARNING, "replica.remove.left",
                        (GsField[]) { GS_NUMBER ("repository", row->id), GS_TEXT ("storage", job->target),

@@ -99,6 +99,8 @@ struct Write
   GsCond changed;
   GArray *events; /* of Event, first to be fed first */
   guint n_jobs, n_staging;
+  gboolean moved;   /* nothing was done: its replicas were moved away, and others were written since */
+  guint n_moved;
   gboolean nothing; /* a participant staged no update: there is nothing to decide */
   GError *why;      /* the first reason: it is nearest to the cause */
 };
