@@ -19,8 +19,6 @@
 #define HOLD_WAIT_US (2 * G_USEC_PER_SEC) /* for another one's hold to end */
 #define ASK_US (2 * G_USEC_PER_SEC)
 #define POLL_US (15 * 1000)
-/* Reads that were sent to the old replica are at work there by then; what they opened stays readable in the trash. */
-#define LINGER_US (10 * G_USEC_PER_SEC)
 #define BATCH 500
 
 typedef struct
@@ -375,12 +373,12 @@ log_moved (Move *move)
   repair->config->host->log (repair->config->host, GS_LOG_INFO, "move.done", fields, G_N_ELEMENTS (fields));
 }
 
-/* The old one's files, once nobody reads them any more. When this is lost, housekeeping finds a folder that no record names. */
+/* The old one's files; what reads have opened by then stays readable in the trash. When this is lost, housekeeping finds a folder that no record names. */
 static void
 clear_source (Move *move)
 {
   gsi_router_ask_job (move->repair.job->router, move->repair.call, GSI_JOB_REMOVE, move->repair.row->id, move->source,
-                      "it was moved", LINGER_US, NULL, NULL);
+                      "it was moved", move->repair.config->care.move_grace_us, NULL, NULL);
 }
 
 /* The new one goes again, if it is not needed after all. */

@@ -49,6 +49,7 @@ typedef struct
   gint64 round_every_us;
   gint64 verify_every_us, scrub_every_us; /* 0 = never by itself */
   gint64 leftover_grace_us;
+  gint64 move_grace_us; /* a replica that was moved keeps its files so long: reads that were sent there are at work by then */
 } GsiCare;
 
 /** Everything the router stands on. All borrowed for the router's life; filled in by core/main. */

@@ -13,7 +13,6 @@ from cluster_test import NODES, Cluster, Node, Router, Traffic
 from gitstead_test import Git, eventually
 
 WHO = {"name": "Ann Author", "email": "ann@example.org", "seconds": 1600000000, "zone": "+0200"}
-LINGERS = 10  # so many seconds a replica that was moved keeps its files
 
 
 class NamedRouter(Router):
@@ -87,7 +86,7 @@ class Client(threading.Thread):
 
 
 class MoveCluster(Cluster):
-    SERVER = {"care_interval": "1s", "job_lease": "2s"}
+    SERVER = {"care_interval": "1s", "job_lease": "2s", "move_grace": "3s"}
 
     def add_router(self, server=None, **options):
         router = NamedRouter(self.metadata, self.cluster_token, list(self.nodes), **options)
@@ -216,7 +215,7 @@ class Moving(MoveCluster):
         print("# writes waited %.2f s at most for a move: %s" % (self.held(), self.logged("move.done")[-1]))
         path = self.router.info(self.path)["replica_path"]
         for name in away:
-            eventually(lambda: not os.path.exists(self.node(name).path(path)), LINGERS + 30, "nothing being left on " + name)
+            eventually(lambda: not os.path.exists(self.node(name).path(path)), 60, "nothing being left on " + name)
             self.assertGreaterEqual(len(os.listdir(os.path.join(self.node(name).root, "gitstead-trash"))), 1)
         self.assertTrue(os.path.exists(self.node(home).path(path)))
 
@@ -403,7 +402,7 @@ class Balance(MoveCluster):
         self.assertEqual([one.failed for one in clients], [[]] * len(clients))
         self.assertEqual(pushes.failed, [])
         self.whole(front, paths, clients, pushes)
-        eventually(lambda: self.folders(self.nodes[0]) == 0, LINGERS + 60, "nothing being left on node one")
+        eventually(lambda: self.folders(self.nodes[0]) == 0, 60, "nothing being left on node one")
         self.assertGreater(len(os.listdir(os.path.join(self.nodes[0].root, "gitstead-trash"))), 0)
         front.cli("cluster", "remove-node", "one")
 
