@@ -144,6 +144,8 @@ gsi_move_each (GsiRouter *router, GsCall *call, guint64 repository_id, guint64 f
                                .repository_id = repository_id,
                                .kind = GSI_JOB_MOVE };
   Each each = { visit, user, first_id > 0 ? first_id - 1 : 0, last_id, 0, FALSE };
+  if (config->metadata->job_list == NULL)
+    return TRUE;
   do
     {
       each.n = 0;
@@ -179,7 +181,8 @@ copy_first (Move *move, GError **error)
   g_autoptr (GError) why = NULL;
   for (gsize i = 0; i < row->n_replicas; i++)
     {
-      GsiCopy copy = { .source = gsi_router_storage (repair->job->router, row->replicas[i].storage),
+      GsiCopy copy = { .router = repair->job->router,
+                       .source = gsi_router_storage (repair->job->router, row->replicas[i].storage),
                        .target = repair->target,
                        .repo = { sizeof (GsRepo), row->id, row->replica_path },
                        .replace = !repair->fresh };
@@ -270,6 +273,7 @@ exchange (Move *move, GError **error)
   g_autoptr (GError) why = NULL;
   if (config->metadata->replica_set (config->metadata_self, repair->call, repair->row->id, repair->target->name,
                                      repair->row->generation, FALSE, &why)
+      && (gsi_router_crash_point (repair->job->router, "move.current"), TRUE)
       && (config->metadata->replica_drop (config->metadata_self, repair->call, repair->row->id, move->source, FALSE, &why)
           || gs_error_code (why) == GS_ERROR_NOT_FOUND))
     return SWITCHED;
@@ -377,8 +381,12 @@ log_moved (Move *move)
 static void
 clear_source (Move *move)
 {
-  gsi_router_ask_job (move->repair.job->router, move->repair.call, GSI_JOB_REMOVE, move->repair.row->id, move->source,
-                      "it was moved", move->repair.config->care.move_grace_us, NULL, NULL);
+  const GsiRouterConfig *config = move->repair.config;
+  const GsJobRow job = { .size = sizeof job, .kind = GSI_JOB_REMOVE, .repository_id = move->repair.row->id,
+                         .target = move->source, .source = move->repair.target->name, /* which has its place */
+                         .reason = "it was moved", .lane = "repair", .due_wall_us = config->care.move_grace_us };
+  guint64 id;
+  config->metadata->job_add (config->metadata_self, move->repair.call, &job, &id, NULL);
 }
 
 /* The new one goes again, if it is not needed after all. */
@@ -428,10 +436,14 @@ move_steps (Move *move, GError **error)
     return give_up (move, g_steal_pointer (&why), error);
   if (!added && !add_target (move, error))
     return FALSE;
+  if (!added)
+    gsi_router_crash_point (repair->job->router, "move.added");
   if (repair->row->generation > 0 && !gsi_repair_approach (repair, error))
     return FALSE;
+  gsi_router_crash_point (repair->job->router, "move.caught");
   if (!switch_over (move, error))
     return FALSE;
+  gsi_router_crash_point (repair->job->router, "move.exchanged");
   clear_source (move);
   log_moved (move);
   return TRUE;

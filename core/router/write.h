@@ -101,6 +101,7 @@ struct Write
   guint n_jobs, n_staging;
   gboolean moved;   /* nothing was done: its replicas were moved away, and others were written since */
   guint n_moved;
+  guint n_staged, n_applied; /* the machine's: so many events of each there were */
   gboolean nothing; /* a participant staged no update: there is nothing to decide */
   GError *why;      /* the first reason: it is nearest to the cause */
 };

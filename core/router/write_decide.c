@@ -196,34 +196,37 @@ write_refresh (Write *write, GError **error)
   return TRUE;
 }
 
-/* NULL: it is no replica any more. */
 static const GsiRowReplica *
-recorded (const Write *write, const Part *part)
+recorded (const GsiRow *row, const char *storage)
 {
-  for (gsize k = 0; k < write->row->n_replicas; k++)
-    if (strcmp (write->row->replicas[k].storage, part->storage->name) == 0)
-      return &write->row->replicas[k];
+  for (gsize i = 0; i < row->n_replicas; i++)
+    if (strcmp (row->replicas[i].storage, storage) == 0)
+      return &row->replicas[i];
   return NULL;
 }
 
+static gboolean
+is_in_use (const GsiRow *row, const char *storage)
+{
+  const GsiRowReplica *replica = recorded (row, storage);
+  return replica != NULL && replica->generation >= row->generation;
+}
+
 /*
- * Another write was decided: voters that it did not reach are no longer current, and a decision that counts on them would
- * leave a gap in their history; one whose replica was moved away is none any more. The plugin names the rest anew. FALSE:
- * there is none.
+ * Another write was decided, or a replica was taken out of use or moved away: voters that are no longer current would get a gap
+ * in their history, or promise a copy that is bad. The plugin names the rest anew. FALSE: all are current.
  */
 static gboolean
 write_leave_out (Write *write)
 {
   gboolean any = FALSE;
   for (gsize i = 0; i < write->n_parts; i++)
-    {
-      const GsiRowReplica *replica = write->parts[i]->voter ? recorded (write, write->parts[i]) : NULL;
-      if (!write->parts[i]->voter || (replica != NULL && replica->generation >= write->row->generation))
-        continue;
-      write->moved = write->moved || replica == NULL;
-      write_event (write, GS_EVENT_BEHIND, i, NULL);
-      any = TRUE;
-    }
+    if (write->parts[i]->voter && !is_in_use (write->row, write->parts[i]->storage->name))
+      {
+        write->moved = write->moved || recorded (write->row, write->parts[i]->storage->name) == NULL;
+        write_event (write, GS_EVENT_BEHIND, i, NULL);
+        any = TRUE;
+      }
   for (gsize i = 0; any && i < write->n_parts; i++)
     write->parts[i]->voter = FALSE;
   if (any)
@@ -231,67 +234,47 @@ write_leave_out (Write *write)
   return any;
 }
 
-/* A replica that another one has taken the place of counts again, as long as nothing was decided since. */
+/* All voters were moved away: one of them, which is to count again. NULL otherwise. */
+static const Part *
+moved_voter (const Write *write)
+{
+  const Part *found = NULL;
+  for (gsize i = 0; i < write->n_parts; i++)
+    if (write->parts[i]->voter)
+      {
+        if (recorded (write->row, write->parts[i]->storage->name) != NULL)
+          return NULL;
+        found = write->parts[i];
+      }
+  return found;
+}
+
+/*
+ * A write that came too late for its only replica, which was moved away, is no reason to refuse it: that replica counts again, as
+ * long as nothing was decided since. FALSE: that cannot be.
+ */
 static gboolean
-take_back (Write *write, const Part *part, GError **error)
+write_take_back (Write *write)
 {
   const GsiRouterConfig *config = write->config;
   const GsRepo repo = { sizeof repo, write->id, write->replica_path };
   GsReplicaState state = { .size = sizeof state };
-  GsiRow *row = NULL;
-  if (!part->storage->ops->state (part->storage->self, &write->call->base, &repo, &state, error))
-    return FALSE;
-  if (state.repository_id != write->id || state.generation != write->row->generation
-      || memcmp (&state.refs_digest, &write->row->refs_digest, sizeof state.refs_digest) != 0)
-    return gs_fail (error, GS_ERROR_ABORTED,
-                    "repository '%s' was moved away from '%s' while this write was made, and was written elsewhere; repeat it",
-                    write->path, part->storage->name);
-  if (!config->metadata->replica_set (config->metadata_self, &write->call->base, write->id, part->storage->name,
-                                      state.generation, FALSE, error)
-      || !config->metadata->repo_get (config->metadata_self, &write->call->base, write->id, gsi_row_visit, &row, error))
+  const Part *part = write->n_moved++ < MOVED_MAX ? moved_voter (write) : NULL;
+  if (part == NULL || !part->storage->ops->state (part->storage->self, &write->call->base, &repo, &state, NULL)
+      || state.repository_id != write->id || state.generation != write->row->generation
+      || memcmp (&state.refs_digest, &write->row->refs_digest, sizeof state.refs_digest) != 0
+      || !config->metadata->replica_set (config->metadata_self, &write->call->base, write->id, part->storage->name,
+                                         state.generation, FALSE, NULL)
+      || !write_refresh (write, NULL))
     return FALSE;
   config->host->log (config->host, GS_LOG_INFO, "write.replica.back",
                      (GsField[]) { GS_TEXT ("repository", write->path), GS_TEXT ("storage", part->storage->name) }, 2);
-  /* Those that have its place are left behind by this write, or there is one too many. */
-  for (gsize i = 0; i < row->n_replicas; i++)
-    if (strcmp (row->replicas[i].storage, part->storage->name) != 0)
-      gsi_router_ask_repair (write->router, &write->call->base, write->id, row->replicas[i].storage,
+  /* Those that have its place are left behind by this write. */
+  for (gsize i = 0; i < write->row->n_replicas; i++)
+    if (strcmp (write->row->replicas[i].storage, part->storage->name) != 0)
+      gsi_router_ask_repair (write->router, &write->call->base, write->id, write->row->replicas[i].storage,
                              "a write came late to the replica that it had taken the place of");
-  gsi_row_free (write->row);
-  write->row = row;
   return TRUE;
-}
-
-/*
- * The store refused. Where replicas were moved away under this write it goes on with the others, or, when nobody is left,
- * with the one that was moved: a write that came too late for its replica is no reason to refuse it. FALSE with *@why as it was,
- * or a better one: it is refused.
- */
-static gboolean
-write_follow_move (Write *write, gboolean *ret_left_out, GError **why)
-{
-  guint n_voters = 0, n_gone = 0;
-  const Part *last = NULL;
-  g_autoptr (GError) problem = NULL;
-  if (write->n_moved++ >= MOVED_MAX || !write_refresh (write, NULL))
-    return FALSE;
-  for (gsize i = 0; i < write->n_parts; i++)
-    if (write->parts[i]->voter)
-      {
-        const gboolean gone = recorded (write, write->parts[i]) == NULL;
-        n_voters++;
-        n_gone += gone;
-        last = gone ? write->parts[i] : last;
-      }
-  if (n_gone == 0)
-    return FALSE; /* it has an abort mark */
-  *ret_left_out = n_gone < n_voters;
-  if (*ret_left_out || take_back (write, last, &problem))
-    return !*ret_left_out || write_leave_out (write);
-  write->moved = TRUE;
-  g_clear_error (why);
-  g_propagate_error (why, g_steal_pointer (&problem));
-  return FALSE;
 }
 
 void
@@ -307,6 +290,7 @@ write_decide (Write *write)
       g_ptr_array_add (voters, (gpointer) write->parts[i]->storage->name);
   g_ptr_array_add (voters, NULL);
   memcpy (write->vote, voter->vote->digest, sizeof write->vote);
+  gsi_router_crash_point (write->router, "write.deciding");
 
   while (!write_decide_once (write, voter, (const char *const *) voters->pdata, &why))
     {
@@ -316,18 +300,7 @@ write_decide (Write *write)
           g_clear_error (&why);
           if (write_refresh (write, &why))
             {
-              if (write_leave_out (write))
-                return;
-              continue;
-            }
-        }
-      if (code == GS_ERROR_FAILED_PRECONDITION)
-        {
-          gboolean left_out = FALSE;
-          if (write_follow_move (write, &left_out, &why))
-            {
-              g_clear_error (&why);
-              if (left_out)
+              if (!write_take_back (write) && write_leave_out (write))
                 return;
               continue;
             }
@@ -345,5 +318,6 @@ write_decide (Write *write)
       write_event (write, GS_EVENT_REFUSED, 0, NULL);
       return;
     }
+  gsi_router_crash_point (write->router, "write.decided");
   write_event (write, GS_EVENT_DECIDED, 0, NULL);
 }

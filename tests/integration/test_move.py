@@ -12,6 +12,7 @@ import gitstead_test
 from cluster_test import NODES, Cluster, Node, Router, Traffic
 from gitstead_test import Git, eventually
 
+STEPS = ["move.added", "move.caught", "move.current", "move.exchanged"]
 WHO = {"name": "Ann Author", "email": "ann@example.org", "seconds": 1600000000, "zone": "+0200"}
 
 
@@ -308,6 +309,25 @@ class Moving(MoveCluster):
         worker = self.one_copy()
         eventually(lambda: int(self.cluster(worker, "cluster", "moves", "--all")["done"]) == 1, 30, "the move's end")
         self.assertEqual([self.folders(node) for node in self.nodes], [0, 0, 0])
+
+    def test_killed_at_each_step(self):
+        """One router after another goes on with the move, and dies a step further; writes go on through another one."""
+        home = self.begin(server={"repair_workers": 0})[0]
+        target = next(name for name in NODES if name != home)
+
+        def act():
+            self.cluster(self.router, "repo", "move", self.path, "--to", target, "--no-wait")
+            for step in STEPS:
+                mover = self.one_copy(server={"repair_workers": 1, "crash_at": step})
+                self.assertEqual(mover.process.wait(60 * gitstead_test.SLOW), -9, step)
+                mover.process = None
+            self.assertEqual(self.places(self.router, self.paths)[self.path], [target])
+            worker = self.one_copy()
+            eventually(lambda: int(self.cluster(worker, "cluster", "moves", "--all")["done"]) == 1, 30, "the move's end")
+        refs = self.under_load(act)
+        self.whole([target], refs)
+        path = self.router.info(self.path)["replica_path"]
+        eventually(lambda: not os.path.exists(self.node(home).path(path)), 60, "nothing being left on " + home)
 
     def test_renamed_meanwhile(self):
         home = self.begin(server={"repair_workers": 0})[0]

@@ -366,7 +366,7 @@ test_moves (void **state)
   assert_int_equal (queued (world, "remove", "one"), 1);
   assert_false (held (world));
 
-  assert_true (attempt (world, gsi_job_remove, "", "one", NULL, NULL));
+  assert_true (attempt (world, gsi_job_remove, "two", "one", NULL, NULL));
   assert_int_equal (world->disks[0].n_removed, 1);
   assert_places (world, "two:3");
 }
@@ -557,15 +557,15 @@ test_removal_of_what_is_left (void **state)
   make_repository (world, 3);
   world->disks[2].exists = TRUE;
   world->disks[2].busy = TRUE;
-  assert_false (attempt (world, gsi_job_remove, "", "three", NULL, &why));
+  assert_false (attempt (world, gsi_job_remove, "two", "three", NULL, &why));
   assert_int_equal (gs_error_code (why), GS_ERROR_BUSY);
   world->disks[2].busy = FALSE;
   /* Not what a move is to use. */
   assert_true (gsi_move_ask (world->router, &world->call, world->id, "one", "three", "a test", 0, NULL, NULL));
-  assert_true (attempt (world, gsi_job_remove, "", "three", NULL, NULL));
+  assert_true (attempt (world, gsi_job_remove, "two", "three", NULL, NULL));
   assert_true (world->disks[2].exists);
   /* Nor what is in use. */
-  assert_true (attempt (world, gsi_job_remove, "", "one", NULL, NULL));
+  assert_true (attempt (world, gsi_job_remove, "two", "one", NULL, NULL));
   assert_true (world->disks[0].exists);
   assert_places (world, "one:3");
 }
