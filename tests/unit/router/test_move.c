@@ -415,7 +415,7 @@ test_late_vote_is_refused (void **state)
   make_repository (world, 3);
   assert_true (attempt (world, gsi_job_move, "one", "two", NULL, NULL));
   assert_false (decide_on (world, &world->disks[0], &why));
-  assert_int_equal (gs_error_code (why), GS_ERROR_FAILED_PRECONDITION);
+  assert_int_equal (gs_error_code (why), GS_ERROR_ABORTED);
 }
 
 static void
