@@ -3,6 +3,7 @@
 #include "router/cluster.h"
 
 #include "router/nodes.h"
+#include "router/repair.h"
 #include "router/settle.h"
 
 /* How long one node may take to answer a small question. */
@@ -274,6 +275,16 @@ count_replicas (GsiRow *row, gpointer user)
   return TRUE;
 }
 
+static gboolean
+count_move (const GsJobRow *job, gpointer user)
+{
+  NodeCount *count = user;
+  node_message (count->bag, count->nodes, job->target)->moves_in++;
+  if (job->source[0] != '\0')
+    node_message (count->bag, count->nodes, job->source)->moves_out++;
+  return TRUE;
+}
+
 static int
 by_storage (gconstpointer left, gconstpointer right)
 {
@@ -296,7 +307,9 @@ gsi_cluster_nodes (gpointer user, GsiCall *call, GError **error)
     node_known (bag, nodes, known->pdata[i]);
   for (gsize i = 0; i < config->n_storages; i++)
     node_configured (router, bag, nodes, config->storages[i]);
-  if (!gsi_cluster_each (router, &call->base, 0, count_replicas, &count, error))
+  if (!gsi_cluster_each (router, &call->base, 0, count_replicas, &count, error)
+      || (config->metadata->job_list != NULL
+          && !gsi_move_each (router, &call->base, 0, 0, 0, FALSE, count_move, &count, error)))
     return FALSE;
   for (guint i = 0; i < nodes->len; i++)
     {
