@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server whose path has another disk than the metadata store knows: an empty folder, or another storage's disk."""
+"""A server whose path has another disk than the metadata store knows: an empty folder, or another storage's disk. And one
+whose disk lost a replica."""
 import os
 import shutil
 import unittest
@@ -113,6 +114,45 @@ class Disk(TestCase):
         self.assertMentions(self.server.log_text(), "storage.disk.accepted")
         self.git("push", "-q", self.server.create("kept"), "main", cwd=self.work)
         eventually(lambda: self.reported() == 1, 20, "the report of the new disk")
+
+
+class LostReplica(gitstead_test.ServerTestCase):
+    """A replica that is gone from a disk is no repository that does not exist: who asks must not believe that it was deleted."""
+
+    def test_it_is_told_as_data_loss(self):
+        url = self.server.create("lost/one")
+        work = self.scratch()
+        self.git("init", "-q", "-b", "main", cwd=work)
+        self.git("commit", "-q", "--allow-empty", "-m", "One", cwd=work)
+        self.git("push", "-q", url, "main", cwd=work)
+        replica = self.server.replica("lost/one")
+        # What the process remembers of it is no answer of the disk.
+        self.assertEqual(self.server.stop(), 0)
+        os.rename(replica, replica + ".away")
+        self.server.start()
+        reads = ("Ref/List", '{"repository": {"path": "lost/one"}}'), ("Ref/Find", '{"repository": {"path": "lost/one"}, '
+                 '"name": "refs/heads/main"}')
+        for method, request in reads:
+            result = self.server.cli("call", method, request, check=False)
+            self.assertNotEqual(result.returncode, 0)
+            self.assertMentions(result.stderr, "data is damaged", "lost/one", "storage 'default'", "missing")
+            self.assertNotIn(self.server.root, result.stderr)
+        for service in ("upload", "receive"):
+            response = self.server.http("GET", "/lost/one.git/info/refs?service=git-%s-pack" % service,
+                                        headers=self.server.bearer())
+            self.assertEqual(response.status, 500, response.body)
+            self.assertNotIn(self.server.root.encode(), response.body)
+        self.assertNotEqual(self.git.run("ls-remote", url).returncode, 0)
+        self.assertMentions(self.server.log_text(), "replica.missing")
+        os.rename(replica + ".away", replica)
+        self.git("ls-remote", "--exit-code", url)
+        # What is really not there is still not found.
+        result = self.server.cli("call", "Ref/Find", '{"repository": {"path": "lost/one"}, "name": "refs/heads/no"}', check=False)
+        self.assertMentions(result.stderr, "refs/heads/no")
+        self.assertNotIn("damaged", result.stderr)
+        self.server.cli("repo", "delete", "lost/one", "--yes")
+        self.assertEqual(self.server.http("GET", "/lost/one.git/info/refs?service=git-upload-pack",
+                                          headers=self.server.bearer()).status, 404)
 
 
 gitstead_test.main()
