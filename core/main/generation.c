@@ -2,6 +2,7 @@
 /* From a registry's instances to router and wiring. See generation.h. */
 #include "main/generation.h"
 
+#include "main/gate.h"
 #include "main/probe.h"
 #include "main/server.h"
 
@@ -105,6 +106,7 @@ make_storage (GsiGeneration *generation, const GsiInstance *instance)
   storage->zone = g_strdup (zone != NULL ? zone : "");
   storage->weight = gsi_options_integer (options, "weight");
   storage->reads = gsi_server_reads (generation->server, storage->name);
+  gsi_gate_put (generation->server, storage);
   g_ptr_array_add (generation->storages, storage);
 }
 
@@ -172,5 +174,6 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
   generation->wiring = config.wiring = gsi_wiring_new (&wiring);
   generation->router = gsi_router_new_after (&config, before != NULL ? before->router : NULL);
   gsi_wiring_set_user (generation->wiring, generation->router);
+  gsi_gates_look (server, generation); /* before anything else uses a storage */
   gsi_probes_make (generation, before);
 }
