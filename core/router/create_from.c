@@ -471,6 +471,7 @@ gsi_router_fork (gpointer user, GsiCall *call, GError **error)
   g_autofree char *head = NULL;
   SourceRefs refs = { NULL, FALSE };
   const GsiStorage *source;
+  const char *named = NULL;
   GsRepo repo = { sizeof repo };
   g_autoptr (GBytes) asked = NULL, taken = NULL;
   guint64 id;
@@ -487,7 +488,10 @@ gsi_router_fork (gpointer user, GsiCall *call, GError **error)
       g_free (refs.head);
       return FALSE;
     }
-  if (head == NULL)
+  /* One that the caller names must be among what comes; the source's own need not. */
+  if (head != NULL)
+    named = head;
+  else
     head = g_steal_pointer (&refs.head);
   g_free (refs.head);
   if (id == 0)
@@ -495,7 +499,7 @@ gsi_router_fork (gpointer user, GsiCall *call, GError **error)
   if (refs.any || request->n_refs > 0)
     {
       asked = bundle_request (request);
-      taken = fill_request (head);
+      taken = fill_request (named);
       creation.query = (GsQuery) { sizeof (GsQuery), METHOD_FORK, taken, NULL };
       creation.source = source;
       creation.source_row = row;
