@@ -292,14 +292,10 @@ fill (Creation *creation, GError **error)
 static gboolean
 head_name (const ProtobufCBinaryData *field, char **ret_head, GError **error)
 {
-  g_autofree char *branch = NULL;
   if (field->len == 0)
     return TRUE;
-  branch = gsi_name_text (field, "default_branch", error);
-  if (branch == NULL)
-    return FALSE;
-  *ret_head = g_str_has_prefix (branch, "refs/heads/") ? g_strdup (branch) : g_strconcat ("refs/heads/", branch, NULL);
-  return TRUE;
+  *ret_head = gsi_name_branch (field, "default_branch", error);
+  return *ret_head != NULL;
 }
 
 static gboolean

@@ -2,7 +2,9 @@
 """What lies at the edges of the Git API: histories that come without a branch, odd encodings, names and times that git's own
 commands would not take, and what a dry run promises."""
 import base64
+import json
 import os
+import subprocess
 
 import gitstead_test
 from git_histories import git, history
@@ -107,6 +109,168 @@ class Incoming(TransferCase):
                                                         rules={"refspecs": ["refs/heads/*:refs/tags/*"]}),
                     self.bundle(source, "--all"))
         self.assertEqual(Git()("symbolic-ref", "HEAD", cwd=self.server.replica(self.name + "i")), "refs/heads/main")
+
+
+LATIN = "Änderung über José"
+ADA = {"name": "Ada", "email": "ada@example.org", "seconds": 1700000000, "zone": "+0100"}
+
+
+class Changing(TransferCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = self.copy("plain")
+        self.push(self.name, self.folder)
+
+    def write(self, branch="main", **more):
+        return dict({"branch": branch, "committer": ADA}, **more)
+
+    def here(self, *arguments):
+        return git(self.server.replica(self.name), *arguments).decode("utf-8", "surrogateescape").strip()
+
+    def latin(self, encoding="ISO-8859-1", raw="latin-1"):
+        """A commit on main of @folder whose author and message are in another encoding."""
+        blob = git(self.folder, "hash-object", "-w", "--stdin", input=b"latin").decode().strip()
+        rows = git(self.folder, "ls-tree", "main") + ("100644 blob %s\tlatin\n" % blob).encode()
+        tree = git(self.folder, "mktree", input=rows).decode().strip()
+        parent = git(self.folder, "rev-parse", "main").decode().strip()
+        data = ("tree %s\nparent %s\nauthor José <j@x> 1600000000 +0100\ncommitter José <j@x> 1600000000 +0100\nencoding %s\n\n"
+                "%s\n\nMore.\n" % (tree, parent, encoding, LATIN)).encode(raw)
+        oid = git(self.folder, "hash-object", "-w", "-t", "commit", "--stdin", input=data).decode().strip()
+        self.git("push", "-q", "%s/%s.git" % (self.server.url, self.name), "%s:refs/heads/latin" % oid, cwd=self.folder)
+        return oid
+
+    def test_encodings_as_git_repeats_them(self):
+        oid = self.latin()
+        work = os.path.join(self.work, "w")
+        self.git("clone", "-q", self.server.url + "/%s.git" % self.name, work)
+        who = dict(os.environ, GIT_COMMITTER_NAME="Ada", GIT_COMMITTER_EMAIL="ada@example.org",
+                   GIT_COMMITTER_DATE="1700000000 +0100", GIT_AUTHOR_NAME="Ada", GIT_AUTHOR_EMAIL="ada@example.org",
+                   GIT_AUTHOR_DATE="1700000000 +0100", GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1")
+
+        def expected(start, *command):
+            plain = {key: value for key, value in who.items() if command[0] == "revert" or not key.startswith("GIT_AUTHOR")}
+            subprocess.run(("git", "checkout", "-q", "--detach", start), cwd=work, check=True, env=who)
+            subprocess.run(("git",) + command, cwd=work, check=True, env=plain, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            return subprocess.run(("git", "rev-parse", "HEAD"), cwd=work, check=True, stdout=subprocess.PIPE).stdout.decode().strip()
+
+        for index, (method, request, command) in enumerate((
+                ("Change/CherryPick", {"commits": [oid]}, ("cherry-pick", oid)),
+                ("Change/Revert", {"commits": [oid]}, ("revert", "--no-edit", oid)))):
+            start = "origin/latin" if command[0] == "revert" else "origin/main~1"
+            at = subprocess.run(("git", "rev-parse", start), cwd=work, stdout=subprocess.PIPE).stdout.decode().strip()
+            code, reply = self.attempt(method, dict(self.repository(), write=self.write("c%d" % index, start=at), **request))
+            self.assertEqual(code, "OK", reply)
+            self.assertEqual(reply["new_oid"], expected(start, *command), self.here("cat-file", "commit", reply["new_oid"]))
+            self.assertIn(LATIN, self.here("cat-file", "commit", reply["new_oid"]))
+        code, reply = self.attempt("Change/CherryPick", dict(self.repository(), commits=[oid], message="ours ü\n", write=self.write(
+            "message", start=self.here("rev-parse", "main~1"))))
+        self.assertEqual(code, "OK", reply)
+        made = self.here("cat-file", "commit", reply["new_oid"])
+        self.assertIn("author José <", made)
+        self.assertNotIn("\nencoding", made)
+        # A rebase, onto a branch that went on.
+        code, reply = self.attempt("Change/CommitFiles", dict(self.repository(), message="on", write=self.write(), actions=[
+            {"kind": "FILE_CREATE", "path": "elsewhere", "content": "x"}]))
+        self.assertEqual(code, "OK", reply)
+        code, reply = self.attempt("Change/Rebase", dict(self.repository(), onto="main", write=self.write("latin")))
+        self.assertEqual(code, "OK", reply)
+        made = self.here("cat-file", "commit", reply["new_oid"])
+        self.assertIn(LATIN, made)
+        self.assertIn("author José <", made)
+        self.assertNotIn("\nencoding", made)
+
+    def test_an_encoding_that_nobody_knows(self):
+        oid = self.latin("x-unheard-of")
+        code, reply = self.attempt("Change/CherryPick", dict(self.repository(), commits=[oid], write=self.write(
+            "x", start=self.here("rev-parse", "main~1"))))
+        self.assertEqual(code, "OK", reply)
+        made = git(self.server.replica(self.name), "cat-file", "commit", reply["new_oid"])
+        self.assertIn(b"\nencoding x-unheard-of\n", made)
+        self.assertIn(LATIN.encode("latin-1"), made)
+
+    def test_a_search_over_encodings(self):
+        oid = self.latin()
+        for condition in ({"message": ["über"]}, {"author": ["José"]}, {"committer": ["José"]},
+                          {"message": ["ÜBER JOSÉ".lower()], "ignore_case": True}):
+            for regex in (False, True):
+                scope = dict({"include": ["latin"]}, regex=regex, **condition)
+                code, reply = self.attempt("History/List", dict(self.repository(), range=scope))
+                self.assertEqual((code, [one["oid"] for one in reply["commits"]]), ("OK", [oid]), scope)
+                code, reply = self.attempt("History/Count", dict(self.repository(), range=scope))
+                self.assertEqual((code, int(reply["count"])), ("OK", 1), scope)
+        code, reply = self.attempt("History/List", dict(self.repository(), range={
+            "include": ["latin"], "message": [{"base64": base64.b64encode("über".encode("latin-1")).decode()}]}))
+        self.assertEqual((code, reply["commits"]), ("OK", []))
+
+    def test_a_dry_run_says_what_the_write_would(self):
+        modules = '[submodule "x"]\n\tpath = -x\n\turl = https://example.org/x\n'
+        for path, content in ((".gitmodules", modules), ("a/.gitattributes", "a" * 3000 + " text\n")):
+            said = []
+            for dry_run in (True, False):
+                said.append(self.refused("INVALID_ARGUMENT", "Change/CommitFiles", dict(
+                    self.repository(), message="m", write=self.write(dry_run=dry_run), actions=[
+                        {"kind": "FILE_CREATE", "path": "fine", "content": "x"},
+                        {"kind": "FILE_PUT", "path": path, "content": content}]), "actions[1] '%s'" % path))
+            if path == ".gitmodules":
+                self.assertEqual(*said)
+                code, reply = self.attempt("Change/CommitFiles", dict(
+                    self.repository(), message="m", write=self.write(dry_run=True), actions=[
+                        {"kind": "FILE_PUT", "path": path, "content": modules.replace("-x", "x")}]))
+                self.assertEqual((code, reply["outcome"]), ("OK", "CHANGE_DRY_RUN"))
+        file = [{"kind": "FILE_PUT", "path": "f", "content": "x"}]
+        for dry_run in (True, False):
+            self.refused("FAILED_PRECONDITION", "Change/CreateBranch", dict(
+                self.repository(), branch="main/sub", revision="main", dry_run=dry_run), "branch: 'refs/heads/main' exists")
+            self.refused("FAILED_PRECONDITION", "Change/CommitFiles", dict(
+                self.repository(), message="m", actions=file, write=self.write("main/a/b", start="main", dry_run=dry_run)),
+                "write.branch: 'refs/heads/main' exists")
+        self.attempt("Change/CreateBranch", dict(self.repository(), branch="deep/er", revision="main"))
+        for dry_run in (True, False):
+            self.refused("FAILED_PRECONDITION", "Change/CreateBranch", dict(
+                self.repository(), branch="deep", revision="main", dry_run=dry_run), "branch: 'refs/heads/deep/er' exists")
+        self.server.assert_settled()
+
+    def test_times(self):
+        for seconds in (2 ** 63 - 1, 2 ** 34):
+            self.refused("INVALID_ARGUMENT", "Change/CommitFiles", dict(
+                self.repository(), message="m", write={"branch": "main", "committer": dict(ADA, seconds=str(seconds))},
+                actions=[{"kind": "FILE_PUT", "path": "f", "content": "x"}]), "write.committer.seconds", "2514")
+        code, reply = self.attempt("Change/CommitFiles", dict(
+            self.repository(), message="m", write={"branch": "late", "start": "main", "force": True,
+                                                   "committer": dict(ADA, seconds=str(2 ** 34 - 1))},
+            actions=[{"kind": "FILE_PUT", "path": "f", "content": "x"}]))
+        self.assertEqual(code, "OK", reply)
+        replica = self.server.replica(self.name)
+        git(replica, "commit-graph", "write", "--reachable")
+        Git()("fsck", "--full", "--strict", cwd=replica)
+        # What a push brought is shown as it stands.
+        data = git(self.folder, "cat-file", "commit", "main").replace(b"committer ", b"committer X <x@y> 9223372036854775807 +0000\nx-was ", 1)
+        oid = git(replica, "hash-object", "-w", "-t", "commit", "--literally", "--stdin", input=data).decode().strip()
+        code, reply = self.attempt("Commit/Get", dict(self.repository(), revisions=[oid]))
+        self.assertEqual(code, "OK", reply)
+        self.assertIn("9223372036854775807", json.dumps(reply))
+
+    def test_names_that_git_takes_for_something_else(self):
+        for name in ("-x2", "HEAD", "refs/heads/-x2"):
+            self.refused("INVALID_ARGUMENT", "Change/CreateBranch", dict(self.repository(), branch=name, revision="main"), "branch: ")
+            self.refused("INVALID_ARGUMENT", "Change/CommitFiles", dict(
+                self.repository(), message="m", write=self.write(name, start="main"),
+                actions=[{"kind": "FILE_PUT", "path": "f", "content": "x"}]), "write.branch: ")
+        self.refused("INVALID_ARGUMENT", "Change/CreateTag", dict(self.repository(), tag="-t", revision="main"), "tag: ")
+        for name in ("-x", "HEAD", "refs/tags/v1.0", "refs/heads/-x", "a..b"):
+            self.refused("INVALID_ARGUMENT", "Repository/Create", dict(self.repository(self.name + "n"), default_branch=name),
+                         "default_branch: ")
+            self.refused("INVALID_ARGUMENT", "Ref/SetDefaultBranch", dict(self.repository(), branch=name), "branch: ")
+        self.assertEqual(self.here("symbolic-ref", "HEAD"), "refs/heads/main")
+        # One that a push made can be taken away.
+        self.git("push", "-q", "%s/%s.git" % (self.server.url, self.name), "main:refs/heads/-x3", cwd=self.folder)
+        code, reply = self.attempt("Change/DeleteBranch", dict(self.repository(), branch="-x3"))
+        self.assertEqual(code, "OK", reply)
+
+    def test_lists_of_prefixes(self):
+        code, reply = self.attempt("Ref/List", dict(self.repository(), prefixes=["refs/heads/m"] * 1000))
+        self.assertEqual(code, "OK", reply)
+        self.refused("INVALID_ARGUMENT", "Ref/List", dict(self.repository(), prefixes=["refs/heads/m"] * 1001), "prefixes", "1000")
 
 
 if __name__ == "__main__":
