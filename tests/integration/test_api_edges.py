@@ -5,8 +5,10 @@ import base64
 import json
 import os
 import subprocess
+import threading
 
 import gitstead_test
+from cluster_test import Cluster
 from git_histories import git, history
 from gitstead_test import Git
 from transfer_case import TransferCase, table
@@ -230,6 +232,22 @@ class Changing(TransferCase):
                 self.repository(), branch="deep", revision="main", dry_run=dry_run), "branch: 'refs/heads/deep/er' exists")
         self.server.assert_settled()
 
+    def test_values_that_say_nothing(self):
+        file = [{"kind": "FILE_PUT", "path": "f", "content": "x"}]
+        for message in ("\n", " \n\n", "\t"):
+            self.refused("INVALID_ARGUMENT", "Change/CommitFiles", dict(
+                self.repository(), message=message, write=self.write(), actions=file), "message")
+        for name in (".", ",.;", "'"):
+            self.refused("INVALID_ARGUMENT", "Change/CommitFiles", dict(
+                self.repository(), message="m", write={"branch": "main", "committer": dict(ADA, name=name)}, actions=file),
+                "write.committer.name")
+        link = [{"kind": "FILE_CREATE", "path": "link", "content": "f", "mode": 0o120000}]
+        code, reply = self.attempt("Change/CommitFiles", dict(self.repository(), message="m", write=self.write(), actions=link))
+        self.assertEqual(code, "OK", reply)
+        self.refused("INVALID_ARGUMENT", "Change/CommitFiles", dict(
+            self.repository(), message="m", write=self.write(), actions=[{"kind": "FILE_CHMOD", "path": "link", "mode": 0o100755}]),
+            "actions[0] 'link'", "symbolic link")
+
     def test_times(self):
         for seconds in (2 ** 63 - 1, 2 ** 34):
             self.refused("INVALID_ARGUMENT", "Change/CommitFiles", dict(
@@ -267,10 +285,185 @@ class Changing(TransferCase):
         code, reply = self.attempt("Change/DeleteBranch", dict(self.repository(), branch="-x3"))
         self.assertEqual(code, "OK", reply)
 
+    def test_a_name_that_no_ref_can_have(self):
+        self.refused("INVALID_ARGUMENT", "Ref/Find", dict(self.repository(), name="refs/heads/a..b"), "name", "two dots")
+        self.refused("NOT_FOUND", "Ref/Find", dict(self.repository(), name="refs/heads/a.b"))
+
     def test_lists_of_prefixes(self):
         code, reply = self.attempt("Ref/List", dict(self.repository(), prefixes=["refs/heads/m"] * 1000))
         self.assertEqual(code, "OK", reply)
         self.refused("INVALID_ARGUMENT", "Ref/List", dict(self.repository(), prefixes=["refs/heads/m"] * 1001), "prefixes", "1000")
+
+
+class Between(TransferCase):
+    """What one repository of the server gets from another."""
+
+    def take(self, source, *specs, **rules):
+        return dict(self.repository(), source={"path": source}, rules=dict(rules, refspecs=list(specs)))
+
+    def test_a_branch_of_a_fork(self):
+        folder = self.copy("plain")
+        self.push(self.name, folder)
+        fork = self.name + "-fork"
+        self.server.call("Repository/Fork", dict(self.repository(fork), source={"path": self.name}))
+        oid = self.grow(folder)
+        self.git("push", "-q", "%s/%s.git" % (self.server.url, fork), "main:refs/heads/proposal", cwd=folder)
+        before = self.refs(self.server.replica(self.name))
+        request = self.take(fork, "refs/heads/proposal:refs/merge-requests/1/head")
+        code, reply = self.attempt("Repository/FetchFrom", dict(request, rules=dict(request["rules"], dry_run=True)))
+        self.assertEqual((code, table(reply), reply.get("receipt")), ("OK", {"refs/merge-requests/1/head": "CREATED"}, None), reply)
+        self.assertEqual(self.refs(self.server.replica(self.name)), before)
+        code, reply = self.attempt("Repository/FetchFrom", request)
+        self.assertEqual((code, table(reply)), ("OK", {"refs/merge-requests/1/head": "CREATED"}), reply)
+        self.assertEqual(self.refs(self.server.replica(self.name)), dict(before, **{"refs/merge-requests/1/head": oid}))
+        code, reply = self.attempt("Repository/FetchFrom", request)
+        self.assertEqual((code, reply["refs"], int(reply["unchanged"])), ("OK", [], 1), reply)
+        # It needs its source no more, and files can be committed from it.
+        self.server.call("Repository/Delete", self.repository(fork))
+        Git()("fsck", "--full", "--strict", cwd=self.server.replica(self.name))
+        code, reply = self.attempt("Change/CommitFiles", dict(
+            self.repository(), message="m", write={"branch": "from", "start": "refs/merge-requests/1/head", "committer": ADA},
+            actions=[{"kind": "FILE_CREATE", "path": "new", "content": "x"}]))
+        self.assertEqual(code, "OK", reply)
+        self.assertEqual(Git()("rev-parse", "from~1", cwd=self.server.replica(self.name)), oid)
+        self.server.assert_settled()
+
+    def test_patterns_and_what_went_its_own_way(self):
+        folder, source = self.copy("plain"), self.name + "s"
+        self.push(self.name, folder)
+        self.push(source, folder)
+        git(folder, "update-ref", "refs/heads/main", "main~3")
+        mine = self.grow(folder)
+        self.git("push", "-q", "-f", "%s/%s.git" % (self.server.url, source), "main", cwd=folder)
+        code, reply = self.attempt("Repository/FetchFrom", self.take(source))
+        self.assertEqual((code, table(reply)), ("OK", {"refs/heads/main": "DIVERGENT"}), reply)
+        code, reply = self.attempt("Repository/FetchFrom", self.take(source, "+refs/*:refs/*", prune=True))
+        self.assertEqual((code, table(reply)), ("OK", {"refs/heads/main": "REPLACED"}), reply)
+        self.assertEqual(Git()("rev-parse", "main", cwd=self.server.replica(self.name)), mine)
+        self.same(self.name, self.server.replica(source))
+        code, reply = self.attempt("Repository/FetchFrom", self.take(source, "HEAD:refs/heads/head"))
+        self.assertEqual((code, table(reply)), ("OK", {"refs/heads/head": "CREATED"}), reply)
+
+    def test_what_cannot_be(self):
+        self.push(self.name, history("plain"))
+        self.push(self.name + "s", history("plain"))
+        before = self.refs(self.server.replica(self.name))
+        for source, code in (("absent", "NOT_FOUND"), ("../x", "INVALID_ARGUMENT"), ("", "INVALID_ARGUMENT")):
+            self.refused(code, "Repository/FetchFrom", self.take(source), "source")
+        self.refused("NOT_FOUND", "Repository/FetchFrom", self.take(self.name + "s", "refs/heads/absent:refs/heads/x"), "refs/heads/absent")
+        self.refused("INVALID_ARGUMENT", "Repository/FetchFrom", self.take(self.name + "s", "main:refs/heads/x"), "rules.refspecs")
+        self.refused("PERMISSION_DENIED", "Repository/FetchFrom", self.take(self.name + "s", "refs/heads/main:refs/gitstead/x"))
+        self.assertEqual(self.refs(self.server.replica(self.name)), before)
+        self.server.assert_settled()
+
+    def test_eight_at_once_into_one_branch(self):
+        folder = self.copy("plain")
+        self.push(self.name, folder)
+        base = git(folder, "rev-parse", "main").decode().strip()
+        oids = []
+        for index in range(8):
+            git(folder, "update-ref", "refs/heads/main", base)
+            oids.append(self.grow(folder))
+            self.push("%s-%d" % (self.name, index), folder, "main")
+        found = self.at_once([("Repository/FetchFrom", self.take("%s-%d" % (self.name, index), "refs/heads/main:refs/heads/main"))
+                              for index in range(8)])
+        won = [reply for code, reply in found if code == "OK" and table(reply) == {"refs/heads/main": "FORWARDED"}]
+        self.assertEqual(len(won), 1, found)
+        for code, reply in found:
+            if code == "OK":
+                self.assertIn(table(reply), ({"refs/heads/main": "FORWARDED"}, {"refs/heads/main": "DIVERGENT"}))
+            else:
+                self.assertIn(code, ("ABORTED", "FAILED_PRECONDITION"), reply)
+        self.assertIn(self.refs(self.server.replica(self.name))["refs/heads/main"], oids)
+        self.server.assert_settled()
+
+    def test_eight_at_once_set_the_default_branch(self):
+        self.push(self.name, history("plain"))
+        self.server.call("Ref/SetDefaultBranch", dict(self.repository(), branch="main"))
+        names = ["b%d" % index for index in range(8)]
+        found = self.at_once([("Ref/SetDefaultBranch", dict(self.repository(), branch=name, expected_old="main")) for name in names])
+        self.assertEqual(sorted(code for code, _ in found).count("OK"), 1, found)
+        for code, reply in found:
+            self.assertIn(code, ("OK", "FAILED_PRECONDITION", "ABORTED"), reply)
+        winner = names[[code for code, _ in found].index("OK")]
+        replica = self.server.replica(self.name)
+        self.assertEqual(Git()("symbolic-ref", "HEAD", cwd=replica), "refs/heads/" + winner)
+        self.refused("FAILED_PRECONDITION", "Ref/SetDefaultBranch", dict(self.repository(), branch="main", expected_old="main"),
+                     "expected_old", "refs/heads/" + winner)
+        self.refused("INVALID_ARGUMENT", "Ref/SetDefaultBranch", dict(self.repository(), branch="main", expected_old="-x"), "expected_old")
+        code, reply = self.attempt("Ref/SetDefaultBranch", dict(self.repository(), branch="main", expected_old="refs/heads/" + winner))
+        self.assertEqual(code, "OK", reply)
+        self.assertFalse([name for _, _, files in os.walk(replica) for name in files if name.endswith(".lock")])
+        self.server.assert_settled()
+
+    def test_eight_at_once_update_rename_and_delete(self):
+        folder = self.copy("plain")
+        self.push(self.name, folder)
+        base = git(folder, "rev-parse", "main").decode().strip()
+        oids = []
+        for _ in range(8):
+            git(folder, "update-ref", "refs/heads/main", base)
+            oids.append(self.grow(folder))
+        git(folder, "update-ref", "refs/heads/main", base)
+        self.git("push", "-q", "%s/%s.git" % (self.server.url, self.name),
+                 *["%s:refs/keep/%d" % (oid, index) for index, oid in enumerate(oids)], cwd=folder)
+        found = self.at_once([("Ref/Update", dict(self.repository(), updates=[
+            {"name": "refs/heads/main", "old_oid": base, "new_oid": oid}])) for oid in oids])
+        self.one_winner(found, ("FAILED_PRECONDITION", "ABORTED"))
+        self.assertEqual(Git()("rev-parse", "main", cwd=self.server.replica(self.name)), oids[[code for code, _ in found].index("OK")])
+        found = self.at_once([("Repository/Rename", dict(self.repository(), new_path="%s-to-%d" % (self.name, index)))
+                              for index in range(8)])
+        self.one_winner(found, ("NOT_FOUND", "ABORTED", "FAILED_PRECONDITION"))
+        now = "%s-to-%d" % (self.name, [code for code, _ in found].index("OK"))
+        Git()("fsck", "--full", "--strict", "--no-dangling", cwd=self.server.replica(now))
+        found = self.at_once([("Repository/Delete", self.repository(now))] * 8)
+        self.one_winner(found, ("NOT_FOUND", "ABORTED", "FAILED_PRECONDITION"))
+        self.assertFalse(self.server.call("Repository/Exists", self.repository(now))["exists"])
+
+    def one_winner(self, found, others):
+        self.assertEqual([code for code, _ in found].count("OK"), 1, found)
+        for code, reply in found:
+            self.assertIn(code, ("OK",) + others, reply)
+
+    def at_once(self, calls):
+        """The outcomes of the calls, in their order."""
+        found = [None] * len(calls)
+        ready = threading.Barrier(len(calls))
+
+        def one(index):
+            ready.wait(60)
+            found[index] = self.attempt(*calls[index])
+
+        threads = [threading.Thread(target=one, args=(index,)) for index in range(len(calls))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return found
+
+
+class Clustered(Cluster):
+    """Two repositories whose replicas lie on other nodes than the one that is asked."""
+
+    def test_from_node_to_node(self):
+        self.router = self.add_router()
+        admin = self.router.new_token("admin")
+
+        def call(method, **request):
+            reply = self.router.http("POST", "/api/v1/" + method, json.dumps(request), {
+                "Authorization": "Bearer " + admin, "Content-Type": "application/json"}, timeout=120)
+            self.assertEqual(reply.status, 200, reply.body)
+            return json.loads(reply.body)
+
+        data = git(history("plain"), "bundle", "create", "-q", "-", "--all", "HEAD")
+        self.router.cli("call", "Repository/CreateFromBundle", json.dumps({"repository": {"path": "a"}}), input=data, text=False)
+        call("Repository/Create", repository={"path": "b"})
+        reply = call("Repository/FetchFrom", repository={"path": "b"}, source={"path": "a"},
+                     rules={"refspecs": ["refs/heads/main:refs/merge-requests/7/head"]})
+        self.assertEqual(table(reply), {"refs/merge-requests/7/head": "CREATED"})
+        main = git(history("plain"), "rev-parse", "main").decode().strip()
+        self.assertEqual(self.assert_equal_replicas(self.router, "b"), {"refs/merge-requests/7/head": main})
+        self.settled()
 
 
 if __name__ == "__main__":

@@ -479,6 +479,14 @@ take_fetch (Intake *intake, const ProtobufCMessage *message, GError **error)
   return take_remote (intake, request->remote, request->rules, error);
 }
 
+/* The router hands over a bundle of the source's, as for a fork. */
+static gboolean
+take_fetch_from (Intake *intake, const ProtobufCMessage *message, GError **error)
+{
+  const Gitstead__V1__RepositoryFetchFromRequest *request = (const void *) message;
+  return take_bundle (intake, request->rules, own_names, TRUE, error);
+}
+
 static const struct
 {
   ApiRow row;
@@ -489,6 +497,7 @@ static const struct
   { API_ROW (152, NULL, repository_create_from_url_request, transfer_reply), take_create_from_url },
   { API_ROW (153, NULL, repository_bundle_apply_request, transfer_reply), take_bundle_apply },
   { API_ROW (154, NULL, repository_fetch_request, transfer_reply), take_fetch },
+  { API_ROW (157, NULL, repository_fetch_from_request, transfer_reply), take_fetch_from },
   { API_ROW (902, NULL, pool_refresh_request, transfer_reply), NULL }, /* from here: pool.c */
 };
 
