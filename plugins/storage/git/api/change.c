@@ -8,6 +8,15 @@
 
 /* ------------------------------------------------------------------------------------- the values */
 
+static gboolean
+is_all_of (const ProtobufCBinaryData *text, const char *characters)
+{
+  for (gsize i = 0; i < text->len; i++)
+    if (text->data[i] == '\0' || strchr (characters, text->data[i]) == NULL)
+      return FALSE;
+  return TRUE;
+}
+
 gboolean
 change_message (const ProtobufCBinaryData *message, const char *field, char **ret_text, GError **error)
 {
@@ -19,6 +28,8 @@ change_message (const ProtobufCBinaryData *message, const char *field, char **re
                     message->len, CHANGE_MESSAGE_MAX);
   if (memchr (data, '\0', message->len) != NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: has a NUL byte in it", field);
+  if (is_all_of (message, " \t\n\v\f\r"))
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: must not be empty, and there are only spaces in it", field);
   g_autofree char *text = g_strndup (data, message->len);
   *ret_text = data[message->len - 1] == '\n' ? g_steal_pointer (&text) : g_strconcat (text, "\n", NULL);
   return TRUE;
@@ -37,6 +48,8 @@ ident_part (const ProtobufCBinaryData *part, const char *field, const char *what
     why = "has a NUL byte in it";
   else if (g_ascii_isspace (part->data[0]) || g_ascii_isspace (part->data[part->len - 1]))
     why = "begins or ends with a space";
+  else if (is_all_of (part, ".,:;\"\\' "))
+    why = "has nothing in it that git keeps of a name";
   for (gsize i = 0; why == NULL && i < part->len; i++)
     if (part->data[i] != '\0' && strchr (refused, part->data[i]) != NULL)
       why = "has '<', '>' or a line break in it";

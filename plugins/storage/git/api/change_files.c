@@ -152,6 +152,9 @@ do_chmod (Step *step, GError **error)
   guint32 mode;
   if (!need_file (step, error) || !file_mode (step, 0, &mode, error))
     return FALSE;
+  if ((step->has_mode == MODE_LINK) != (mode == MODE_LINK))
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "a symbolic link and a file do not become each other by their mode: FILE_UPDATE replaces one");
   return tree_edit_put (step->edit, step->path, mode, &step->has_oid, error);
 }
 
