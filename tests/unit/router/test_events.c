@@ -34,16 +34,6 @@ gsi_call_recheck (GsiCall *call, GError **error)
   return !g_atomic_int_get (&revoked) || gs_fail (error, GS_ERROR_UNAUTHENTICATED, "revoked");
 }
 
-static ProtobufCBinaryData end_position;
-static guint8 end_bytes[16];
-
-void
-gsi_call_reply (GsiCall *call, const ProtobufCMessage *reply)
-{
-  end_position = ((const Gitstead__V1__EventsReply *) reply)->end->position;
-  memcpy (end_bytes, end_position.data, sizeof end_bytes);
-}
-
 /* ------------------------------------------------------------------------------------------- a reader */
 
 typedef struct
@@ -59,7 +49,15 @@ typedef struct
   GsThread thread;
   gboolean done;
   GError *error;
+  guint8 end[16]; /* the position that the reply says */
 } Reader;
+
+void
+gsi_call_reply (GsiCall *call, const ProtobufCMessage *reply)
+{
+  Reader *reader = (Reader *) call;
+  memcpy (reader->end, ((const Gitstead__V1__EventsReply *) reply)->end->position.data, sizeof reader->end);
+}
 
 static int
 cancel_fd (GsCall *call)
@@ -214,7 +212,7 @@ test_positions (void **state)
     }
   assert_false (read_line (&reader, &line));
   reader_end (&reader, TRUE);
-  assert_int_equal (end_bytes[15], 12);
+  assert_int_equal (reader.end[15], 12);
   reader_start (&reader, f->events, f->methods, EPOCH, 10, 0);
   assert_true (read_line (&reader, &line));
   assert_int_equal (line.generation, 7);
