@@ -101,7 +101,8 @@ print_node (GsiTable *table, const Gitstead__V1__ClusterNode *node)
                                : g_strdup_printf ("%" G_GUINT64_FORMAT " in, %" G_GUINT64_FORMAT " out", node->moves_in,
                                                   node->moves_out);
   gsi_table_row (table, node->storage, node->up ? "up" : "DOWN", since, cluster_state (node->state), latency, in_flight,
-                 free_bytes, total, replicas, behind, moves, node->zone[0] != '\0' ? node->zone : "-", weight, NULL);
+                 free_bytes, total, replicas, behind, moves, node->zone[0] != '\0' ? node->zone : "-", weight,
+                 node->program[0] != '\0' ? node->program : "-", NULL);
 }
 
 static int
@@ -123,7 +124,7 @@ nodes_show (gpointer user)
       return GSI_EXIT_OK;
     }
   table = gsi_table_new ((const char *[]) { "NODE", "SEEN", "SINCE", "STATE", ">LATENCY", ">IN FLIGHT", ">FREE", ">SIZE",
-                                            ">REPLICAS", ">BEHIND", "MOVES", "ZONE", ">WEIGHT", NULL });
+                                            ">REPLICAS", ">BEHIND", "MOVES", "ZONE", ">WEIGHT", "PROGRAM", NULL });
   for (gsize i = 0; i < reply->n_nodes; i++)
     print_node (table, reply->nodes[i]);
   gsi_table_print (table);

@@ -236,8 +236,12 @@ node_configured (GsiRouter *router, GsiBag *bag, GPtrArray *nodes, const GsiStor
   const GsiRouterConfig *config = gsi_router_config (router);
   Gitstead__V1__ClusterNode *node = node_message (bag, nodes, storage->name);
   g_autoptr (GPtrArray) groups = g_ptr_array_new ();
-  g_autofree char *problem = NULL;
+  g_autofree char *problem = NULL, *program = NULL;
   node->configured = TRUE;
+  if (storage->ops->program != NULL && storage->ops->program (storage->self, &program, NULL))
+    node->program = gsi_bag_text (bag, program);
+  else if (storage->ops->probe == NULL)
+    node->program = gsi_bag_text (bag, config->program);
   node->up = gsi_cluster_up (router, storage->name, &problem);
   node->problem = gsi_bag_text (bag, problem);
   node->in_flight = gsi_router_view (storage).in_flight;

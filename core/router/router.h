@@ -76,6 +76,7 @@ typedef struct
   GsiEvents *events; /* where what is done is told; may be NULL */
   GsiCare care;
   gint64 known_for_us; /* so long reads go on by what the metadata store said last; 0 = not at all */
+  const char *program; /* what runs here, as "gitstead/VERSION"; may be NULL */
   const char *crash_at; /* tests: the process kills itself at this named step; NULL = never */
 } GsiRouterConfig;
 
