@@ -377,7 +377,10 @@ log_moved (Move *move)
   repair->config->host->log (repair->config->host, GS_LOG_INFO, "move.done", fields, G_N_ELEMENTS (fields));
 }
 
-/* The old one's files; what reads have opened by then stays readable in the trash. When this is lost, housekeeping finds a folder that no record names. */
+/*
+ * The old one's files; what reads have opened by then stays readable in the trash. When this is lost, housekeeping finds a
+ * folder that no record names.
+ */
 static void
 clear_source (Move *move)
 {
