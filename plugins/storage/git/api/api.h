@@ -9,6 +9,7 @@
 #ifndef STORAGE_GIT_API_H
 #define STORAGE_GIT_API_H
 
+#include "child.h"
 #include "odb.h"
 
 #include "gitstead/v1/commit.pb-c.h"
@@ -225,6 +226,9 @@ typedef gboolean (*ApiOutput) (gpointer user, const char *data, gsize len, gbool
  */
 gboolean api_run (GitCall *call, const char *const *argv, GBytes *input, int *ret_status, ApiOutput visit,
                   gpointer user, GError **error);
+/** The same with what else @spec has: role, settings, an input descriptor that stays the caller's (unless there is @input). */
+gboolean api_run_as (GitCall *call, ChildSpec spec, GBytes *input, int *ret_status, ApiOutput visit, gpointer user,
+                     GError **error);
 /** The same, its output straight to the client. */
 gboolean api_run_stream (GitCall *call, const char *const *argv, GBytes *input, GError **error);
 
@@ -246,6 +250,9 @@ struct ApiFields
 };
 gboolean api_run_fields (GitCall *call, const char *const *argv, GBytes *input, int *ret_status, ApiFields *fields,
                          GError **error);
+/** @first with @input, its output the input of @second, whose output has the fields. */
+gboolean api_run_pair (GitCall *call, const char *const *first, GBytes *input, const char *const *second, ApiFields *fields,
+                       GError **error);
 /** For output that has fields only in part. */
 gboolean api_fields_feed (ApiFields *fields, const char *data, gsize len, gboolean *ret_enough, GError **error);
 
@@ -275,6 +282,9 @@ gboolean api_page_bad (GError **error);
 /* ------------------------------------------------------------- handlers that other files' tables name */
 
 gboolean api_tree_entries (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_object_size (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_object_list (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_diff_range (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_file_list (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_diff_parsed (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_repository_archive (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,

@@ -475,5 +475,6 @@ const ApiRow api_diff_rows[] = {
   API_ROW (803, diff_stats, diff_stats_request, diff_stats_reply),
   API_ROW (804, diff_changed_paths, diff_changed_paths_request, diff_changed_paths_reply),
   API_ROW (805, diff_patch_id, diff_patch_id_request, diff_patch_id_reply),
+  API_ROW (806, api_diff_range, diff_range_request, diff_range_reply),
   { 0 },
 };

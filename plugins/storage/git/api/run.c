@@ -78,64 +78,6 @@ input_fd (GBytes *input, int *ret_fd, GError **error)
   return input == NULL || *ret_fd >= 0;
 }
 
-gboolean
-api_run (GitCall *call, const char *const *argv, GBytes *input, int *ret_status, ApiOutput visit, gpointer user,
-         GError **error)
-{
-  ChildSpec spec = { .role = CHILD_PLAIN, .git_dir = call->repo->dir, .argv = argv, .input = -1, .output = -1, .extra = -1 };
-  Child child = { .err_fd = -1 };
-  gboolean done, enough = FALSE;
-  int out[2], status;
-  if (!input_fd (input, &spec.input, error))
-    return FALSE;
-  if (pipe2 (out, O_CLOEXEC) != 0)
-    {
-      done = fsu_fail (error, errno, "make a pipe for git %s", argv[0]);
-      out[0] = out[1] = -1;
-    }
-  else
-    {
-      spec.output = out[1];
-      done = child_start (call->storage, &spec, &child, error);
-      close (out[1]);
-      done = done && read_output (call, &child, out[0], visit, user, &enough, error);
-      close (out[0]);
-    }
-  if (done && !enough && (done = child_wait (&child, call->call, NULL, &status, error)))
-    {
-      if (ret_status != NULL && WIFEXITED (status) && WEXITSTATUS (status) <= 1 && !api_said_loss (child.err->str))
-        *ret_status = WEXITSTATUS (status);
-      else
-        done = check (call, &child, status, error);
-    }
-  else if (done && ret_status != NULL)
-    *ret_status = 0;
-  child_clear (&child);
-  if (spec.input >= 0)
-    close (spec.input);
-  return done;
-}
-
-gboolean
-api_run_stream (GitCall *call, const char *const *argv, GBytes *input, GError **error)
-{
-  ChildSpec spec = { .role = CHILD_PLAIN, .git_dir = call->repo->dir, .argv = argv, .input = -1, .output = -1, .extra = -1 };
-  Child child = { .err_fd = -1 };
-  gboolean done;
-  int status;
-  if (!input_fd (input, &spec.input, error))
-    return FALSE;
-  spec.output = call->stream->open_output (call->stream, error);
-  done = spec.output >= 0 && child_start (call->storage, &spec, &child, error);
-  if (spec.output >= 0)
-    close (spec.output);
-  done = done && child_wait (&child, call->call, NULL, &status, error) && check (call, &child, status, error);
-  child_clear (&child);
-  if (spec.input >= 0)
-    close (spec.input);
-  return done;
-}
-
 /* ------------------------------------------------------------------------------------------- fields */
 
 gboolean
@@ -168,6 +110,112 @@ static gboolean
 feed (gpointer user, const char *data, gsize len, gboolean *ret_enough, GError **error)
 {
   return api_fields_feed (user, data, len, ret_enough, error);
+}
+
+/* ---------------------------------------------------------------------------------------------- run */
+
+gboolean
+api_run_as (GitCall *call, ChildSpec spec, GBytes *input, int *ret_status, ApiOutput visit, gpointer user, GError **error)
+{
+  Child child = { .err_fd = -1 };
+  gboolean done, enough = FALSE;
+  int out[2], status, made = -1;
+  spec.git_dir = call->repo->dir;
+  spec.output = spec.extra = -1;
+  if (!input_fd (input, &made, error))
+    return FALSE;
+  if (made >= 0)
+    spec.input = made;
+  if (pipe2 (out, O_CLOEXEC) != 0)
+    {
+      done = fsu_fail (error, errno, "make a pipe for git %s", spec.argv[0]);
+      out[0] = out[1] = -1;
+    }
+  else
+    {
+      spec.output = out[1];
+      done = child_start (call->storage, &spec, &child, error);
+      close (out[1]);
+      done = done && read_output (call, &child, out[0], visit, user, &enough, error);
+      close (out[0]);
+    }
+  if (done && !enough && (done = child_wait (&child, call->call, NULL, &status, error)))
+    {
+      if (ret_status != NULL && WIFEXITED (status) && WEXITSTATUS (status) <= 1 && !api_said_loss (child.err->str))
+        *ret_status = WEXITSTATUS (status);
+      else
+        done = check (call, &child, status, error);
+    }
+  else if (done && ret_status != NULL)
+    *ret_status = 0;
+  child_clear (&child);
+  if (made >= 0)
+    close (made);
+  return done;
+}
+
+gboolean
+api_run (GitCall *call, const char *const *argv, GBytes *input, int *ret_status, ApiOutput visit, gpointer user,
+         GError **error)
+{
+  const ChildSpec spec = { .role = CHILD_PLAIN, .argv = argv, .input = -1 };
+  return api_run_as (call, spec, input, ret_status, visit, user, error);
+}
+
+/* Two processes, the first one's output the other's input. What the other could not be given it says nothing of: so both are
+ * asked how they ended. */
+gboolean
+api_run_pair (GitCall *call, const char *const *first, GBytes *input, const char *const *second, ApiFields *fields,
+              GError **error)
+{
+  ChildSpec spec = { .role = CHILD_PLAIN, .git_dir = call->repo->dir, .argv = first, .input = -1, .output = -1, .extra = -1 };
+  Child child = { .err_fd = -1 };
+  int between[2], status = 0;
+  gboolean done;
+  if (!input_fd (input, &spec.input, error))
+    return FALSE;
+  if (pipe2 (between, O_CLOEXEC) != 0)
+    {
+      close (spec.input);
+      return fsu_fail (error, errno, "make a pipe for git %s", first[0]);
+    }
+  spec.output = between[1];
+  done = child_start (call->storage, &spec, &child, error);
+  close (between[1]);
+  if (spec.input >= 0)
+    close (spec.input);
+  fields->field = g_string_new (NULL);
+  if (done)
+    {
+      const ChildSpec next = { .role = CHILD_PLAIN, .argv = second, .input = between[0] };
+      done = api_run_as (call, next, NULL, NULL, feed, fields, error);
+    }
+  close (between[0]);
+  g_string_free (fields->field, TRUE);
+  fields->field = NULL;
+  done = done && child_wait (&child, call->call, NULL, &status, error) && check (call, &child, status, error);
+  child_clear (&child);
+  return done;
+}
+
+gboolean
+api_run_stream (GitCall *call, const char *const *argv, GBytes *input, GError **error)
+{
+  ChildSpec spec = { .role = CHILD_PLAIN, .git_dir = call->repo->dir, .argv = argv, .input = -1, .output = -1, .extra = -1 };
+  Child child = { .err_fd = -1 };
+  gboolean done;
+  int status;
+  if (!input_fd (input, &spec.input, error))
+    return FALSE;
+  spec.output = call->stream->open_output (call->stream, error);
+  done = spec.output >= 0 && child_start (call->storage, &spec, &child, error);
+  if (spec.output >= 0)
+    close (spec.output);
+  done = done && child_wait (&child, call->call, NULL, &status, error) && check (call, &child, status, error);
+  child_clear (&child);
+  if (spec.input >= 0)
+    close (spec.input);
+  return done;
 }
 
 gboolean

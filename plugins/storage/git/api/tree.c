@@ -244,5 +244,7 @@ object_exist (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *
 
 const ApiRow api_object_rows[] = {
   API_ROW (304, object_exist, object_exist_request, object_exist_reply),
+  API_ROW (305, api_object_size, object_size_request, object_size_reply),
+  API_ROW (306, api_object_list, object_list_request, object_list_reply),
   { 0 },
 };
