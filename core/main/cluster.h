@@ -56,7 +56,8 @@ int cluster_undrain_run (int n_args, char **args);
 int cluster_remove_run (int n_args, char **args);
 int cluster_add_run (int n_args, char **args);
 int cluster_rebalance_run (int n_args, char **args);
+int cluster_rebuild_run (int n_args, char **args);
 extern const GOptionEntry cluster_verify_options[], cluster_accept_options[], cluster_remove_options[],
-    cluster_rebalance_options[];
+    cluster_rebalance_options[], cluster_rebuild_options[];
 
 #endif

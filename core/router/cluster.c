@@ -259,6 +259,7 @@ gsi_cluster_bindings (void)
     { 961, gsi_cluster_set_node },
     { 962, gsi_cluster_check_node },
     { 963, gsi_cluster_rebalance_plan },
+    { 970, gsi_cluster_rebuild_metadata },
     { 0, NULL },
   };
   return bindings;

@@ -100,5 +100,6 @@ gboolean gsi_cluster_accept_data_loss (gpointer router, GsiCall *call, GError **
 gboolean gsi_cluster_set_node (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_check_node (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_rebalance_plan (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_rebuild_metadata (gpointer router, GsiCall *call, GError **error);
 
 #endif

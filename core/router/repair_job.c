@@ -4,6 +4,8 @@
  * last, where writes never end, a copy while they wait.
  */
 #include "router/hold.h"
+#include "router/kept.h"
+#include "router/label.h"
 #include "router/repair.h"
 #include "router/settle.h"
 
@@ -24,6 +26,7 @@ typedef struct
   GsiRow *row;
   GsiRowReplica *mine; /* in the row; NULL: it is no replica any more */
   gboolean replace, settled;
+  gboolean keep; /* what it has was given up: it is put aside, not written over */
   GHashTable *bad;     /* names of sources that failed */
   const char *source;
   guint rounds;
@@ -190,6 +193,7 @@ copy_once (Repair *repair, GError **error)
                        .target = repair->target,
                        .repo = { sizeof (GsRepo), repair->row->id, repair->row->replica_path },
                        .replace = repair->replace,
+                       .keep = repair->keep,
                        .pacer = gsi_repairer_pacer (repair->job->repairer),
                        .rate = repair->config->care.repair_rate };
       g_autoptr (GError) why = NULL;
@@ -203,7 +207,7 @@ copy_once (Repair *repair, GError **error)
       gsi_repairer_count (repair->job->repairer, GSI_REPAIR_BYTES, (double) copy.bytes);
       if (done)
         {
-          repair->replace = FALSE;
+          repair->replace = repair->keep = FALSE;
           gsi_router_crash_point (repair->job->router, "repair.copied");
           if (!record_progress (repair, &copy.state, &proven, error))
             return FALSE;
@@ -383,6 +387,15 @@ make_first (Repair *repair, GError **error)
   return TRUE;
 }
 
+static void
+look_for_kept (Repair *repair)
+{
+  const GsRepo repo = { sizeof repo, repair->row->id, repair->row->replica_path };
+  GsReplicaState state = { .size = sizeof state };
+  repair->keep = repair->target->ops->state (repair->target->self, repair->call, &repo, &state, NULL)
+                 && gsi_kept_holds (repair->job->router, repair->call, repair->row->id, &state);
+}
+
 static gboolean
 repair_steps (Repair *repair, GError **error)
 {
@@ -399,7 +412,10 @@ repair_steps (Repair *repair, GError **error)
    * What it voted for must have its end before another's state takes the place of its own. A storage refuses a copy while its
    * journal holds anything, unless it is to be replaced; to look through all journals each time would take too long.
    */
-  if ((repair->replace && !settle (repair, error)) || !refresh (repair, error) || !look_at_disk (repair, error) || !make_current (repair, error))
+  if ((repair->replace && !settle (repair, error)) || !refresh (repair, error) || !look_at_disk (repair, error))
+    return FALSE;
+  look_for_kept (repair);
+  if (!make_current (repair, error))
     return FALSE;
   log_done (repair, began_us);
   repair->config->metadata->replica_verified (repair->config->metadata_self, repair->call, repair->row->id,
@@ -419,6 +435,8 @@ gsi_job_repair (GsiJob *job, GError **error)
   gboolean done = repair.target != NULL
                       ? repair_steps (&repair, &why)
                       : gs_fail (&why, GS_ERROR_FAILED_PRECONDITION, "no storage '%s' is configured here", job->target);
+  if (done)
+    done = gsi_label_write (job->router, &job->call, repair.target, job->repository_id, &why);
   g_hash_table_destroy (repair.bad);
   gsi_row_free (repair.row);
   if (done || why == NULL) /* repository or replica are gone: there is nothing to do */
