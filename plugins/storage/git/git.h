@@ -145,6 +145,8 @@ struct Repo
  */
 Repo *repo_open (Storage *storage, const GsRepo *repo, gboolean writer, GError **error);
 void repo_close (Repo *repo, gboolean writer);
+/** Writes to it that are being staged, or are staged. */
+guint32 repo_writers (Repo *repo);
 /** Nobody can open the replica until repo_removed; BUSY while somebody writes. */
 gboolean repo_take_out (Storage *storage, const char *path, GError **error);
 void repo_removed (Storage *storage, const char *path);
