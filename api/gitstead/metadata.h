@@ -148,6 +148,7 @@ typedef struct
   GsNodeState state;
   gint64 seen_wall_us;       /* the last report … */
   gint64 age_us;             /* … and how long ago that was, by the store's clock */
+  gboolean joined;           /* every replica on its disk was known here once (node_found) */
 } GsNodeRow;
 
 typedef gboolean (*GsNodeRowVisit) (const GsNodeRow *row, gpointer user);
@@ -393,6 +394,21 @@ typedef struct
    */
   gboolean (*wait_hint) (gpointer self, GsCall *call, guint64 seen, gint64 timeout_us,
                          guint64 *ret_seen, GError **error);
+
+  /**
+   * Optional. Records a repository that replicas are found of and no record, under the id that they have; ids given out
+   * from then on are greater. ALREADY_EXISTS when the path or the folder is taken, or the id was ever recorded (deleted or
+   * not): nothing is written over.
+   */
+  gboolean (*repo_restore) (gpointer self, GsCall *call, const GsRepoRow *row, GError **error);
+  /**
+   * Optional. Says what was found on a node's disk: no id up to @highest_id is given out from then on, and with @joined
+   * every replica there is known here, so that one which no record names later is left over. It stays joined until it is
+   * forgotten. NOT_FOUND when it never reported. Where a store has this slot, nothing is cleared from disks that have not
+   * joined: it may be the store that is the wrong one.
+   */
+  gboolean (*node_found) (gpointer self, GsCall *call, const char *storage, guint64 highest_id, gboolean joined,
+                          GError **error);
 } GsMetadataOps;
 
 G_END_DECLS

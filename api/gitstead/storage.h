@@ -192,6 +192,7 @@ typedef struct
 #define GS_SERVICE_RECEIVE_PACK 2u
 
 #define GS_IMPORT_REPLACE 1u /* import_replica: what is there is of no use */
+#define GS_IMPORT_KEEP 2u    /* import_replica: what is there was given up: it is put aside, never into the trash */
 
 /* ----------------------------------------------------------------------------------------- slots */
 
@@ -206,7 +207,8 @@ typedef struct
   /** [S12] Is there a replica at this path (of whatever repository)? */
   gboolean (*exists) (gpointer self, GsCall *call, const GsRepo *repo, gboolean *ret_exists,
                       GError **error);
-  /** [S13] Visits each replica once, in any order; those that come or go meanwhile may be missed. */
+  /** [S13] Visits each replica once, in any order; those that come or go meanwhile may be missed. The id is 0 where the
+   *  replica's own record of it is damaged. */
   gboolean (*list) (gpointer self, GsCall *call, GsRepoVisit visit, gpointer user, GError **error);
   gboolean (*measure) (gpointer self, GsCall *call, const GsRepo *repo, GsRepoSize *ret_size,
                        GError **error);

@@ -146,8 +146,10 @@ const GsiVerb gsi_cluster_verbs[] = {
     .summary = "List repositories whose acknowledged writes no replica holds",
     .about = "Lists each repository of which the newest acknowledged write is on no replica, with the generation that was "
              "acknowledged and the newest that is left. With --unavailable also those whose newest write is only on nodes "
-             "that are away.\nThe exit code is 0 when there is none, else 1.",
-    .examples = "  gitstead cluster dataloss\n  gitstead cluster dataloss --unavailable --json",
+             "that are away.\nWith --kept also the versions that accept-dataloss gave up, each put aside as a bare repository on "
+             "a node's disk.\nThe exit code is 0 when no repository is listed that lacks a write, else 1.",
+    .examples = "  gitstead cluster dataloss\n  gitstead cluster dataloss --unavailable --json\n"
+                "  gitstead cluster dataloss --kept",
     .options = cluster_dataloss_options,
     .max_args = 1,
     .run = cluster_dataloss_run },
@@ -157,8 +159,9 @@ const GsiVerb gsi_cluster_verbs[] = {
     .about = "For a repository whose newest writes are lost for good, or whose nodes that hold them will not come back: "
              "NODE's replica counts from now on, and the others follow it. It must be the one that holds most of those "
              "that can be reached. A repository of which nothing is lost is refused.\nThe writes that are given up are "
-             "listed with the refs and commits that they set, and stay in 'gitstead call Repository/Changes': on a disk "
-             "that comes back the commits are there under these ids. --dry-run lists them and changes nothing.",
+             "listed with the refs and commits that they set, and stay in 'gitstead call Repository/Changes'. A replica that "
+             "comes back with them is put aside as a bare repository before it is made to follow ('gitstead cluster dataloss "
+             "--kept'). --dry-run lists them and changes nothing.",
     .examples = "  gitstead cluster accept-dataloss group/project node2 --dry-run\n"
                 "  gitstead cluster accept-dataloss group/project node2 --yes",
     .options = cluster_accept_options,
@@ -287,5 +290,20 @@ const GsiVerb gsi_cluster_verbs[] = {
     .options = cluster_moves_options,
     .max_args = 0,
     .run = cluster_moves_run },
+  { .name = "rebuild-metadata",
+    .arguments = "",
+    .summary = "Make a metadata store that was lost anew from the nodes' disks",
+    .about = "Looks at every replica of every node and lists the repositories that are not recorded, with path, generation, "
+             "replicas and policies as the disks have them, and everything that the disks do not agree on. The highest "
+             "generation holds; where replicas differ at it, none is trusted, and 'gitstead cluster accept-dataloss' decides. "
+             "Of two repositories with one path the one that was named last keeps it, the other gets a path below "
+             "lost-and-found/.\n--apply writes that, and never changes what is recorded: it can be repeated. It is refused while "
+             "a node is away that --without does not name. Tokens, receipts, events, jobs and the states of nodes stand on no "
+             "disk and are gone.",
+    .examples = "  gitstead cluster rebuild-metadata\n  gitstead cluster rebuild-metadata --apply\n"
+                "  gitstead cluster rebuild-metadata --apply --without node3",
+    .options = cluster_rebuild_options,
+    .max_args = 0,
+    .run = cluster_rebuild_run },
   { NULL }
 };

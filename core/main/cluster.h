@@ -62,7 +62,8 @@ int cluster_moves_run (int n_args, char **args);
 /** `gitstead repo move`. */
 int cluster_move_run (int n_args, char **args);
 extern const GOptionEntry cluster_move_options[], cluster_moves_options[];
+int cluster_rebuild_run (int n_args, char **args);
 extern const GOptionEntry cluster_verify_options[], cluster_accept_options[], cluster_remove_options[],
-    cluster_rebalance_options[];
+    cluster_rebalance_options[], cluster_rebuild_options[];
 
 #endif

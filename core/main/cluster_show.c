@@ -230,19 +230,21 @@ cluster_explain_run (int n_args, char **args)
 
 /* ---------------------------------------------------------------------------------------- dataloss */
 
-static gboolean with_unavailable;
+static gboolean with_unavailable, with_kept;
 
 const GOptionEntry cluster_dataloss_options[]
     = { { "unavailable", 'u', 0, G_OPTION_ARG_NONE, &with_unavailable,
           "Also those whose newest write is on nodes that are away", NULL },
+        { "kept", 'k', 0, G_OPTION_ARG_NONE, &with_kept, "Also the versions that were given up and put aside", NULL },
         G_OPTION_ENTRY_NULL };
 
 static gboolean
-all_losses (const char *virtual_storage, GPtrArray *losses, guint64 *ret_looked_at, GError **error)
+all_losses (const char *virtual_storage, GPtrArray *losses, GPtrArray *kept, guint64 *ret_looked_at, GError **error)
 {
   Gitstead__V1__ClusterDataLossRequest request = GITSTEAD__V1__CLUSTER_DATA_LOSS_REQUEST__INIT;
   request.virtual_storage = (char *) virtual_storage;
   request.include_unavailable = with_unavailable;
+  request.kept = with_kept;
   for (;;)
     {
       const Gitstead__V1__ClusterDataLossReply *reply
@@ -251,6 +253,8 @@ all_losses (const char *virtual_storage, GPtrArray *losses, guint64 *ret_looked_
         return FALSE;
       for (gsize i = 0; i < reply->n_losses; i++)
         g_ptr_array_add (losses, reply->losses[i]);
+      for (gsize i = 0; i < reply->n_kept; i++)
+        g_ptr_array_add (kept, reply->kept[i]);
       *ret_looked_at += reply->looked_at;
       request.after_id = reply->next_after_id;
       if (request.after_id == 0)
@@ -276,13 +280,39 @@ print_losses (const GPtrArray *losses)
   gsi_table_print (table);
 }
 
+static void
+print_kept (const GPtrArray *all)
+{
+  GsiTable *table;
+  if (!with_kept)
+    return;
+  if (all->len == 0)
+    {
+      gsi_cli_say ("No version that was given up is put aside.");
+      return;
+    }
+  gsi_cli_say ("Given up, and put aside as bare repositories:");
+  table = gsi_table_new ((const char *[]) { "REPOSITORY", ">GENERATION", "NODE", "SINCE", "FOLDER", NULL });
+  for (guint i = 0; i < all->len; i++)
+    {
+      const Gitstead__V1__ClusterKeptVersion *kept = all->pdata[i];
+      g_autofree char *name
+          = kept->repository != NULL
+                ? g_strdup_printf ("%s:%s", kept->repository->virtual_storage, kept->repository->path)
+                : g_strdup_printf ("(deleted: %" G_GUINT64_FORMAT ")", kept->id);
+      g_autofree char *generation = number (kept->generation), *since = cluster_ago (kept->kept_s * G_USEC_PER_SEC);
+      gsi_table_row (table, name, generation, kept->storage, since, kept->folder, NULL);
+    }
+  gsi_table_print (table);
+}
+
 int
 cluster_dataloss_run (int n_args, char **args)
 {
   g_autoptr (GError) error = NULL;
-  g_autoptr (GPtrArray) losses = g_ptr_array_new ();
+  g_autoptr (GPtrArray) losses = g_ptr_array_new (), kept = g_ptr_array_new ();
   guint64 looked_at = 0;
-  if (!all_losses (n_args > 0 ? args[0] : "", losses, &looked_at, &error))
+  if (!all_losses (n_args > 0 ? args[0] : "", losses, kept, &looked_at, &error))
     return gsi_cli_fail (error, "cannot look for lost writes");
   if (gsi_cli_json ())
     {
@@ -291,6 +321,8 @@ cluster_dataloss_run (int n_args, char **args)
       whole.losses = (Gitstead__V1__ClusterLoss **) losses->pdata;
       whole.n_losses = losses->len;
       whole.looked_at = looked_at;
+      whole.kept = (Gitstead__V1__ClusterKeptVersion **) kept->pdata;
+      whole.n_kept = kept->len;
       status = gsi_cli_finish_json (&whole.base, "the losses");
       return status == GSI_EXIT_OK && losses->len > 0 ? GSI_EXIT_FAILED : status;
     }
@@ -302,5 +334,6 @@ cluster_dataloss_run (int n_args, char **args)
       g_print ("%s\n", ((const Gitstead__V1__ClusterLoss *) losses->pdata[i])->repository->path);
   else
     print_losses (losses);
+  print_kept (kept);
   return losses->len == 0 ? GSI_EXIT_OK : GSI_EXIT_FAILED;
 }

@@ -21,6 +21,18 @@ own_address (GsiServer *server)
   return g_strdup ("");
 }
 
+/* With the first report that is taken: a new disk joins while it is empty. Housekeeping looks again at others. */
+static void
+join_disk (GsiServer *server, GsiGeneration *generation, const GsiStorage *storage)
+{
+  GsIdentity identity;
+  GsCall call;
+  if (!g_hash_table_add (server->disks_looked, g_strdup (storage->name)))
+    return;
+  gsi_own_call_init (&call, &identity, "join");
+  gsi_router_join_disk (generation->router, storage, &call);
+}
+
 static void
 report_storage (GsiServer *server, GsiGeneration *generation, const GsiStorage *storage, const char *address)
 {
@@ -46,6 +58,8 @@ report_storage (GsiServer *server, GsiGeneration *generation, const GsiStorage *
   /* Two disks under one name, or one disk twice: whoever came second must not answer for the first. */
   if (server->serve != NULL && (why == NULL || gs_error_code (why) == GS_ERROR_FAILED_PRECONDITION))
     gsi_serve_refuse (server->serve, storage->name, why != NULL ? why->message : NULL);
+  if (why == NULL)
+    join_disk (server, generation, storage);
   /* A store that is away is told of elsewhere. */
   if (why != NULL && gs_error_code (why) != GS_ERROR_UNAVAILABLE)
     gsi_log (server->log, GS_LOG_ERROR, "node.report.refused", GS_TEXT ("storage", storage->name),

@@ -77,6 +77,7 @@ gsi_server_new (const char *config_path, GError **error)
   GsiRegistry *registry;
   server->config_path = g_strdup (config_path);
   server->exports = g_ptr_array_new_with_free_func (g_free);
+  server->disks_looked = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   server->lent = g_ptr_array_new ();
   server->suspects = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   server->reads = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
@@ -416,6 +417,7 @@ gsi_server_free (GsiServer *server)
   if (server->wake_fd >= 0)
     close (server->wake_fd);
   g_ptr_array_unref (server->exports);
+  g_hash_table_destroy (server->disks_looked);
   g_ptr_array_unref (server->lent);
   g_free (server->config_path);
   g_free (server);

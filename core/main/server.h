@@ -63,7 +63,8 @@ struct GsiServer
   GPtrArray *lent;    /* of GsiInstance: what serve stands on, held whatever a reload makes of it */
   GHashTable *suspects; /* what the last round of housekeeping left for the next */
   guint64 instance;   /* random: this run of the process */
-  gint64 reported_us; /* when its storages were last reported; of the reporting round alone */
+  gint64 reported_us; /* when its storages were last reported; of the reporting round alone … */
+  GHashTable *disks_looked; /* … and which of them it looked through once, names */
   gint64 started_us;
   GsMutex lock;             /* of what follows */
   GsiGeneration *now;       /* changed by the main thread alone, which needs no lock to look */

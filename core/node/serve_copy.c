@@ -30,7 +30,8 @@ gsi_serve_import (gpointer serve, GsiCall *call, GError **error)
   if (!gsi_serve_enter (serve, call, request->target, &in, error)
       || !gsi_serve_has (&in, in.storage->ops->import_replica != NULL, "take copies of replicas in", error)
       || !in.storage->ops->import_replica (in.storage->self, &call->base, &in.repo,
-                                           request->replace ? GS_IMPORT_REPLACE : 0, call->stream, &state, error))
+                                           (request->replace ? GS_IMPORT_REPLACE : 0) | (request->keep ? GS_IMPORT_KEEP : 0),
+                                           call->stream, &state, error))
     return FALSE;
   reply.repository_id = state.repository_id;
   reply.generation = state.generation;

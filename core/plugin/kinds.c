@@ -67,7 +67,8 @@ static const GsiSlot metadata_slots[] = {
   REQUIRED (GsMetadataOps, job_list),       REQUIRED (GsMetadataOps, job_prune),
   REQUIRED (GsMetadataOps, lease_take),     REQUIRED (GsMetadataOps, lease_renew),
   REQUIRED (GsMetadataOps, lease_release),  REQUIRED (GsMetadataOps, lease_list),
-  ANY_TIME (GsMetadataOps, wait_hint),      END,
+  ANY_TIME (GsMetadataOps, wait_hint),      OPTIONAL (GsMetadataOps, repo_restore),
+  OPTIONAL (GsMetadataOps, node_found),     END,
 };
 
 static const GsiSlot routing_slots[] = {

@@ -266,6 +266,7 @@ gsi_cluster_bindings (void)
     { 970, gsi_cluster_move },
     { 971, gsi_cluster_rebalance_apply },
     { 972, gsi_cluster_moves },
+    { 980, gsi_cluster_rebuild_metadata },
     { 0, NULL },
   };
   return bindings;

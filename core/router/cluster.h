@@ -104,5 +104,6 @@ gboolean gsi_cluster_rebalance_plan (gpointer router, GsiCall *call, GError **er
 gboolean gsi_cluster_rebalance_apply (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_move (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_moves (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_rebuild_metadata (gpointer router, GsiCall *call, GError **error);
 
 #endif

@@ -5,10 +5,12 @@
  * The repository's generation is never lowered: a disk that comes back with the lost writes would pass for a current one.
  * Instead one more generation is decided, whose refs are those of the replica that counts from now on; then that replica's
  * own record is led through the generations it lacks, each as a write that changes nothing. Cut off anywhere in between,
- * the repository is as lost as before, and the call can be repeated.
+ * the repository is as lost as before, and the call can be repeated. A replica that comes back with what was given up is put
+ * aside by its storage before another takes its place (kept.h).
  */
 #include "router/cluster.h"
 
+#include "router/kept.h"
 #include "router/settle.h"
 
 /* Generations that one call leads a replica through: each is durable by itself. */
@@ -180,6 +182,7 @@ decide (Loss *loss, const GsRefUpdate *update, GsDecision *ret_decision, GError 
                               .flags = GS_DECIDE_BEHIND, /* that is the loss */
                               .caller = loss->call->base.identity->name };
   config->host->random (config->host, request.txid.bytes, sizeof request.txid.bytes);
+  gsi_kept_mark (loss->state.generation, request.vote);
   *ret_decision = (GsDecision){ .size = sizeof *ret_decision, .txid = request.txid,
                                 .refs_digest = loss->state.refs_digest };
   if (config->metadata->decide (config->metadata_self, &loss->call->base, &request, &ret_decision->generation, error))

@@ -2,6 +2,7 @@
 /* What a repository should be: Cluster/SetReplicationFactor, Cluster/SetConsistency. */
 #include "router/cluster.h"
 
+#include "router/label.h"
 #include "router/nodes.h"
 
 #define COPIES_MAX 64
@@ -66,7 +67,7 @@ gsi_cluster_set_replication_factor (gpointer user, GsiCall *call, GError **error
                     row->path, request->copies, group->name, group->min_copies);
   return config->metadata->repo_set_policy (config->metadata_self, &call->base, row->id, request->copies, row->consistency,
                                             error)
-         && reply_policy (router, call, row->id, error);
+         && (gsi_label_spread (router, row->id), TRUE) && reply_policy (router, call, row->id, error);
 }
 
 static gboolean
@@ -99,5 +100,5 @@ gsi_cluster_set_consistency (gpointer user, GsiCall *call, GError **error)
   return row != NULL
          && config->metadata->repo_set_policy (config->metadata_self, &call->base, row->id, row->copies,
                                                request->consistency, error)
-         && reply_policy (router, call, row->id, error);
+         && (gsi_label_spread (router, row->id), TRUE) && reply_policy (router, call, row->id, error);
 }

@@ -353,6 +353,8 @@ why_untracked (GsiRouter *router, GsCall *call, const char *storage, const OnDis
 {
   const GsiRouterConfig *config = gsi_router_config (router);
   g_autoptr (GError) why = NULL;
+  if (one->id == 0)
+    return "its identity record is damaged: nobody knows whose it is";
   if (!config->metadata->repo_get (config->metadata_self, call, one->id, gsi_row_visit, ret_row, &why))
     {
       if (gs_error_code (why) == GS_ERROR_NOT_FOUND)

@@ -2,6 +2,7 @@
 /* The cluster counted: Cluster/Status, Cluster/Nodes, Cluster/DataLoss. */
 #include "router/cluster.h"
 
+#include "router/kept.h"
 #include "router/nodes.h"
 #include "router/repair.h"
 #include "router/settle.h"
@@ -212,6 +213,7 @@ node_known (GsiBag *bag, GPtrArray *nodes, const GsiNodeInfo *info)
   node->address = gsi_bag_text (bag, info->address);
   node->disk_id = gsi_bag_bytes (bag, info->disk_id.bytes, sizeof info->disk_id.bytes);
   node->seen_us = info->seen_wall_us;
+  node->joined = info->joined;
 }
 
 /* A question that every storage can answer from memory or one look at the disk. */
@@ -401,7 +403,7 @@ gsi_cluster_data_loss (gpointer user, GsiCall *call, GError **error)
   GsiRouter *router = user;
   const Gitstead__V1__ClusterDataLossRequest *request = (const void *) call->request;
   Gitstead__V1__ClusterDataLossReply reply = GITSTEAD__V1__CLUSTER_DATA_LOSS_REPLY__INIT;
-  g_autoptr (GPtrArray) bag = gsi_bag_new (), losses = g_ptr_array_new ();
+  g_autoptr (GPtrArray) bag = gsi_bag_new (), losses = g_ptr_array_new (), kept = g_ptr_array_new ();
   LossSearch search = { router, call, bag, request, &reply, losses, request->limit != 0 ? request->limit : LOSSES_MAX, 0 };
   if (request->limit > LOSSES_MAX)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: at most %d", LOSSES_MAX);
@@ -412,6 +414,10 @@ gsi_cluster_data_loss (gpointer user, GsiCall *call, GError **error)
     return FALSE;
   reply.losses = (Gitstead__V1__ClusterLoss **) losses->pdata;
   reply.n_losses = losses->len;
+  if (request->kept && request->after_id == 0)
+    gsi_kept_list (router, &call->base, bag, kept);
+  reply.kept = (Gitstead__V1__ClusterKeptVersion **) kept->pdata;
+  reply.n_kept = kept->len;
   gsi_call_reply (call, &reply.base);
   return TRUE;
 }

@@ -171,8 +171,8 @@ run_ends (Work *work, GError **error)
     }
   else
     taken = copy->target->ops->import_replica (copy->target->self, work->call, &copy->repo,
-                                               copy->replace ? GS_IMPORT_REPLACE : 0, &work->in.stream, &copy->state,
-                                               &why);
+                                               (copy->replace ? GS_IMPORT_REPLACE : 0) | (copy->keep ? GS_IMPORT_KEEP : 0),
+                                               &work->in.stream, &copy->state, &why);
   if (work->in.fd >= 0)
     close (work->in.fd);
   if (exports)

@@ -26,6 +26,7 @@ typedef struct
   const GsiStorage *source, *target;
   GsRepo repo;
   gboolean replace; /* what the target has is of no use */
+  gboolean keep;    /* what it has was given up: it is put aside */
   GsiPacer *pacer;
   guint64 rate;
   /* what became of it */

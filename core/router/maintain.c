@@ -32,6 +32,15 @@ collect_replica (const GsRepo *repo, gpointer user)
   return TRUE;
 }
 
+/* *full* */
+static GArray *
+found_new (void)
+{
+  GArray *found = g_array_new (FALSE, TRUE, sizeof (Found));
+  g_array_set_clear_func (found, found_clear);
+  return found;
+}
+
 typedef struct
 {
   const char *storage;
@@ -59,13 +68,14 @@ typedef struct
 {
   const char *storage;
   GsTxId id;
-  gboolean own;
+  gboolean own, joined;
 } DiskOwner;
 
 static gboolean
 look_for_disk (const GsNodeRow *row, gpointer user)
 {
   DiskOwner *owner = user;
+  owner->joined |= row->joined && strcmp (row->storage, owner->storage) == 0;
   if ((strcmp (row->storage, owner->storage) == 0) != (memcmp (&row->disk_id, &owner->id, sizeof owner->id) == 0))
     owner->own = FALSE;
   return owner->own;
@@ -76,16 +86,20 @@ look_for_disk (const GsNodeRow *row, gpointer user)
  * only ones, and nothing of them is left over.
  */
 static gboolean
-is_own_disk (const GsiRouterConfig *config, const GsiStorage *storage, GsCall *call)
+is_own_disk (const GsiRouterConfig *config, const GsiStorage *storage, GsCall *call, gboolean *ret_joined)
 {
   DiskOwner owner = { .storage = storage->name, .own = TRUE };
   GsDisk disk = { .size = sizeof disk };
+  *ret_joined = TRUE;
   if (config->metadata->node_list == NULL || storage->ops->disk == NULL)
     return TRUE;
   if (!storage->ops->disk (storage->self, &disk, NULL))
     return FALSE;
   owner.id = disk.id;
-  return config->metadata->node_list (config->metadata_self, call, look_for_disk, &owner, NULL) && owner.own;
+  if (!config->metadata->node_list (config->metadata_self, call, look_for_disk, &owner, NULL) || !owner.own)
+    return FALSE;
+  *ret_joined = owner.joined || config->metadata->node_found == NULL;
+  return TRUE;
 }
 
 /* FALSE also when the store does not say. */
@@ -99,23 +113,100 @@ is_nobodys (const GsiRouterConfig *config, const GsiStorage *storage, GsCall *ca
              : gs_error_code (why) == GS_ERROR_NOT_FOUND;
 }
 
-/* Of @found those that no record names are left. FALSE: they are too many to be true. */
-static gboolean
+/* Of @found those that no record names are left; nobody knows whose the damaged ones are. */
+static void
 keep_nobodys (const GsiRouterConfig *config, const GsiStorage *storage, GsCall *call, GArray *found)
 {
-  const guint n_found = found->len;
   for (guint i = found->len; i-- > 0;)
     {
       const Found *one = &g_array_index (found, Found, i);
-      if (!is_nobodys (config, storage, call, one->id))
+      if (one->id == 0 || !is_nobodys (config, storage, call, one->id))
         g_array_remove_index (found, i);
     }
+}
+
+static gboolean
+are_too_many (const GsiRouterConfig *config, const GsiStorage *storage, const GArray *found, guint n_found)
+{
   if (found->len <= FEW_LEFTOVERS || found->len <= n_found / 2)
-    return TRUE;
+    return FALSE;
   config->host->log (config->host, GS_LOG_ERROR, "maintain.leftovers.many",
                      (GsField[]) { GS_TEXT ("storage", storage->name), GS_NUMBER ("unrecorded", found->len),
                                    GS_NUMBER ("of", n_found) },
                      3);
+  return TRUE;
+}
+
+/* ---------------------------------------------------------------------------------------- joining */
+
+/*
+ * A store that was lost and begun anew, or that is another cluster's, knows none of a disk's replicas, and each would pass
+ * for left over. So it says of each disk whether it ever knew all that was on it; until then nothing is cleared there, and
+ * no new repository gets an id that has files there already.
+ */
+static void
+note_found (const GsiRouterConfig *config, const GsiStorage *storage, GsCall *call, const GArray *found,
+            guint n_unknown)
+{
+  guint64 highest = 0;
+  g_autoptr (GError) why = NULL;
+  for (guint i = 0; i < found->len; i++)
+    highest = MAX (highest, g_array_index (found, Found, i).id);
+  if (n_unknown > 0)
+    config->host->log (config->host, GS_LOG_ERROR, "maintain.disk.unknown",
+                       (GsField[]) { GS_TEXT ("storage", storage->name), GS_NUMBER ("unrecorded", n_unknown),
+                                     GS_NUMBER ("of", found->len),
+                                     GS_TEXT ("hint", "nothing is cleared there; 'gitstead cluster rebuild-metadata' shows "
+                                                      "what there is") },
+                       4);
+  /* NOT_FOUND: the disk has not reported itself yet, or was refused. */
+  if (!config->metadata->node_found (config->metadata_self, call, storage->name, MIN (highest, (guint64) G_MAXINT64),
+                                     n_unknown == 0, &why)
+      && gs_error_code (why) != GS_ERROR_NOT_FOUND && gs_error_code (why) != GS_ERROR_UNAVAILABLE)
+    config->host->log (config->host, GS_LOG_WARNING, "maintain.join.failed",
+                       (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("error", why->message) }, 2);
+}
+
+void
+gsi_router_join_disk (GsiRouter *router, const GsiStorage *storage, GsCall *call)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  g_autoptr (GArray) found = found_new ();
+  guint n_unknown = 0;
+  gboolean joined;
+  if (!is_own_disk (config, storage, call, &joined) || joined
+      || !storage->ops->list (storage->self, call, collect_replica, found, NULL))
+    return;
+  for (guint i = 0; i < found->len; i++)
+    {
+      const Found *one = &g_array_index (found, Found, i);
+      n_unknown += one->id == 0 || is_nobodys (config, storage, call, one->id);
+    }
+  note_found (config, storage, call, found, n_unknown);
+}
+
+/*
+ * Was that id ever given out by this store? If not, the store is an old one, restored from a backup: what was created since is
+ * not left over. Ids rise, so one that is given out now tells. *@highest is asked for when it is 0.
+ */
+static gboolean
+knows_id (const GsiRouterConfig *config, const GsiStorage *storage, GsCall *call, const Found *one, guint64 *highest)
+{
+  g_autoptr (GError) why = NULL;
+  if (config->metadata->repo_reserve == NULL)
+    return TRUE;
+  if (*highest == 0
+      && !config->metadata->repo_reserve (config->metadata_self, call, "housekeeping", "highest-id", highest, &why))
+    return FALSE;
+  if (one->id < *highest)
+    return TRUE;
+  config->host->log (config->host, GS_LOG_ERROR, "maintain.leftover.newer",
+                     (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("replica", one->path),
+                                   GS_TEXT ("hint", "the metadata store is older than this disk; 'gitstead cluster "
+                                                    "rebuild-metadata' records what it lacks") },
+                     3);
+  if (config->metadata->node_found != NULL) /* nor is the id given out a second time */
+    config->metadata->node_found (config->metadata_self, call, storage->name, one->id, FALSE, NULL);
   return FALSE;
 }
 
@@ -128,18 +219,29 @@ static void
 sweep_leftovers (GsiRouter *router, const GsiStorage *storage, GHashTable *before, GHashTable *now, GsCall *call)
 {
   const GsiRouterConfig *config = gsi_router_config (router);
-  g_autoptr (GArray) found = g_array_new (FALSE, TRUE, sizeof (Found));
+  g_autoptr (GArray) found = found_new ();
   g_autoptr (GError) failed = NULL;
   const gint64 now_s = config->host->wall_us (config->host) / G_USEC_PER_SEC;
+  gboolean joined;
+  guint n_found;
+  guint64 highest = 0;
 
-  g_array_set_clear_func (found, found_clear);
   if (!storage->ops->list (storage->self, call, collect_replica, found, &failed))
     {
       config->host->log (config->host, GS_LOG_WARNING, "maintain.list.failed",
                          (GsField[]) { GS_TEXT ("storage", storage->name), GS_TEXT ("error", failed->message) }, 2);
       return;
     }
-  if (!is_own_disk (config, storage, call) || !keep_nobodys (config, storage, call, found))
+  if (!is_own_disk (config, storage, call, &joined))
+    return;
+  if (!joined)
+    {
+      gsi_router_join_disk (router, storage, call);
+      return;
+    }
+  n_found = found->len;
+  keep_nobodys (config, storage, call, found);
+  if (are_too_many (config, storage, found, n_found))
     return;
   for (guint i = 0; i < found->len; i++)
     {
@@ -156,7 +258,7 @@ sweep_leftovers (GsiRouter *router, const GsiStorage *storage, GHashTable *befor
           continue;
         }
       /* It may have been recorded while the others were looked up. */
-      if (!is_nobodys (config, storage, call, one->id))
+      if (!is_nobodys (config, storage, call, one->id) || !knows_id (config, storage, call, one, &highest))
         continue;
       if (storage->ops->remove (storage->self, call, &repo, &why))
         config->host->log (config->host, GS_LOG_INFO, "maintain.leftover.removed",

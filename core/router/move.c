@@ -7,6 +7,7 @@
  * decided any more. The old one's files stay as long as a read may be at them. Killed anywhere, whoever takes the job next goes on
  * from what is recorded.
  */
+#include "router/label.h"
 #include "router/hold.h"
 #include "router/nodes.h"
 #include "router/repair_steps.h"
@@ -447,6 +448,7 @@ move_steps (Move *move, GError **error)
   if (!switch_over (move, error))
     return FALSE;
   gsi_router_crash_point (repair->job->router, "move.exchanged");
+  gsi_label_write (repair->job->router, repair->call, repair->target, repair->job->repository_id, NULL); /* else later */
   clear_source (move);
   log_moved (move);
   return TRUE;

@@ -73,6 +73,7 @@ collect_row (const GsNodeRow *row, gpointer user)
   info->free_bytes = row->free_bytes;
   info->total_bytes = row->total_bytes;
   info->seen_wall_us = row->seen_wall_us;
+  info->joined = row->joined;
   g_ptr_array_add (user, info);
   return TRUE;
 }
@@ -115,6 +116,7 @@ take_rows (GsiNodes *nodes, GPtrArray *rows)
       info->free_bytes = row->free_bytes;
       info->total_bytes = row->total_bytes;
       info->seen_wall_us = row->seen_wall_us;
+      info->joined = row->joined;
     }
 }
 

@@ -22,6 +22,7 @@ typedef struct
   char *address;
   guint64 free_bytes, total_bytes;
   gint64 seen_wall_us;
+  gboolean joined;
   /* Of the storages of this process: */
   gboolean looked, up;
   gint64 since_wall_us; /* 0 = it was so from the first look on */

@@ -4,6 +4,8 @@
  * last, where writes never end, a copy while they wait.
  */
 #include "router/hold.h"
+#include "router/kept.h"
+#include "router/label.h"
 #include "router/repair_steps.h"
 #include "router/settle.h"
 
@@ -183,6 +185,7 @@ gsi_repair_copy_once (GsiRepair *repair, GError **error)
                        .target = repair->target,
                        .repo = { sizeof (GsRepo), repair->row->id, repair->row->replica_path },
                        .replace = repair->replace,
+                       .keep = repair->keep,
                        .pacer = gsi_repairer_pacer (repair->job->repairer),
                        .rate = repair->config->care.repair_rate };
       g_autoptr (GError) why = NULL;
@@ -196,7 +199,7 @@ gsi_repair_copy_once (GsiRepair *repair, GError **error)
       gsi_repairer_count (repair->job->repairer, GSI_REPAIR_BYTES, (double) copy.bytes);
       if (done)
         {
-          repair->replace = FALSE;
+          repair->replace = repair->keep = FALSE;
           gsi_router_crash_point (repair->job->router, "repair.copied");
           if (!record_progress (repair, &copy.state, &proven, error))
             return FALSE;
@@ -376,6 +379,15 @@ make_first (GsiRepair *repair, GError **error)
   return TRUE;
 }
 
+static void
+look_for_kept (GsiRepair *repair)
+{
+  const GsRepo repo = { sizeof repo, repair->row->id, repair->row->replica_path };
+  GsReplicaState state = { .size = sizeof state };
+  repair->keep = repair->target->ops->state (repair->target->self, repair->call, &repo, &state, NULL)
+                 && gsi_kept_holds (repair->job->router, repair->call, repair->row->id, &state);
+}
+
 /* Up to the copies: what the target's disk has is known. TRUE with *@ret_done: it is current. */
 static gboolean
 begin (GsiRepair *repair, gboolean *ret_done, GError **error)
@@ -393,7 +405,10 @@ begin (GsiRepair *repair, gboolean *ret_done, GError **error)
    * What it voted for must have its end before another's state takes the place of its own. A storage refuses a copy while its
    * journal holds anything, unless it is to be replaced; to look through all journals each time would take too long.
    */
-  return (!repair->replace || settle (repair, error)) && gsi_repair_refresh (repair, error) && look_at_disk (repair, error);
+  if ((repair->replace && !settle (repair, error)) || !gsi_repair_refresh (repair, error) || !look_at_disk (repair, error))
+    return FALSE;
+  look_for_kept (repair);
+  return TRUE;
 }
 
 gboolean
@@ -452,6 +467,8 @@ gsi_job_repair (GsiJob *job, GError **error)
   done = repair.target != NULL
              ? repair_steps (&repair, &why)
              : gs_fail (&why, GS_ERROR_FAILED_PRECONDITION, "no storage '%s' is configured here", job->target);
+  if (done)
+    done = gsi_label_write (job->router, &job->call, repair.target, job->repository_id, &why);
   gsi_repair_clear (&repair);
   if (done || why == NULL) /* repository or replica are gone: there is nothing to do */
     return TRUE;

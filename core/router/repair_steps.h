@@ -16,6 +16,7 @@ typedef struct
   GsiRow *row;
   GsiRowReplica *mine; /* in the row; NULL: it is no replica any more */
   gboolean replace, settled;
+  gboolean keep; /* what it has was given up: it is put aside, not written over */
   gboolean fresh;      /* the target has nothing of it that could be in the way */
   gboolean modest;     /* however far it comes, it is recorded as behind: writes are not to count on it yet */
   guint64 reached;     /* what the target's disk was seen to have, as it was decided */

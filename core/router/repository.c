@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The Repository service: metadata first where things go, last where they come, so leftovers never block a name. */
 #include "router/create.h"
+#include "router/label.h"
 #include "router/settle.h"
 
 #include "gitstead/v1/repository.pb-c.h"
@@ -96,6 +97,15 @@ gsi_create_put_away (GPtrArray *storages, guint n, const GsRepo *repo)
     }
 }
 
+/* Whatever was there before, or may have been, is not ours to put away; what we may have left there housekeeping finds. */
+static gboolean
+may_be_older (const GError *why)
+{
+  const int code = gs_error_code (why);
+  return code == GS_ERROR_ALREADY_EXISTS || code == GS_ERROR_UNAVAILABLE || code == GS_ERROR_UNKNOWN
+         || code == GS_ERROR_DEADLINE_EXCEEDED || code == GS_ERROR_CANCELLED;
+}
+
 /* Creates the replicas; on failure those that were made are put away again. */
 gboolean
 gsi_create_replicas (GsiRouter *router, GPtrArray *storages, GsiCall *call, const GsRepo *repo, const GsRepoSpec *spec,
@@ -104,13 +114,15 @@ gsi_create_replicas (GsiRouter *router, GPtrArray *storages, GsiCall *call, cons
   for (guint i = 0; i < storages->len; i++)
     {
       const GsiStorage *storage = storages->pdata[i];
-      if (storage->ops->create (storage->self, &call->base, repo, spec, error)
-          && storage->ops->state (storage->self, &call->base, repo, ret_state, error))
+      g_autoptr (GError) why = NULL;
+      const gboolean made = storage->ops->create (storage->self, &call->base, repo, spec, &why);
+      if (made && storage->ops->state (storage->self, &call->base, repo, ret_state, &why))
         {
           gsi_router_crash_point_at (router, "create.made", i + 1);
           continue;
         }
-      gsi_create_put_away (storages, i + 1, repo);
+      gsi_create_put_away (storages, made || !may_be_older (why) ? i + 1 : i, repo);
+      g_propagate_error (error, g_steal_pointer (&why));
       return FALSE;
     }
   return TRUE;
@@ -148,6 +160,7 @@ gsi_create_record (GsiRouter *router, GsiCall *call, const GsiStorageGroup *grou
     {
       gsi_router_crash_point (router, "create.recorded");
       ask_for_missing (router, call, group, repo->id, storages);
+      gsi_label_spread (router, repo->id);
       gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_CREATED, group->name, call->path, repo->id,
                        call->base.identity->name, NULL, NULL, row.created_wall_us);
       return TRUE;
@@ -400,6 +413,7 @@ gsi_router_repository_rename (gpointer user, GsiCall *call, GError **error)
     return FALSE;
   gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_RENAMED, group->name, new_path, row->id,
                    call->base.identity->name, call->path, NULL, config->host->wall_us (config->host));
+  gsi_label_spread (router, row->id);
   info = gsi_row_message (row);
   reply.info = info;
   gsi_call_reply (call, &reply.base);

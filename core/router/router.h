@@ -117,6 +117,8 @@ gboolean gsi_router_holds (GsiRouter *router, const GsTxId *txid);
  * few minutes from a worker thread, one round at a time.
  */
 GHashTable *gsi_router_maintain (GsiRouter *router, GHashTable *suspects);
+/** Tells the metadata store what is on the disk of @storage, unless it has joined: see node_found in metadata.h. */
+void gsi_router_join_disk (GsiRouter *router, const GsiStorage *storage, GsCall *call);
 /** Ends the round under way soon, and every later one at once. From any thread; does not wait. */
 void gsi_router_maintain_stop (GsiRouter *router);
 

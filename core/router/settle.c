@@ -268,6 +268,20 @@ bring_to_end (const GsiStorage *storage, GsCall *call, const Open *open, const F
   return storage->ops->resolve (storage->self, call, &repo, &open->txid, *ret_applied ? &fate->decision : NULL, error);
 }
 
+/* For people. A store that was lost knows neither the repository nor what was decided of it. */
+static const char *
+reason_of (const GsiRouterConfig *config, GsCall *call, const Open *open, const Fate *fate, gboolean applied)
+{
+  g_autoptr (GsiRow) row = NULL;
+  g_autoptr (GError) why = NULL;
+  if (fate->state == GS_TX_DECIDED)
+    return applied ? "it was decided" : "it was decided without this storage";
+  if (!config->metadata->repo_get (config->metadata_self, call, open->repository_id, gsi_row_visit, &row, &why)
+      && gs_error_code (why) == GS_ERROR_NOT_FOUND)
+    return "the repository is not recorded";
+  return "it was never decided";
+}
+
 /*
  * A storage that staged and was left behind does not apply what was decided without its vote: its replica would look as
  * if it had that write and those before it. For the same reason the record only follows a replica that has all before.
@@ -300,8 +314,9 @@ settle_one (GsiRouter *router, const GsiStorage *storage, GsCall *call, const Op
   gs_hex (open->txid.bytes, sizeof open->txid.bytes, hex);
   config->host->log (config->host, GS_LOG_INFO, "write.settled",
                      (GsField[]){ GS_TEXT ("storage", storage->name), GS_TEXT ("replica", open->replica_path),
-                                  GS_TEXT ("transaction", hex), GS_TEXT ("outcome", applied ? "applied" : "dropped") },
-                     4);
+                                  GS_TEXT ("transaction", hex), GS_TEXT ("outcome", applied ? "applied" : "dropped"),
+                                  GS_TEXT ("why", reason_of (config, call, open, &fate, applied)) },
+                     5);
   return TRUE;
 }
 

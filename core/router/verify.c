@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is recorded of a replica against its disk; what was found damaged is taken out of use. See repair.h. */
+#include "router/label.h"
 #include "router/repair.h"
 #include "router/settle.h"
 
@@ -232,7 +233,8 @@ gsi_job_verify (GsiJob *job, GError **error)
     return FALSE;
   return row == NULL
          || (gsi_verify_replica (job->router, &job->call, job->repository_id, storage, &damage, error)
-             && conclude (job, damage, FALSE, error));
+             && conclude (job, damage, FALSE, error)
+             && (damage != NULL || gsi_label_write (job->router, &job->call, storage, job->repository_id, error)));
 }
 
 /* Twice: a replica that is exchanged while it is read looks damaged. */

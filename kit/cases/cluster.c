@@ -179,6 +179,49 @@ latecomers (Conformance *c)
          seen_replica (&seen, "beta"));
 }
 
+/* A repository that replicas are found of and no record, as rebuild-metadata finds it. */
+void
+restoring (Conformance *c)
+{
+  const GsMetadataOps *ops = c->ops;
+  GsCall call = conformance_call (c, 0);
+  const GsReplicaRow alpha = { .size = sizeof alpha, .storage = "alpha", .generation = 7 };
+  const GsReplicaRow beta = { .size = sizeof beta, .storage = "beta", .generation = 5 };
+  const GsReplicaRow *const replicas[] = { &alpha, &beta };
+  g_autofree char *path = conformance_path (c, "restored"), *other = conformance_path (c, "restored-2");
+  g_autofree char *replica_path = NULL;
+  g_auto (Seen) seen = { 0 };
+  GsRepoRow row = { .size = sizeof row, .virtual_storage = VS, .path = path, .format = GS_FORMAT_SHA1, .generation = 7,
+                    .replicas = replicas, .n_replicas = 2, .created_wall_us = 12345, .copies = 2, .consistency = "quorum" };
+  guint64 id = 0, generation = 0;
+  if (ops->repo_restore == NULL)
+    return;
+  CHECK_OK (c, ops->repo_reserve (c->self, &call, VS, other, &id, &error));
+  row.id = id + 1000;
+  row.replica_path = replica_path = g_strdup_printf ("restored/%s-%" G_GUINT64_FORMAT, c->tag, row.id);
+  memset (&row.refs_digest, 0x5a, sizeof row.refs_digest);
+  CHECK_OK (c, ops->repo_restore (c->self, &call, &row, &error));
+  CHECK_CODE (c, GS_ERROR_ALREADY_EXISTS, ops->repo_restore (c->self, &call, &row, &error));
+  if (conformance_keeps (c))
+    CHECK_OK (c, conformance_restart (c, &error));
+  CHECK_OK (c, get_repo (c, row.id, &seen, &error));
+  CHECK (c,
+         strcmp (seen.path, path) == 0 && seen.generation == 7 && seen.created_wall_us == 12345 && seen.copies == 2
+             && seen_replica (&seen, "alpha") == 7 && seen_replica (&seen, "beta") == 5
+             && memcmp (&seen.refs_digest, &row.refs_digest, sizeof row.refs_digest) == 0,
+         "the repository as it was found", "%s at %" G_GUINT64_FORMAT, seen.path, seen.generation);
+  CHECK_OK (c, decide_simple (c, row.id, 7, "alpha", NULL, &generation, &error));
+  CHECK (c, generation == 8, "it goes on from there", "generation %" G_GUINT64_FORMAT, generation);
+  /* Ids to come are greater, one that was deleted stays deleted, and a name is taken once. */
+  CHECK_OK (c, ops->repo_reserve (c->self, &call, VS, other, &id, &error));
+  CHECK (c, id > row.id, "a greater id", "%" G_GUINT64_FORMAT " after %" G_GUINT64_FORMAT, id, row.id);
+  row.id = id + 1000;
+  CHECK_CODE (c, GS_ERROR_ALREADY_EXISTS, ops->repo_restore (c->self, &call, &row, &error));
+  row.id = seen.id;
+  CHECK_OK (c, ops->repo_delete (c->self, &call, VS, path, see_row, &seen, &error));
+  CHECK_CODE (c, GS_ERROR_ALREADY_EXISTS, ops->repo_restore (c->self, &call, &row, &error));
+}
+
 /* -------------------------------------------------------------------------------------------- nodes */
 
 typedef struct
@@ -189,6 +232,7 @@ typedef struct
   char address[64], zone[64];
   guint64 instance, free_bytes;
   gint64 age_us, seen_wall_us;
+  gboolean joined;
 } SeenNode;
 
 static gboolean
@@ -206,6 +250,7 @@ see_node (const GsNodeRow *row, gpointer user)
   seen->free_bytes = row->free_bytes;
   seen->age_us = row->age_us;
   seen->seen_wall_us = row->seen_wall_us;
+  seen->joined = row->joined;
   return TRUE;
 }
 
@@ -220,6 +265,39 @@ node_row (Conformance *c, const char *storage)
                       .zone = "north/r1",
                       .free_bytes = 1000,
                       .total_bytes = 2000 };
+}
+
+/* What was found on a disk: until nothing of it is unknown it has not joined. */
+void
+nodes_found (Conformance *c)
+{
+  const GsMetadataOps *ops = c->ops;
+  GsCall call = conformance_call (c, 0);
+  g_autofree char *name = own_name (c, "found"), *path = conformance_path (c, "after-found");
+  GsNodeRow row = node_row (c, name);
+  SeenNode seen = { .storage = name };
+  GsNodeState state = 0;
+  guint64 before = 0, after = 0;
+  if (ops->node_found == NULL)
+    return;
+  CHECK_CODE (c, GS_ERROR_NOT_FOUND, ops->node_found (c->self, &call, name, 1, TRUE, &error));
+  CHECK_OK (c, ops->node_report (c->self, &call, &row, &state, &error));
+  CHECK_OK (c, ops->repo_reserve (c->self, &call, VS, path, &before, &error));
+  CHECK_OK (c, ops->node_found (c->self, &call, name, before + 500, FALSE, &error));
+  CHECK_OK (c, ops->node_list (c->self, &call, see_node, &seen, &error));
+  CHECK (c, seen.n == 1 && !seen.joined, "not joined", "%u times, %d", seen.n, seen.joined);
+  CHECK_OK (c, ops->repo_reserve (c->self, &call, VS, path, &after, &error));
+  CHECK (c, after > before + 500, "an id above those on the disk", "%" G_GUINT64_FORMAT, after);
+  CHECK_OK (c, ops->node_found (c->self, &call, name, 1, TRUE, &error));
+  CHECK_OK (c, ops->node_report (c->self, &call, &row, &state, &error));
+  CHECK_OK (c, ops->node_found (c->self, &call, name, 0, FALSE, &error)); /* it stays joined */
+  if (conformance_keeps (c))
+    CHECK_OK (c, conformance_restart (c, &error));
+  seen.n = 0;
+  CHECK_OK (c, ops->node_list (c->self, &call, see_node, &seen, &error));
+  CHECK (c, seen.n == 1 && seen.joined, "joined", "%u times, %d", seen.n, seen.joined);
+  CHECK_OK (c, ops->repo_reserve (c->self, &call, VS, path, &before, &error));
+  CHECK (c, before > after, "ids go on rising", "%" G_GUINT64_FORMAT " after %" G_GUINT64_FORMAT, before, after);
 }
 
 void

@@ -563,6 +563,8 @@ const ConformanceCase conformance_metadata[] = {
   { "M1", "a replica is forgotten, but neither the only nor the only current one", dropping },
   { "M1", "when a replica was verified and scrubbed is kept", verifying },
   { "M1", "a node is kept as it reported, in the state that operators gave it", nodes_report, TRUE },
+  { "M1", "what was found on a node's disk is kept, and ids go on above it", nodes_found, TRUE },
+  { "M4", "a repository that was found is recorded under its own id, once, and ids go on above it", restoring, TRUE },
   { "M1", "two nodes of one name or one disk, removed and taken over ones are refused", nodes_refused },
   { "M9", "a lease has one holder, ends by its time, and its tokens rise", leases, TRUE },
   { "M9", "of takers of a lease at once one gets it", lease_race },

@@ -69,6 +69,8 @@ void dropping (Conformance *c);
 void verifying (Conformance *c);
 void latecomers (Conformance *c);
 void decide_out_of_use (Conformance *c);
+void nodes_found (Conformance *c);
+void restoring (Conformance *c);
 void nodes_report (Conformance *c);
 void nodes_refused (Conformance *c);
 void leases (Conformance *c);

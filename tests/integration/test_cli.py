@@ -33,7 +33,8 @@ class WithoutServer(TestCase):
     def test_every_verb_teaches(self):
         verbs = {"repo": ("create", "list", "show", "delete", "rename", "size", "config", "hooks"), "token": ("create", "list", "revoke"),
                  "cluster": ("status", "nodes", "explain", "dataloss", "accept-dataloss", "set-replication-factor", "set-consistency",
-                             "receipt", "verify", "untracked", "adopt", "drain", "undrain", "add-node", "remove-node", "rebalance"),
+                             "receipt", "verify", "untracked", "adopt", "drain", "undrain", "add-node", "remove-node", "rebalance",
+                             "rebuild-metadata"),
                  "plugin": ("list", "show", "check", "new", "reference"), "call": ("",), "methods": ("",), "version": ("",), "completion": ("",)}
         for command, names in verbs.items():
             for name in names:

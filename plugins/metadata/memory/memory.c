@@ -141,6 +141,8 @@ static const GsMetadataOps mem_ops = {
   .lease_release = mem_lease_release,
   .lease_list = mem_lease_list,
   .wait_hint = mem_wait_hint,
+  .repo_restore = mem_repo_restore,
+  .node_found = mem_node_found,
 };
 
 GS_PLUGIN_DEFINE (GsMetadataOps, .kind = GS_KIND_METADATA, .threads = GS_THREADS_PARALLEL, .name = "memory",

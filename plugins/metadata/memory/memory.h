@@ -122,6 +122,7 @@ MemReplica *mem_replica_add (MemRepo *repo, const char *storage);
 gboolean mem_repo_reserve (gpointer self, GsCall *call, const char *virtual_storage, const char *path, guint64 *ret_id,
                            GError **error);
 gboolean mem_repo_record (gpointer self, GsCall *call, const GsRepoRow *row, const GsTxId *call_id, GError **error);
+gboolean mem_repo_restore (gpointer self, GsCall *call, const GsRepoRow *row, GError **error);
 gboolean mem_repo_find (gpointer self, GsCall *call, const char *virtual_storage, const char *path,
                         GsRepoRowVisit visit, gpointer user, GError **error);
 gboolean mem_repo_get (gpointer self, GsCall *call, guint64 id, GsRepoRowVisit visit, gpointer user, GError **error);
@@ -167,6 +168,8 @@ gboolean mem_node_report (gpointer self, GsCall *call, const GsNodeRow *row, GsN
 gboolean mem_node_list (gpointer self, GsCall *call, GsNodeRowVisit visit, gpointer user, GError **error);
 gboolean mem_node_set_state (gpointer self, GsCall *call, const char *storage, GsNodeState state, GError **error);
 gboolean mem_node_forget (gpointer self, GsCall *call, const char *storage, GError **error);
+gboolean mem_node_found (gpointer self, GsCall *call, const char *storage, guint64 highest_id, gboolean joined,
+                         GError **error);
 
 gboolean mem_job_add (gpointer self, GsCall *call, const GsJobRow *job, guint64 *ret_id, GError **error);
 gboolean mem_job_take (gpointer self, GsCall *call, const GsJobOffer *offer, GsJobRowVisit visit, gpointer user,

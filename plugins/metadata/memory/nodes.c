@@ -74,6 +74,7 @@ mem_node_report (gpointer data, GsCall *call, const GsNodeRow *row, GsNodeState 
   node_fill (&fresh->row, row);
   fresh->row.state = node != NULL ? known.state : GS_NODE_ACTIVE;
   fresh->row.seen_wall_us = now_us;
+  fresh->row.joined = node != NULL && node->row.joined;
   fresh->replaced = known.instance != row->instance ? known.instance : known.replaced;
   if (node == NULL || known.instance != row->instance || strcmp (node->row.address, fresh->row.address) != 0)
     mem_hint (self);
@@ -139,6 +140,23 @@ mem_node_forget (gpointer data, GsCall *call, const char *storage, GError **erro
     return sql_node_in_use (storage, node->row.state == GS_NODE_REMOVED, error);
   g_tree_remove (self->nodes, storage);
   mem_hint (self);
+  return TRUE;
+}
+
+gboolean
+mem_node_found (gpointer data, GsCall *call, const char *storage, guint64 highest_id, gboolean joined, GError **error)
+{
+  Mem *self = data;
+  g_autoptr (GsMutexLocker) hold = NULL;
+  MemNode *node;
+  if (!mem_begin (call, "recording what is on the disk of a node", error) || !sql_id_check (highest_id, error))
+    return FALSE;
+  hold = gs_mutex_hold (&self->lock);
+  node = g_tree_lookup (self->nodes, storage);
+  if (node == NULL)
+    return sql_no_node (storage, error);
+  self->last_id = MAX (self->last_id, highest_id);
+  node->row.joined = node->row.joined || joined;
   return TRUE;
 }
 

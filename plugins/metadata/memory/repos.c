@@ -350,10 +350,22 @@ check_id (Mem *self, const GsRepoRow *row, const GsTxId *call_id, GError **error
   return NULL;
 }
 
-gboolean
-mem_repo_record (gpointer data, GsCall *call, const GsRepoRow *row, const GsTxId *call_id, GError **error)
+static MemId *
+id_keep (Mem *self, guint64 number)
 {
-  Mem *self = data;
+  MemId *id = g_hash_table_lookup (self->ids, &number);
+  if (id != NULL)
+    return id;
+  id = g_new0 (MemId, 1);
+  id->id = number;
+  g_hash_table_insert (self->ids, &id->id, id);
+  return id;
+}
+
+/* @restore: the id need not have been reserved here. */
+static gboolean
+record (Mem *self, GsCall *call, const GsRepoRow *row, const GsTxId *call_id, gboolean restore, GError **error)
+{
   g_autofree char *key = NULL;
   gint64 now_us = self->host->wall_us (self->host);
   g_autoptr (GsMutexLocker) hold = NULL;
@@ -365,8 +377,14 @@ mem_repo_record (gpointer data, GsCall *call, const GsRepoRow *row, const GsTxId
     return FALSE;
   key = sql_path_key (row->path);
   hold = gs_mutex_hold (&self->lock);
-  if (!check_free (self, row->virtual_storage, row->path, key, NULL, error)
-      || (id = check_id (self, row, call_id, error)) == NULL)
+  if (!check_free (self, row->virtual_storage, row->path, key, NULL, error))
+    return FALSE;
+  if (restore)
+    {
+      id_keep (self, row->id);
+      self->last_id = MAX (self->last_id, row->id);
+    }
+  if ((id = check_id (self, row, call_id, error)) == NULL)
     return FALSE;
   repo = repo_new (row);
   repo->path_key = g_steal_pointer (&key);
@@ -389,6 +407,19 @@ mem_repo_record (gpointer data, GsCall *call, const GsRepoRow *row, const GsTxId
   if (!mem_txid_is_none (call_id))
     g_hash_table_insert (self->created, g_memdup2 (call_id, sizeof *call_id), id);
   return TRUE;
+}
+
+gboolean
+mem_repo_record (gpointer data, GsCall *call, const GsRepoRow *row, const GsTxId *call_id, GError **error)
+{
+  return record (data, call, row, call_id, FALSE, error);
+}
+
+gboolean
+mem_repo_restore (gpointer data, GsCall *call, const GsRepoRow *row, GError **error)
+{
+  static const GsTxId none;
+  return record (data, call, row, &none, TRUE, error);
 }
 
 /* Takes the repository out of what finds it by name, and leaves its memory to the caller. */

@@ -12,6 +12,8 @@ static const SqlToken pg_tokens[] = {
   { "{NOW}", "CAST (extract (epoch FROM statement_timestamp ()) * 1000000 AS bigint)" },
   { "{INSTR}", "strpos" },
   { "{NEWLINE}", "chr (10)" },
+  { "{ID_RAISE}", "SELECT CASE WHEN nextval (pg_get_serial_sequence ('repository_ids', 'id')) < :id"
+                  " THEN setval (pg_get_serial_sequence ('repository_ids', 'id'), :id) END" },
   { NULL, NULL },
 };
 

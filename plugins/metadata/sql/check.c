@@ -62,6 +62,14 @@ sql_node_state_check (GsNodeState state, GError **error)
 }
 
 gboolean
+sql_id_check (guint64 id, GError **error)
+{
+  if (id > (guint64) G_MAXINT64)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%" G_GUINT64_FORMAT " is out of range for a repository's id", id);
+  return TRUE;
+}
+
+gboolean
 sql_node_admit (const GsNodeRow *row, const SqlNodeKnown *known, const char *disk_owner, GError **error)
 {
   if (disk_owner != NULL && strcmp (disk_owner, row->storage) != 0)

@@ -133,6 +133,7 @@ gather (SqlStatement *query, GPtrArray *nodes, GError **error)
       held->row.state = (GsNodeState) sql_int (query, 7);
       held->row.seen_wall_us = sql_int (query, 8);
       held->row.age_us = sql_int (query, 9);
+      held->row.joined = sql_int (query, 10) != 0;
       if (!sql_blob (query, 1, held->row.disk_id.bytes, GS_TXID_SIZE, error))
         {
           sql_done (query);
@@ -204,4 +205,26 @@ sql_node_forget (gpointer self, GsCall *call, const char *storage, GError **erro
   query = sql_query (conn, SQL_NODE_FORGET);
   sql_bind_text (&query, ":storage", storage);
   return sql_run (&query, error) && sql_hint (conn, error) && sql_commit (conn, error);
+}
+
+gboolean
+sql_node_found (gpointer self, GsCall *call, const char *storage, guint64 highest_id, gboolean joined, GError **error)
+{
+  g_autoptr (SqlConn) conn = NULL;
+  g_auto (Recorded) before = { 0 };
+  SqlStatement query;
+  if (!sql_id_check (highest_id, error))
+    return FALSE;
+  conn = sql_take_writer (self, call, "recording what is on the disk of a node", error);
+  if (conn == NULL || !sql_lock (conn, "node", storage, strlen (storage), error)
+      || !find_node (conn, storage, &before, error))
+    return FALSE;
+  if (!before.found)
+    return sql_no_node (storage, error);
+  if (highest_id > 0 && !sql_ids_keep (conn, highest_id, "", "", error))
+    return FALSE;
+  query = sql_query (conn, SQL_NODE_JOINED);
+  sql_bind_text (&query, ":storage", storage);
+  sql_bind_int (&query, ":joined", joined ? 1 : 0);
+  return sql_run (&query, error) && sql_commit (conn, error);
 }

@@ -18,6 +18,13 @@ INSERT INTO schema_migrations (number, name, checksum, applied_us) VALUES (:numb
 -- query: ID_RESERVE
 INSERT INTO repository_ids (virtual_storage, path, reserved_us) VALUES (:virtual_storage, :path, {NOW}) RETURNING id
 
+-- query: ID_RAISE
+{ID_RAISE}
+
+-- query: ID_KEEP
+INSERT INTO repository_ids (id, virtual_storage, path, reserved_us) VALUES (:id, :virtual_storage, :path, {NOW})
+ON CONFLICT DO NOTHING
+
 -- query: ID_STATE
 SELECT CASE WHEN deleted_us IS NOT NULL THEN 2 WHEN recorded_us IS NOT NULL THEN 1 ELSE 0 END
 FROM repository_ids WHERE id = :id {FOR_UPDATE}
@@ -155,7 +162,8 @@ SELECT id, name, verifier, scope, prefix, created_us, expires_us FROM tokens ORD
 DELETE FROM tokens WHERE id = :id RETURNING id
 
 -- fragment: NODE_COLUMNS
-storage, disk_id, instance, address, zone, free_bytes, total_bytes, state, seen_us, {NOW} - seen_us
+storage, disk_id, instance, address, zone, free_bytes, total_bytes, state, seen_us, {NOW} - seen_us,
+joined
 
 -- query: NODE_GET
 SELECT disk_id, instance, replaced_instance, state, address FROM nodes WHERE storage = :storage
@@ -175,6 +183,9 @@ SELECT {NODE_COLUMNS} FROM nodes ORDER BY storage
 
 -- query: NODE_SET_STATE
 UPDATE nodes SET state = :state WHERE storage = :storage RETURNING storage
+
+-- query: NODE_JOINED
+UPDATE nodes SET joined = 1 WHERE storage = :storage AND :joined = 1
 
 -- query: NODE_HOLDS
 SELECT repository_id FROM replicas WHERE storage = :storage LIMIT 1

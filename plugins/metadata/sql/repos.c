@@ -431,15 +431,31 @@ insert_row (SqlConn *conn, const GsRepoRow *row, const GsTxId *call_id, GError *
 }
 
 gboolean
-sql_repo_record (gpointer self, GsCall *call, const GsRepoRow *row, const GsTxId *call_id, GError **error)
+sql_ids_keep (SqlConn *conn, guint64 id, const char *virtual_storage, const char *path, GError **error)
+{
+  SqlStatement query = sql_query (conn, SQL_ID_RAISE);
+  sql_bind_int (&query, ":id", (gint64) id);
+  if (!sql_run (&query, error))
+    return FALSE;
+  query = sql_query (conn, SQL_ID_KEEP);
+  sql_bind_int (&query, ":id", (gint64) id);
+  sql_bind_text (&query, ":virtual_storage", virtual_storage);
+  sql_bind_text (&query, ":path", path);
+  return sql_run (&query, error);
+}
+
+/* @restore: the id need not have been reserved here. */
+static gboolean
+record (gpointer self, GsCall *call, const GsRepoRow *row, const GsTxId *call_id, gboolean restore, GError **error)
 {
   g_autoptr (SqlConn) conn = NULL;
   if (!check_row (row, error))
     return FALSE;
   conn = sql_take_writer (self, call, "recording a repository", error);
   if (conn == NULL || !lock_name (conn, row->virtual_storage, row->path, error)
-      || !check_free (conn, row->virtual_storage, row->path, 0, error) || !check_id (conn, row, call_id, error)
-      || !insert_row (conn, row, call_id, error))
+      || !check_free (conn, row->virtual_storage, row->path, 0, error)
+      || (restore && !sql_ids_keep (conn, row->id, row->virtual_storage, row->path, error))
+      || !check_id (conn, row, call_id, error) || !insert_row (conn, row, call_id, error))
     return FALSE;
   for (gsize i = 0; i < row->n_replicas; i++)
     {
@@ -453,6 +469,18 @@ sql_repo_record (gpointer self, GsCall *call, const GsRepoRow *row, const GsTxId
         return FALSE;
     }
   return sql_commit (conn, error);
+}
+
+gboolean
+sql_repo_record (gpointer self, GsCall *call, const GsRepoRow *row, const GsTxId *call_id, GError **error)
+{
+  return record (self, call, row, call_id, FALSE, error);
+}
+
+gboolean
+sql_repo_restore (gpointer self, GsCall *call, const GsRepoRow *row, GError **error)
+{
+  return record (self, call, row, NULL, TRUE, error);
 }
 
 gboolean

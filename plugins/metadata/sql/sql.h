@@ -61,6 +61,7 @@ gboolean sql_name_check (const char *what, const char *name, GError **error);
 gboolean sql_policy_check (guint32 copies, const char *consistency, GError **error);
 gboolean sql_node_check (const GsNodeRow *row, GError **error);
 gboolean sql_node_state_check (GsNodeState state, GError **error);
+gboolean sql_id_check (guint64 id, GError **error);
 gboolean sql_job_check (const GsJobRow *job, GError **error);
 gboolean sql_lease_check (gint64 lease_us, GError **error);
 

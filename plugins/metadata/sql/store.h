@@ -74,6 +74,9 @@ gboolean sql_blob (SqlStatement *query, int column, gpointer ret_bytes, gsize n_
 gboolean sql_repo_reserve (gpointer self, GsCall *call, const char *virtual_storage, const char *path, guint64 *ret_id,
                            GError **error);
 gboolean sql_repo_record (gpointer self, GsCall *call, const GsRepoRow *row, const GsTxId *call_id, GError **error);
+gboolean sql_repo_restore (gpointer self, GsCall *call, const GsRepoRow *row, GError **error);
+/** Gives no id up to @id out from now on. */
+gboolean sql_ids_keep (SqlConn *conn, guint64 id, const char *virtual_storage, const char *path, GError **error);
 gboolean sql_repo_find (gpointer self, GsCall *call, const char *virtual_storage, const char *path,
                         GsRepoRowVisit visit, gpointer user, GError **error);
 gboolean sql_repo_get (gpointer self, GsCall *call, guint64 id, GsRepoRowVisit visit, gpointer user, GError **error);
@@ -119,6 +122,8 @@ gboolean sql_node_report (gpointer self, GsCall *call, const GsNodeRow *row, GsN
 gboolean sql_node_list (gpointer self, GsCall *call, GsNodeRowVisit visit, gpointer user, GError **error);
 gboolean sql_node_set_state (gpointer self, GsCall *call, const char *storage, GsNodeState state, GError **error);
 gboolean sql_node_forget (gpointer self, GsCall *call, const char *storage, GError **error);
+gboolean sql_node_found (gpointer self, GsCall *call, const char *storage, guint64 highest_id, gboolean joined,
+                         GError **error);
 
 gboolean sql_job_add (gpointer self, GsCall *call, const GsJobRow *job, guint64 *ret_id, GError **error);
 gboolean sql_job_take (gpointer self, GsCall *call, const GsJobOffer *offer, GsJobRowVisit visit, gpointer user,
@@ -150,6 +155,7 @@ gboolean sql_lease_list (gpointer self, GsCall *call, GsLeaseRowVisit visit, gpo
   .node_list = sql_node_list, .node_set_state = sql_node_set_state, .node_forget = sql_node_forget,                    \
   .job_add = sql_job_add, .job_take = sql_job_take, .job_renew = sql_job_renew, .job_end = sql_job_end,                \
   .job_list = sql_job_list, .job_prune = sql_job_prune, .lease_take = sql_lease_take,                                  \
-  .lease_renew = sql_lease_renew, .lease_release = sql_lease_release, .lease_list = sql_lease_list
+  .lease_renew = sql_lease_renew, .lease_release = sql_lease_release, .lease_list = sql_lease_list,                     \
+  .repo_restore = sql_repo_restore, .node_found = sql_node_found
 
 #endif

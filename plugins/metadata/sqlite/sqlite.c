@@ -32,7 +32,9 @@ static gpointer
 lite_create (const GsHost *host, const GsConfig *config, GError **error)
 {
   static const SqlToken tokens[] = {
-    { "{FOR_UPDATE}", "" }, { "{NOW}", ":now" }, { "{INSTR}", "instr" }, { "{NEWLINE}", "char (10)" }, { NULL, NULL }
+    { "{FOR_UPDATE}", "" }, { "{NOW}", ":now" }, { "{INSTR}", "instr" }, { "{NEWLINE}", "char (10)" },
+    { "{ID_RAISE}", "SELECT :id" }, /* an id that is inserted raises those to come */
+    { NULL, NULL }
   };
   Lite *self = g_new0 (Lite, 1);
   self->host = host;

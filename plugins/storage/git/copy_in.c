@@ -6,6 +6,7 @@
 #include "child.h"
 #include "disk.h"
 #include "git.h"
+#include "label.h"
 #include "pool.h"
 #include "refs_internal.h"
 
@@ -508,12 +509,74 @@ check_pool (const Import *in, GError **error)
          || (disk_sync (to_dir, FALSE, error) && disk_sync (in->temp, FALSE, error));
 }
 
+/* In the place where what was given up is kept, an absolute path leads to the pool. */
+static gboolean
+pin_pool (const Import *in, GError **error)
+{
+  g_autofree char *pool = g_build_filename (in->dir, GIT_POOL, NULL);
+  g_autofree char *alternates = g_build_filename (in->dir, "objects/info/alternates", NULL);
+  g_autofree char *text = disk_exists (pool) ? fsu_read (AT_FDCWD, alternates, 1 << 16, NULL, error) : g_strdup ("");
+  g_autofree char *objects = NULL, *whole = NULL;
+  if (text == NULL)
+    return FALSE;
+  g_strchomp (text);
+  if (*text == '\0' || *text == '/')
+    return TRUE;
+  objects = g_strconcat (in->dir, "/objects", NULL);
+  whole = g_canonicalize_filename (text, objects);
+  g_free (text);
+  text = g_strconcat (whole, "\n", NULL);
+  return disk_replace (alternates, text, strlen (text), in->storage->sync, error);
+}
+
+/* Where one that was given up goes. *full*; NULL with @error. */
+static char *
+kept_place (const Import *in, GError **error)
+{
+  g_autofree char *root = g_build_filename (in->storage->root, GIT_ROOT_KEPT, NULL);
+  ReplicaRecord old;
+  guint64 generation = 0;
+  char random[33];
+  if (!disk_make_dirs (in->storage->root, GIT_ROOT_KEPT, TRUE, error) || !pin_pool (in, error))
+    return NULL;
+  if (replica_record_read (in->dir, &old, NULL))
+    {
+      generation = old.generation;
+      replica_record_clear (&old);
+    }
+  storage_random_hex (in->storage, random);
+  return g_strdup_printf ("%s/%" G_GINT64_FORMAT "-%" G_GUINT64_FORMAT "-%" G_GUINT64_FORMAT "-%.8s.git", root,
+                          in->storage->host->wall_us (in->storage->host) / G_USEC_PER_SEC, in->repo->id, generation,
+                          random);
+}
+
+/*
+ * What was given up is nobody's to clear away, so it must not be among the unfinished things for a moment. Killed in between
+ * there is no replica here; it was behind, and is made anew.
+ */
+static gboolean
+put_aside (Import *in, GError **error)
+{
+  g_autofree char *kept = kept_place (in, error);
+  if (kept == NULL || !label_carry (in->storage, in->dir, in->temp, error)
+      || !disk_move (in->dir, kept, in->storage->sync, error))
+    return FALSE;
+  in->storage->host->log (in->storage->host, GS_LOG_WARNING, "storage.replica.kept",
+                          (GsField[]) { GS_TEXT ("replica", in->repo->replica_path), GS_TEXT ("folder", kept) }, 2);
+  storage_crash_point (in->storage, "import.kept");
+  return replica_move_new (in->storage, in->temp, in->dir, in->repo->replica_path, error);
+}
+
 static gboolean
 exchange (Import *in, GError **error)
 {
   g_autofree char *trash = storage_trash_path (in->storage, in->repo->id);
   g_autofree char *parent = g_path_get_dirname (in->dir);
   g_autoptr (GError) left = NULL;
+  if ((in->flags & GS_IMPORT_KEEP) != 0)
+    return put_aside (in, error);
+  if (!label_carry (in->storage, in->dir, in->temp, error))
+    return FALSE;
   if (renameat2 (AT_FDCWD, in->temp, AT_FDCWD, in->dir, RENAME_EXCHANGE) != 0)
     return fsu_fail (error, errno, "exchange %s with its copy", in->dir);
   if (in->storage->sync && !disk_sync (parent, FALSE, error))

@@ -20,6 +20,7 @@
 #define GIT_ROOT_MARKER "gitstead-storage"    /* these are in the storage's root */
 #define GIT_ROOT_CLEAN "gitstead-clean"
 #define GIT_ROOT_TMP "gitstead-tmp"
+#define GIT_ROOT_KEPT "gitstead-lost" /* versions that were given up: never cleared */
 #define GIT_ROOT_TRASH "gitstead-trash"
 #define GIT_HIDDEN_REFS "refs/gitstead/"
 

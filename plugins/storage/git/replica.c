@@ -329,7 +329,7 @@ typedef struct
   gboolean stopped;
 } ListVisit;
 
-/* Damage of one replica must not hide the others: it is logged, and left out of the list. */
+/* Damage of one replica must not hide the others: it is logged, and listed as nobody's. */
 static gboolean
 list_one (Storage *storage, const char *path, gpointer user, GError **error)
 {
@@ -342,9 +342,10 @@ list_one (Storage *storage, const char *path, gpointer user, GError **error)
   if (!replica_record_read (dir, &record, &failed))
     {
       const GsField fields[] = { GS_TEXT ("replica", path), GS_TEXT ("error", failed->message) };
-      if (failed->code != GS_ERROR_NOT_FOUND)
-        storage->host->log (storage->host, GS_LOG_ERROR, "storage.replica.damaged", fields, G_N_ELEMENTS (fields));
-      return TRUE;
+      if (failed->code == GS_ERROR_NOT_FOUND)
+        return TRUE;
+      storage->host->log (storage->host, GS_LOG_ERROR, "storage.replica.damaged", fields, G_N_ELEMENTS (fields));
+      record = (ReplicaRecord) { .id = 0 };
     }
   replica_record_clear (&record);
   const GsRepo repo = { .size = sizeof repo, .id = record.id, .replica_path = path };

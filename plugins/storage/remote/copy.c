@@ -61,6 +61,7 @@ remote_import (gpointer data, GsCall *call, const GsRepo *repo, guint32 flags, G
   remote_target (self, call, repo, &target);
   request.target = &target;
   request.replace = (flags & GS_IMPORT_REPLACE) != 0;
+  request.keep = (flags & GS_IMPORT_KEEP) != 0;
   flow = flow_open (self, call, 1028, &request.base, error);
   if (flow == NULL || !send_copy (flow, stream, error))
     return FALSE;

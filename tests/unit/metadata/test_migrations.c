@@ -145,7 +145,7 @@ newer_schema (void **state)
   assert_true (store_open (&store, later, place->path, "true", "1s", NULL));
   store_close (&store);
   refused (NOW, place->path, GS_ERROR_FAILED_PRECONDITION,
-           "schema version 3 (later) by a newer Gitstead; this one knows up to 2");
+           "schema version 4 (later) by a newer Gitstead; this one knows up to 3");
 }
 
 static void
@@ -170,7 +170,7 @@ half_done (void **state)
   id = store_make_repo (&store, "a.git", NULL);
   store_close (&store);
   run_sql (place->path, "CREATE TABLE later_table (in_the_way INTEGER)");
-  refused (later, place->path, GS_ERROR_INTERNAL, "migration 0003-later: ");
+  refused (later, place->path, GS_ERROR_INTERNAL, "migration 0004-later: ");
   assert_true (store_open (&store, NOW, place->path, "true", "1s", NULL)); /* still the old version, whole */
   assert_int_equal (store_generation (&store, id, NULL), 0);
   store_close (&store);

@@ -48,7 +48,9 @@ typedef struct
 {
   gboolean taken;    /* the lease, by another */
   guint n_taken, n_released;
-  gboolean away;
+  gboolean away, joined;
+  guint n_found;
+  guint64 highest;   /* that it was told of */
 } Store;
 
 static gboolean
@@ -222,11 +224,100 @@ test_leftovers (void **state)
 static gboolean
 store_nodes (gpointer self, GsCall *call, GsNodeRowVisit visit, gpointer user, GError **error)
 {
-  const GsNodeRow first = { .size = sizeof first, .storage = "first", .disk_id = { { 1 } } };
+  const GsNodeRow first = { .size = sizeof first, .storage = "first", .disk_id = { { 1 } },
+                            .joined = ((Store *) self)->joined };
   const GsNodeRow second = { .size = sizeof second, .storage = "second", .disk_id = { { 2 } } };
   if (((Store *) self)->away)
     return gs_fail (error, GS_ERROR_UNAVAILABLE, "away");
   return visit (&first, user) && (visit (&second, user), TRUE);
+}
+
+static gboolean
+store_found (gpointer self, GsCall *call, const char *storage, guint64 highest_id, gboolean joined, GError **error)
+{
+  Store *store = self;
+  assert_string_equal (storage, "first");
+  store->n_found++;
+  store->joined = store->joined || joined;
+  store->highest = highest_id;
+  return TRUE;
+}
+
+/* Ids up to 101 were given out. */
+static gboolean
+store_reserve (gpointer self, GsCall *call, const char *virtual_storage, const char *path, guint64 *ret_id, GError **error)
+{
+  *ret_id = 102;
+  return TRUE;
+}
+
+/* Nothing but what is recorded: repository 7. */
+static gboolean
+shelf_list_known (gpointer self, GsCall *call, GsRepoVisit visit, gpointer user, GError **error)
+{
+  const GsRepo known = { sizeof known, 7, "7.git" }, damaged = { sizeof damaged, 0, "damaged.git" };
+  return visit (&known, user) && (((Shelf *) self)->n_strangers == 0 || visit (&damaged, user));
+}
+
+/* Rounds of housekeeping on "first" with the replicas of @list; what was removed. */
+static char *
+sweep_unjoined (gpointer list, Store *store, guint n_strangers, guint rounds, guint *ret_complaints)
+{
+  Shelf shelf = { 0, g_string_new (NULL), n_strangers, 1 };
+  const GsMetadataOps joins = { .lease_take = store_take, .lease_release = store_release, .repo_get = store_get,
+                                .node_list = store_nodes, .node_found = store_found, .repo_reserve = store_reserve };
+  const GsStorageOps ops = { .maintain = shelf_maintain, .list = list, .remove = shelf_remove, .disk = shelf_disk };
+  const GsiStorage first = { "first", &ops, &shelf };
+  const GsiStorage *const storages[] = { &first };
+  g_autoptr (FakeHost) host = fake_host_new ("core");
+  const GsiRouterConfig config = { .storages = storages, .n_storages = 1, .host = &host->host, .metadata = &joins,
+                                   .metadata_self = store };
+  GsiRouter *router = gsi_router_new (&config);
+  GHashTable *suspects = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  for (guint i = 0; i < rounds; i++)
+    suspects = gsi_router_maintain (router, suspects);
+  *ret_complaints = fake_host_logged (host, "maintain.disk.unknown");
+  g_hash_table_destroy (suspects);
+  gsi_router_free (router);
+  return g_string_free (shelf.removed, FALSE);
+}
+
+/* A store that never knew a disk, because it was lost or is another cluster's, has nothing cleared there, however little. */
+static void
+test_not_joined (void **state)
+{
+  Store store = { 0 };
+  guint n_complaints;
+  g_autofree char *removed = sweep_unjoined (shelf_list, &store, 3, 4, &n_complaints);
+  assert_string_equal (removed, "");
+  assert_int_equal (n_complaints, 4);
+  assert_false (store.joined);
+  assert_int_equal (store.highest, 102); /* no id of what is there is given out anew */
+
+  /* Nobody knows whose a damaged one is. */
+  g_free (removed);
+  removed = sweep_unjoined (shelf_list_known, &store, 1, 2, &n_complaints);
+  assert_int_equal (n_complaints, 2);
+  assert_false (store.joined);
+
+  /* All of it is recorded: it joins, and what is left over later goes. */
+  g_free (removed);
+  removed = sweep_unjoined (shelf_list_known, &store, 0, 1, &n_complaints);
+  assert_int_equal (n_complaints, 0);
+  assert_true (store.joined);
+  g_free (removed);
+  removed = sweep_unjoined (shelf_list, &store, 0, 2, &n_complaints);
+  assert_string_equal (removed, "8.git ");
+  assert_int_equal (store.n_found, 4 + 2 + 1);
+  /* What this store cannot have made, because it is an old one, stays, and its id is not given out. */
+  g_free (removed);
+  removed = sweep_unjoined (shelf_list, &store, 4, 2, &n_complaints);
+  assert_string_equal (removed, "8.git stranger.git stranger.git ");
+  assert_int_equal (store.highest, 103);
+  /* A damaged one is nobody's to clear away. */
+  g_free (removed);
+  removed = sweep_unjoined (shelf_list_known, &store, 1, 3, &n_complaints);
+  assert_string_equal (removed, "");
 }
 
 /* What two rounds remove of "first", which has @disk, and the logged complaints. */
@@ -280,6 +371,7 @@ int
 main (void)
 {
   const struct CMUnitTest tests[]
-      = { cmocka_unit_test (test_stop), cmocka_unit_test (test_leftovers), cmocka_unit_test (test_not_left_over) };
+      = { cmocka_unit_test (test_stop), cmocka_unit_test (test_leftovers), cmocka_unit_test (test_not_left_over),
+          cmocka_unit_test (test_not_joined) };
   return cmocka_run_group_tests_name ("housekeeping rounds", tests, NULL, NULL);
 }

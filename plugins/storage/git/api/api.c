@@ -10,7 +10,7 @@
 
 static const ApiRow *const tables[]
     = { api_commit_rows, api_blob_rows, api_object_rows, api_diff_rows, api_ref_rows, api_repository_rows,
-        api_history_rows, api_pool_rows, api_files_rows };
+        api_history_rows, api_pool_rows, api_files_rows, api_label_rows };
 
 /* ------------------------------------------------------------------------------------------- life */
 

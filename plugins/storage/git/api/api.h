@@ -64,6 +64,7 @@ extern const ApiRow api_commit_rows[];
 extern const ApiRow api_diff_rows[];
 extern const ApiRow api_files_rows[];
 extern const ApiRow api_history_rows[];
+extern const ApiRow api_label_rows[];
 extern const ApiRow api_object_rows[];
 extern const ApiRow api_pool_rows[];
 extern const ApiRow api_ref_rows[];
