@@ -161,8 +161,10 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
                             .round_every_us = gsi_options_integer (options, "care_interval"),
                             .verify_every_us = gsi_options_integer (options, "verify_interval"),
                             .scrub_every_us = gsi_options_integer (options, "scrub_interval"),
-                            .leftover_grace_us = gsi_options_integer (options, "leftover_grace") };
+                            .leftover_grace_us = gsi_options_integer (options, "leftover_grace"),
+                            .move_grace_us = gsi_options_integer (options, "move_grace") };
   config.known_for_us = gsi_options_integer (options, "known_for");
+  config.program = "gitstead/" GSI_VERSION;
   config.crash_at = gsi_options_string (options, "crash_at");
 
   gsi_generation_limits (registry, &wiring.limits);

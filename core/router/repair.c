@@ -11,6 +11,7 @@
 #include "router/settle.h"
 
 #define WORKERS_MAX 64
+#define KEEPERS 4
 #define IDLE_US (250 * 1000)
 #define RETRY_US (500 * 1000)
 #define RETRY_SOON_US (5 * G_USEC_PER_SEC) /* at most, for what only others' work is in the way of */
@@ -27,9 +28,11 @@ struct GsiRepairer
   GsCond changed;
   gboolean stopping, polling;
   GPtrArray *running; /* of GsiJob */
-  GsThread workers[WORKERS_MAX], keeper, carer;
-  guint n_started;
-  gboolean keeps, cares;
+  guint n_moving;     /* of these, or just taken */
+  GsThread workers[WORKERS_MAX], keepers[KEEPERS], carer;
+  guint n_started, n_keepers;
+  guint n_renewing; /* jobs that are off @running, with a keeper */
+  gboolean cares;
   GsiJob care;       /* what the carer calls with; no job of the queue */
   GHashTable *there; /* the carer's: storage -> whether it was there */
 };
@@ -59,6 +62,7 @@ gsi_repairer_new (const GsiRepairerConfig *config)
     [GSI_REPAIR_FAILED] = { "gitstead_job_failures_total", "Attempts at queued jobs that failed and are made again." },
     [GSI_REPAIR_BYTES] = { "gitstead_repair_bytes_total", "Bytes copied between storages." },
     [GSI_REPAIR_DAMAGED] = { "gitstead_replicas_damaged_total", "Replicas that were found damaged." },
+    [GSI_REPAIR_MOVED] = { "gitstead_moves_total", "Replicas that were moved to another storage." },
     [GSI_REPAIR_SCRUBBED] = { "gitstead_replicas_scrubbed_total", "Replicas that were read through and found whole." },
   };
   GsiRepairer *repairer = g_new0 (GsiRepairer, 1);
@@ -136,38 +140,65 @@ keep_one (GsiRepairer *repairer, GsiJob *job)
   GsIdentity identity;
   GsCall own;
   gsi_own_call_init (&own, &identity, "job lease");
-  own.deadline_us = began_us + lease_us / 3;
+  own.deadline_us = began_us + lease_us / 6;
   if (config->metadata->job_renew (config->metadata_self, &own, job->job_id, job->token, lease_us, &why))
     job->renew_us = began_us;
-  else if (gs_error_code (why) == GS_ERROR_ABORTED || g_get_monotonic_time () - job->renew_us > lease_us * 2 / 3)
+  else if (gs_error_code (why) == GS_ERROR_ABORTED)
     job_cancel (job);
 }
 
+/*
+ * With the lock held. Ends what lost its lease, or is about to: others may take it then. The one whose lease was renewed
+ * longest ago, taken off the list, if it is time; else NULL.
+ */
+static GsiJob *
+take_oldest (GsiRepairer *repairer)
+{
+  const gint64 lease_us = repairer->config.lease_us, now_us = g_get_monotonic_time ();
+  guint oldest = 0;
+  for (guint i = 0; i < repairer->running->len; i++)
+    {
+      GsiJob *job = repairer->running->pdata[i];
+      if (repairer->stopping || now_us - job->renew_us > lease_us * 2 / 3)
+        job_cancel (job);
+      if (job->renew_us < ((const GsiJob *) repairer->running->pdata[oldest])->renew_us)
+        oldest = i;
+    }
+  if (repairer->running->len == 0
+      || now_us - ((const GsiJob *) repairer->running->pdata[oldest])->renew_us < lease_us / 4)
+    return NULL;
+  return g_ptr_array_remove_index_fast (repairer->running, oldest);
+}
+
+/*
+ * Several do this: a store that takes its time with one renewal does not keep the others waiting until their leases run out.
+ * A job that is off the list is its keeper's for the moment; it cannot end meanwhile.
+ */
 static void *
 keeper_run (void *user)
 {
   GsiRepairer *repairer = user;
+  const gint64 lease_us = repairer->config.lease_us;
   gs_mutex_lock (&repairer->lock);
-  while (!repairer->stopping || repairer->running->len > 0)
+  while (!repairer->stopping || repairer->running->len + repairer->n_renewing > 0)
     {
-      gs_cond_wait_until (&repairer->changed, &repairer->lock,
-                          g_get_monotonic_time () + repairer->config.lease_us / (repairer->stopping ? 30 : 3));
-      for (guint i = 0; i < repairer->running->len; i++)
+      GsiJob *job = take_oldest (repairer);
+      if (job == NULL)
         {
-          GsiJob *job = repairer->running->pdata[i];
-          if (repairer->stopping)
-            job_cancel (job);
-          if (g_get_monotonic_time () - job->renew_us < repairer->config.lease_us / 4)
-            continue;
-          /* It is taken out before it ends, under the lock: off the list it is ours for the moment. */
-          g_ptr_array_remove_index (repairer->running, i--);
-          gs_mutex_unlock (&repairer->lock);
-          keep_one (repairer, job);
-          gs_mutex_lock (&repairer->lock);
-          g_ptr_array_insert (repairer->running, 0, job);
-          i++;
-          gs_cond_broadcast (&repairer->changed);
+          gs_cond_wait_until (&repairer->changed, &repairer->lock,
+                              g_get_monotonic_time () + lease_us / (repairer->stopping ? 30 : 12));
+          continue;
         }
+      repairer->n_renewing++;
+      gs_mutex_unlock (&repairer->lock);
+      keep_one (repairer, job);
+      gs_mutex_lock (&repairer->lock);
+      repairer->n_renewing--;
+      g_ptr_array_add (repairer->running, job);
+      gs_cond_broadcast (&repairer->changed);
+      /* Its renewal failed: not at once again, while others may be due. */
+      if (g_get_monotonic_time () - job->renew_us >= lease_us / 4)
+        gs_cond_wait_until (&repairer->changed, &repairer->lock, g_get_monotonic_time () + lease_us / 30);
     }
   gs_mutex_unlock (&repairer->lock);
   return NULL;
@@ -203,6 +234,7 @@ static const struct
   { GSI_JOB_VERIFY, gsi_job_verify },
   { GSI_JOB_SCRUB, gsi_job_scrub },
   { GSI_JOB_REMOVE, gsi_job_remove },
+  { GSI_JOB_MOVE, gsi_job_move }, /* last: take_job () */
 };
 
 static gint64
@@ -219,7 +251,7 @@ log_failed (GsiRepairer *repairer, const GsiJob *job, const GError *why, gint64 
   const GsField fields[]
       = { GS_TEXT ("kind", job->kind),          GS_NUMBER ("repository", job->repository_id),
           GS_TEXT ("storage", job->target),     GS_NUMBER ("attempt", job->attempts),
-          GS_NUMBER ("again_ms", retry_us / 1000), GS_TEXT ("error", why->message) };
+          GS_NUMBER ("again_ms", retry_us < 0 ? -1 : retry_us / 1000), GS_TEXT ("error", why->message) };
   gsi_repairer_count (repairer, GSI_REPAIR_FAILED, 1);
   repairer->config.host->log (repairer->config.host, GS_LOG_WARNING, "job.failed", fields, G_N_ELEMENTS (fields));
 }
@@ -242,7 +274,7 @@ run_job (GsiRepairer *repairer, GsiJob *job)
   if (!done && why == NULL)
     gs_fail (&why, GS_ERROR_INTERNAL, "nobody here knows how to do this");
   if (!done && !gs_call_cancelled (&job->call))
-    log_failed (repairer, job, why, retry_us = retry_after (job, why));
+    log_failed (repairer, job, why, retry_us = job->hopeless ? -1 : retry_after (job, why));
   gsi_own_call_init (&own, &identity, "job end");
   own.deadline_us = g_get_monotonic_time () + repairer->config.lease_us;
   /* Lost: its new holder records how it ends. Not reached: the lease runs out, and it is done again, which does no harm. */
@@ -265,16 +297,36 @@ take_visit (const GsJobRow *row, gpointer user)
   return FALSE;
 }
 
-/* Only for storages that are there: what waits for one that is away is due at once when it is back. */
+/* A thousand moves must not keep a repair waiting: half of the workers stay free of them. */
+static gboolean
+may_move (GsiRepairer *repairer)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&repairer->lock);
+  return repairer->n_moving < MAX (repairer->config.n_workers / 2, 1);
+}
+
+static void
+count_move (GsiRepairer *repairer, const GsiJob *job, gint n)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&repairer->lock);
+  if (strcmp (job->kind, GSI_JOB_MOVE) == 0)
+    repairer->n_moving = (guint) ((gint) repairer->n_moving + n);
+}
+
+/*
+ * Only for storages that are there: what waits for one that is away is due at once when it is back. Moves only when nothing
+ * else is due.
+ */
 static gboolean
 take_job (GsiRepairer *repairer, GsiJob *job, GError **error)
 {
   const GsiRouterConfig *config = job->config;
   g_autoptr (GPtrArray) targets = g_ptr_array_new ();
-  const char *names[G_N_ELEMENTS (kinds) + 1] = { NULL };
+  const char *names[G_N_ELEMENTS (kinds)] = { NULL }; /* without the last one */
+  static const char *const moves[] = { GSI_JOB_MOVE, NULL };
   GsJobOffer offer = { .size = sizeof offer, .worker = repairer->name, .kinds = names,
                        .lease_us = repairer->config.lease_us };
-  for (gsize i = 0; i < G_N_ELEMENTS (kinds); i++)
+  for (gsize i = 0; i + 1 < G_N_ELEMENTS (kinds); i++)
     names[i] = kinds[i].kind;
   for (gsize i = 0; i < config->n_storages; i++)
     if (gsi_router_view (config->storages[i]).healthy)
@@ -283,6 +335,12 @@ take_job (GsiRepairer *repairer, GsiJob *job, GError **error)
     return TRUE;
   g_ptr_array_add (targets, NULL);
   offer.targets = (const char *const *) targets->pdata;
+  job->renew_us = g_get_monotonic_time ();
+  if (!config->metadata->job_take (config->metadata_self, &job->call, &offer, take_visit, job, error))
+    return FALSE;
+  if (job->kind != NULL || !may_move (repairer))
+    return TRUE;
+  offer.kinds = moves;
   job->renew_us = g_get_monotonic_time ();
   return config->metadata->job_take (config->metadata_self, &job->call, &offer, take_visit, job, error);
 }
@@ -314,11 +372,13 @@ work_once (GsiRepairer *repairer, gboolean *polling)
     }
   if (found)
     {
+      count_move (repairer, &job, 1);
       gs_mutex_lock (&repairer->lock);
       repairer->polling = *polling = FALSE;
       gs_cond_broadcast (&repairer->changed);
       gs_mutex_unlock (&repairer->lock);
       run_job (repairer, &job);
+      count_move (repairer, &job, -1);
     }
   if (job.stop_fd >= 0)
     close (job.stop_fd);
@@ -403,8 +463,10 @@ gsi_repairer_start (GsiRepairer *repairer)
   if (repairer->config.n_workers == 0)
     return;
   repairer->cares = gs_thread_start (&repairer->carer, "care", carer_run, repairer) == 0;
-  repairer->keeps = gs_thread_start (&repairer->keeper, "job-leases", keeper_run, repairer) == 0;
-  while (repairer->keeps && repairer->n_started < repairer->config.n_workers
+  while (repairer->n_keepers < MIN (KEEPERS, repairer->config.n_workers)
+         && gs_thread_start (&repairer->keepers[repairer->n_keepers], "job-leases", keeper_run, repairer) == 0)
+    repairer->n_keepers++;
+  while (repairer->n_keepers > 0 && repairer->n_started < repairer->config.n_workers
          && gs_thread_start (&repairer->workers[repairer->n_started], "repair", worker_run, repairer) == 0)
     repairer->n_started++;
   if (repairer->n_started < repairer->config.n_workers)
@@ -426,10 +488,10 @@ gsi_repairer_stop (GsiRepairer *repairer)
   gs_mutex_unlock (&repairer->lock);
   for (guint i = 0; i < repairer->n_started; i++)
     gs_thread_join (repairer->workers[i]);
-  if (repairer->keeps)
-    gs_thread_join (repairer->keeper);
+  for (guint i = 0; i < repairer->n_keepers; i++)
+    gs_thread_join (repairer->keepers[i]);
   if (repairer->cares)
     gs_thread_join (repairer->carer);
-  repairer->n_started = 0;
-  repairer->keeps = repairer->cares = FALSE;
+  repairer->n_started = repairer->n_keepers = 0;
+  repairer->cares = FALSE;
 }

@@ -3,9 +3,9 @@
 #include "child.h"
 #include "disk.h"
 #include "git.h"
+#include "hooks.h"
 #include "ingest.h"
 #include "repack.h"
-#include "settings.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -251,6 +251,8 @@ txn_free (Txn *txn)
     g_free (txn->verdicts[i].reason);
   g_free (txn->verdicts);
   g_free (txn->quarantine);
+  if (txn->hook_lines != NULL)
+    g_string_free (txn->hook_lines, TRUE);
   repo_close (txn->repo, TRUE);
   g_free (txn);
 }
@@ -259,9 +261,8 @@ txn_free (Txn *txn)
 
 /* --strict also finds what the pack's objects refer to and nobody has. */
 static gboolean
-index_pack (Txn *txn, GsCall *call, GBytes *pack, const char *quarantine, GError **error)
+index_pack (Repo *repo, GsCall *call, GBytes *pack, const char *quarantine, GError **error)
 {
-  Repo *repo = txn->repo;
   const char *const argv[] = { "index-pack", "--stdin", "--fix-thin", "--strict", NULL };
   g_autofree char *said = NULL;
   int status;
@@ -280,16 +281,21 @@ index_pack (Txn *txn, GsCall *call, GBytes *pack, const char *quarantine, GError
                      "git index-pack refused the pack for repository %" G_GUINT64_FORMAT ": %s", repo->id, said);
 }
 
+gboolean
+pack_take (Repo *repo, GsCall *call, GBytes *pack, const char *objects, GError **error)
+{
+  gboolean taken;
+  return ingest_pack (repo, call, pack, objects, &taken, error) && (taken || index_pack (repo, call, pack, objects, error));
+}
+
 static gboolean
 take_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
 {
   g_autofree char *quarantine = NULL;
-  gboolean taken;
   if (!quarantine_make (txn->repo, &txn->txid, &txn->quarantine, error))
     return FALSE;
   quarantine = quarantine_objects_dir (txn->repo, txn->quarantine);
-  return ingest_pack (txn->repo, call, pack, quarantine, &taken, error)
-         && (taken || index_pack (txn, call, pack, quarantine, error));
+  return pack_take (txn->repo, call, pack, quarantine, error);
 }
 
 gboolean
@@ -313,7 +319,8 @@ storage_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSe
   if ((change->pack != NULL && !take_pack (txn, call, change->pack, error))
       || !rules_judge (txn, call, updates, change->n_updates, error)
       || !txn_prepare (txn, call, updates, change->n_updates, change->atomic, trailer,
-                       trailer != NULL ? PACK_TRAILER : 0, error))
+                       trailer != NULL ? PACK_TRAILER : 0, error)
+      || !hooks_ask (txn, call, change->run_hooks, error))
     {
       txn_free (txn);
       return FALSE;
@@ -381,6 +388,7 @@ storage_commit (gpointer self, GsCall *call, gpointer data, const GsDecision *de
       quarantine_drop (txn->repo, txn->quarantine);
       g_clear_pointer (&txn->quarantine, g_free);
     }
+  hooks_tell (txn, call);
   push_finish (txn, call, NULL);
   txn_free (txn);
   return TRUE;

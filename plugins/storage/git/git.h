@@ -57,6 +57,8 @@ typedef struct
   gboolean fsck_strict;
   gboolean deny_deletes;
   gboolean deny_non_fast_forwards;
+  gboolean run_hooks;
+  gint64 hook_timeout_us;
   gboolean maintenance;
   gint64 maintenance_packs; /* 0 = by size */
   gint64 full_repack_us;    /* 0 = never */
@@ -142,6 +144,8 @@ struct Repo
  */
 Repo *repo_open (Storage *storage, const GsRepo *repo, gboolean writer, GError **error);
 void repo_close (Repo *repo, gboolean writer);
+/** Writes to it that are being staged, or are staged. */
+guint32 repo_writers (Repo *repo);
 /** Nobody can open the replica until repo_removed; BUSY while somebody writes. */
 gboolean repo_take_out (Storage *storage, const char *path, GError **error);
 void repo_removed (Storage *storage, const char *path);
@@ -234,6 +238,8 @@ typedef struct
   RefTxn *refs;     /* NULL when nothing was accepted */
   gboolean refs_committed;
   gboolean own_refs; /* GsChangeSet has it */
+  GsOid hooks;       /* the set that is asked; len 0 = none */
+  GString *hook_lines; /* what hooks are told of the updates; NULL = they were not asked */
   GsVote vote;
   GsRefVerdict *verdicts;
   gsize n_verdicts;
@@ -241,6 +247,8 @@ typedef struct
 } Txn;
 
 /** A new quarantine with an empty objects folder. */
+/** Checks @pack as strictly as a push and writes it into <objects>/pack. INVALID_ARGUMENT in git's words. change.c */
+gboolean pack_take (Repo *repo, GsCall *call, GBytes *pack, const char *objects, GError **error);
 gboolean quarantine_make (Repo *repo, const GsTxId *txid, char **ret_name, GError **error);
 char *quarantine_objects_dir (Repo *repo, const char *name);
 void quarantine_drop (Repo *repo, const char *name);

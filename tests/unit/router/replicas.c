@@ -38,15 +38,16 @@ show_row (Cluster *cluster, GsRepoRowVisit visit, gpointer user)
   GsReplicaRow replicas[N_DISKS];
   const GsReplicaRow *pointers[N_DISKS];
   GsRepoRow row = { .size = sizeof row, .id = REPO_ID, .virtual_storage = "default", .path = "a.git",
-                    .replica_path = "@r/a", .format = GS_FORMAT_SHA1, .replicas = pointers, .n_replicas = cluster->n_replicas };
+                    .replica_path = "@r/a", .format = GS_FORMAT_SHA1, .replicas = pointers };
   gs_mutex_lock (&cluster->lock);
   row.generation = cluster->generation;
   row.refs_digest = cluster->digest;
   cluster->n_rows++;
-  for (int i = 0; i < N_DISKS; i++)
+  for (guint i = 0; i < cluster->n_replicas; i++)
     {
       replicas[i] = (GsReplicaRow) { sizeof replicas[i], cluster->disks[i].name, cluster->replica_generations[i], 0, 0 };
-      pointers[i] = &replicas[i];
+      if ((cluster->gone & 1u << i) == 0)
+        pointers[row.n_replicas++] = &replicas[i];
     }
   if (cluster->old_rows > 0)
     {
@@ -93,6 +94,19 @@ decision_free (gpointer data)
   g_free (data);
 }
 
+/* Replicas change their places just now. Under the lock. */
+static void
+swap_places (Cluster *cluster)
+{
+  cluster->gone ^= cluster->swap;
+  cluster->swap = 0;
+  cluster->generation += cluster->swap_writes;
+  for (guint i = 0; i < N_DISKS; i++)
+    if ((cluster->gone & 1u << i) == 0)
+      cluster->replica_generations[i] = cluster->disks[i].generation += cluster->swap_writes;
+  cluster->swap_writes = 0;
+}
+
 static gboolean
 meta_decide (gpointer self, GsCall *call, const GsDecideRequest *request, guint64 *ret_generation, GError **error)
 {
@@ -103,8 +117,13 @@ meta_decide (gpointer self, GsCall *call, const GsDecideRequest *request, guint6
     return gs_fail (error, GS_ERROR_UNKNOWN, "no answer");
   if (decision != NULL)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "there is an abort mark");
+  if (cluster->swap != 0)
+    swap_places (cluster);
   if (request->expected_generation != cluster->generation)
     return gs_fail (error, GS_ERROR_ABORTED, "moved on");
+  for (guint i = 0; request->voters[i] != NULL; i++)
+    if ((cluster->gone & 1u << disk_number (cluster, request->voters[i])) != 0)
+      return gs_fail (error, GS_ERROR_ABORTED, "%s holds no replica", request->voters[i]);
   for (guint i = 0; i < N_DISKS; i++)
     if ((cluster->lower_at_decision >> i & 1) != 0)
       cluster->replica_generations[i] = 0; /* somebody found it damaged in this moment */
@@ -206,6 +225,7 @@ meta_replica_set (gpointer self, GsCall *call, guint64 id, const char *storage, 
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&cluster->lock);
   guint64 *recorded = &cluster->replica_generations[disk_number (cluster, storage)];
   *recorded = force ? MIN (*recorded, generation) : MAX (*recorded, generation);
+  cluster->gone &= ~(1u << disk_number (cluster, storage));
   return TRUE;
 }
 
@@ -339,6 +359,36 @@ stage_one (Disk *disk, const GsTxId *txid, const GsRefUpdate *update, GError **e
 }
 
 static gboolean
+others_staged (const Disk *disk)
+{
+  for (int i = 0; i < N_DISKS; i++)
+    if (&disk->cluster->disks[i] != disk && !disk->cluster->disks[i].away && disk->cluster->disks[i].n_staged == 0)
+      return FALSE;
+  return TRUE;
+}
+
+/* Under the lock. FALSE: the one who asks is lost over it. */
+static gboolean
+ask_hooks (Disk *disk, Staged *staged, gboolean run, GError **error)
+{
+  staged->vote.hooks = run ? GS_HOOKS_PASSED : GS_HOOKS_UNASKED;
+  if (!run)
+    return TRUE;
+  disk->n_asked++;
+  while (!others_staged (disk))
+    gs_cond_wait (&disk->cluster->changed, &disk->cluster->lock);
+  if (disk->hooks_code == GS_OK)
+    return TRUE;
+  g_hash_table_remove (disk->locks, staged->name);
+  staged->locked = FALSE;
+  gs_cond_broadcast (&disk->cluster->changed);
+  staged->verdict = (GsRefVerdict) { disk->hooks_code, (char *) "a hook said no" };
+  staged->vote.n_updates = 0;
+  staged->vote.hooks = GS_HOOKS_NONE;
+  return disk->hooks_code == GS_ERROR_PERMISSION_DENIED || gs_fail (error, disk->hooks_code, "%s was lost", disk->name);
+}
+
+static gboolean
 disk_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change, gpointer *ret_txn,
             const GsVote **ret_vote, GError **error)
 {
@@ -347,6 +397,11 @@ disk_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *
   Staged *staged = stage_one (disk, &change->txid, &change->updates[0], error);
   if (staged == NULL)
     return FALSE;
+  if (disk->hooks && !ask_hooks (disk, staged, change->run_hooks, error))
+    {
+      staged_free (staged);
+      return FALSE;
+    }
   *ret_txn = staged;
   *ret_vote = &staged->vote;
   return TRUE;

@@ -32,6 +32,9 @@ typedef struct
   gboolean fails_commit, away;
   gboolean create_fails;
   const char *first; /* the value whose writer is to be the first one here */
+  gboolean hooks; /* the repository has hooks here: whoever asks them does so once all others have staged */
+  GsErrorCode hooks_code; /* what becomes of the one who asks; PERMISSION_DENIED: a hook says no, others: it is lost */
+  guint n_asked;
   const char *last_words; /* what it says of a push before it fails */
   gsize chatter; /* bytes that a push says before it votes, as a report that never ends */
 } Disk;
@@ -61,6 +64,9 @@ struct Cluster
   guint64 jobs;          /* repair jobs, a bit per disk */
   guint n_rows;
   guint n_replicas; /* that the repository has: the first of the disks */
+  guint gone; /* of these the disks that have none after all, a bit per disk … */
+  guint swap; /* … which change as the next decision is asked for, … */
+  guint swap_writes; /* … with so many writes to the disks that are left then */
   gboolean rows_away; /* it cannot be asked for rows */
   guint64 old_rows; /* so often it shows the row as it was a generation ago */
   guint32 copies;   /* of the row that was recorded */
