@@ -4,8 +4,8 @@
 
 Counts what the tests themselves count: TAP points where a program speaks TAP, programs elsewhere. A program
 that crashed, timed out or said less than it planned adds a failure of its own. The last line printed is
-"N passed, N failed" (", N skipped" when there were any); the exit code is 0 when nothing failed and something ran.
-Why something failed stands right above that line: who keeps only the end of a long output still has it.
+"N passed, N failed" (how many were skipped stands on the line above); the exit code is 0 when nothing failed and something ran.
+Why something failed stands right above: who keeps only the end of a long output still has it.
 """
 import collections
 import json
@@ -111,10 +111,9 @@ def main():
     if not tally.passed and not tally.failures:
         print("nothing was run")
         tally.failures.append("nothing was run")
-    line = "%d passed, %d failed" % (tally.passed, len(tally.failures))
     if tally.skips:
-        line += ", %d skipped" % sum(tally.skips.values())
-    print(line)
+        print("%d skipped" % sum(tally.skips.values()))
+    print("%d passed, %d failed" % (tally.passed, len(tally.failures)))
     sys.stdout.flush()
     return 1 if tally.failures else 0
 

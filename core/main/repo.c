@@ -252,7 +252,7 @@ delete_run (int n_args, char **args)
     return gsi_cli_fail (error, "cannot delete repository '%s'", args[0]);
   if (gsi_cli_json ())
     return gsi_cli_finish_json (reply, "the reply");
-  gsi_cli_say ("Deleted repository '%s'. Its files stay in the storage's trash for the configured grace time.", args[0]);
+  gsi_cli_say ("Deleted repository '%s'. What its storages hold of it goes to their trash for the configured grace time.", args[0]);
   return GSI_EXIT_OK;
 }
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bad input gets a clear error, and nothing is lost or left behind: no file, lock, quarantine or process."""
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,9 @@ from gitstead_test import (FLUSH, ServerTestCase, TestCase, ZERO, eventually, pa
                            run_program)
 
 RECEIVE = {"Content-Type": "application/x-git-receive-pack-request"}
+# A push that brings no objects brings a pack all the same; without it git refuses the push, whatever its refs are.
+EMPTY_PACK = b"PACK" + struct.pack(">II", 2, 0)
+EMPTY_PACK += hashlib.sha1(EMPTY_PACK).digest()
 UPLOAD = {"Content-Type": "application/x-git-upload-pack-request"}
 
 
@@ -21,10 +25,15 @@ class Paths(ServerTestCase):
     """What a repository must not be called."""
 
     BAD = [
-        ("", "empty"), ("/", ""), ("/absolute", ""), ("..", ""), ("a/../b", ""), ("../up", ""), (".", ""), ("a/./b", ""),
-        ("a//b", ""), ("a/", ""), ("a\tb", "control"), ("a\nb", "control"), ("a\x7fb", "control"), ("a\x1b[31mb", "control"),
-        (".git", ""), ("a/.git", ""), ("a.git/b", ""), ("a.git/b.git", ""), ("-a", ""), ("a\\b", ""),
-        ("x" * 101, ""), ("a/" * 260 + "b", ""), 
+        ("", "it is empty"), ("/", "begins with '/'"), ("/absolute", "begins with '/'"), ("..", "begins with '.'"),
+        ("a/../b", 'at byte 2, in "..": it begins with \'.\''), ("../up", "begins with '.'"), (".", "begins with '.'"),
+        ("a/./b", "begins with '.'"), ("a//b", "an empty segment"), ("a/", "ends with '/'"), ("a\tb", "a control character"),
+        ("a\nb", "a control character"), ("a\x7fb", "a control character"), ("a\x1b[31mb", "a control character"),
+        (".git", "begins with '.'"), ("a/.git", "begins with '.'"), ("a.git/b", 'only the last segment may end with ".git"'),
+        ("a.git/b.git", 'only the last segment may end with ".git"'), ("-a", "begins with '-'"), ("a\\b", ": ? * [ ~ ^"),
+        ("a.GIT", 'the suffix is ".git", in small letters'), ("a.git.git", '".git" twice'),
+        ("A.Git/x", 'the suffix is ".git", in small letters'), ("x" * 101, "longer than 100 bytes"),
+        ("a/" * 260 + "b", "521 bytes, the limit is 512"),
     ]
 
     def test_refused_with_a_reason(self):
@@ -68,13 +77,19 @@ class Paths(ServerTestCase):
         self.assertEqual({path: value for path, value in self.server.files().items() if "trash" not in path}, before)
 
     def test_over_http(self):
-        for path in ("/../etc/passwd", "/a/../../b.git/info/refs?service=git-upload-pack", "/%2e%2e/x.git/info/refs",
-                     "/a%2fb.git/info/refs?service=git-upload-pack", "/a%00b.git/info/refs?service=git-upload-pack",
-                     "/a%0ab.git/info/refs?service=git-upload-pack", "/" + "x" * 600 + ".git/info/refs?service=git-upload-pack",
-                     "/%ff.git/info/refs?service=git-upload-pack", "//x.git/info/refs?service=git-upload-pack"):
-            response = self.server.http("GET", path, headers=self.server.bearer())
-            self.assertIn(response.status, (400, 404, 414), path)
-            self.assertNotIn(b"\0", response.body)
+        before = self.server.files()
+        refs = ".git/info/refs?service=git-upload-pack"
+        for path, words in (("/../etc/passwd", "a '..' segment"), ("/a/../../b" + refs, "a '..' segment"),
+                            ("/%2e%2e/x.git/info/refs", "a '..' segment"), ("/a%2fb" + refs, "an encoded slash"),
+                            ("/a%00b" + refs, "control character (0x00)"), ("/a%0ab" + refs, "control character (0x0a)"),
+                            ("/" + "x" * 600 + refs, "604 bytes, the limit is 512"), ("/%ff" + refs, "not valid UTF-8"),
+                            ("//x" + refs, "begins with '/'")):
+            with self.subTest(path=path[:40]):
+                response = self.server.http("GET", path, headers=self.server.bearer())
+                self.assertEqual(response.status, 400, response.body)
+                self.assertMentions(response.body.decode(), words)
+                self.assertNotIn(b"\0", response.body)
+        self.server.assert_settled(before)
         self.assertEqual(self.server.http("GET", "/healthz").status, 200)
 
 
@@ -153,21 +168,21 @@ class Pushes(ServerTestCase):
         flipped = bytearray(pack)
         flipped[len(pack) // 2] ^= 0x55
         damaged = {
-            "a flipped byte": bytes(flipped),
-            "a wrong checksum": pack[:-20] + bytes(20),
-            "cut in the middle": pack[:len(pack) // 2],
-            "cut in the checksum": pack[:-7],
-            "no pack at all": b"",
-            "another signature": b"KCAP" + pack[4:],
-            "a wrong version": pack[:4] + struct.pack(">I", 9) + pack[8:],
-            "more objects than there are": pack[:8] + struct.pack(">I", 900) + pack[12:],
-            "fewer objects than there are": pack[:8] + struct.pack(">I", 1) + pack[12:],
-            "four billion objects": pack[:8] + struct.pack(">I", 0xffffffff) + pack[12:],
-            "noise": os.urandom(5000),
+            "a flipped byte": (bytes(flipped), "index-pack"),
+            "a wrong checksum": (pack[:-20] + bytes(20), "pack is corrupted (SHA1 mismatch)"),
+            "cut in the middle": (pack[:len(pack) // 2], "early EOF"),
+            "cut in the checksum": (pack[:-7], "early EOF"),
+            "no pack at all": (b"", "unpack eof before pack header was fully read"),
+            "another signature": (b"KCAP" + pack[4:], "pack signature mismatch"),
+            "a wrong version": (pack[:4] + struct.pack(">I", 9) + pack[8:], "pack version unsupported"),
+            "more objects than there are": (pack[:8] + struct.pack(">I", 900) + pack[12:], "pack has bad object"),
+            "fewer objects than there are": (pack[:8] + struct.pack(">I", 1) + pack[12:], "pack is corrupted"),
+            "four billion objects": (pack[:8] + struct.pack(">I", 0xffffffff) + pack[12:], "index-pack"),
+            "noise": (b"N" + os.urandom(5000), "pack signature mismatch"),
         }
-        for name, data in damaged.items():
+        for name, (data, words) in damaged.items():
             with self.subTest(name):
-                self.assert_refused(self.push([(ZERO, commit, "refs/heads/x")], data))
+                self.assert_refused(self.push([(ZERO, commit, "refs/heads/x")], data), words, "ng refs/heads/x unpacker error")
 
     def test_a_missing_object(self):
         commit, objects = self.small_commit()
@@ -177,8 +192,10 @@ class Pushes(ServerTestCase):
 
     def test_a_missing_commit(self):
         commit, objects = self.small_commit()
-        self.assert_refused(self.push([(ZERO, commit, "refs/heads/x")], pack_of(self.work, objects, self.git)))
-        self.assert_refused(self.push([(ZERO, "12" * 20, "refs/heads/x")], pack_of(self.work, objects, self.git)))
+        self.assert_refused(self.push([(ZERO, commit, "refs/heads/x")], pack_of(self.work, objects, self.git)),
+                            "ng refs/heads/x missing necessary objects", commit)
+        self.assert_refused(self.push([(ZERO, "12" * 20, "refs/heads/x")], pack_of(self.work, objects, self.git)),
+                            "ng refs/heads/x missing necessary objects", "12" * 20)
 
     def test_objects_that_fail_fsck(self):
         blob = self.raw_object("blob", b"content\n")
@@ -198,7 +215,8 @@ class Pushes(ServerTestCase):
                 self.assert_refused(self.push([(ZERO, commit, "refs/heads/x")], pack), name)
         tree = self.git("mktree", cwd=self.work, input=("100644 blob %s\ta\n" % blob).encode())
         bad = self.raw_object("commit", b"tree %s\nauthor nobody\n\nMessage\n" % tree.encode())
-        self.assert_refused(self.push([(ZERO, bad, "refs/heads/x")], pack_of(self.work, [bad, tree, blob], self.git)))
+        self.assert_refused(self.push([(ZERO, bad, "refs/heads/x")], pack_of(self.work, [bad, tree, blob], self.git)),
+                            "missingEmail")
 
     def test_gitmodules_that_attack_clients(self):
         blob = self.raw_object("blob", b'[submodule "x"]\n\tpath = x\n\turl = -u./payload\n')
@@ -219,45 +237,70 @@ class Pushes(ServerTestCase):
                      "refs/heads/", "refs/heads/a/", "refs/heads//a", "refs/heads/a.", "refs/heads/@{u}", "refs/heads/a\x01",
                      "refs/heads/../x", "refs/" + "x" * 5000):
             with self.subTest(name=name[:30]):
-                self.assert_refused(self.push([(ZERO, self.head, name)], b""))
+                self.assert_refused(self.push([(ZERO, self.head, name)], EMPTY_PACK), "unpack ok", "ng refs/")
+
+    def test_a_good_name_brings_no_refusal(self):
+        """The same push as those that are refused for the name of their ref."""
+        response = self.push([(ZERO, self.head, "refs/heads/good")], EMPTY_PACK)
+        self.assertEqual(push_report(response.body), ["unpack ok", "ok refs/heads/good"])
+        response = self.push([(self.head, ZERO, "refs/heads/good")], b"")
+        self.assertEqual(push_report(response.body), ["unpack ok", "ok refs/heads/good"])
+
+    def test_names_that_begin_alike(self):
+        """git's word on `sp b` would be heard as one on `sp`."""
+        for names in (("refs/heads/sp", "refs/heads/sp b"), ("refs/heads/sp b", "refs/heads/sp"),
+                      ("refs/heads/sp", "refs/heads/sp\x01")):
+            with self.subTest(names=names):
+                self.assert_refused(self.push([(ZERO, self.head, name) for name in names], EMPTY_PACK),
+                                    "unpack ok", "ng refs/heads/sp a ref name of this push has a space or a control byte")
 
     def test_refs_outside_of_refs(self):
         for name in ("foo", "HEAD", "FETCH_HEAD", "config", "objects/info/alternates", "../refs/heads/x", "/refs/heads/x",
                      "refs", "gitstead/replica", "packed-refs"):
             with self.subTest(name=name):
-                self.assert_refused(self.push([(ZERO, self.head, name)], b""))
+                self.assert_refused(self.push([(ZERO, self.head, name)], EMPTY_PACK), "unpack ok", "ng " + name)
 
     def test_one_ref_twice(self):
-        self.assert_refused(self.push([(ZERO, self.head, "refs/heads/x"), (ZERO, self.head, "refs/heads/x")], b""))
+        # To git both commands have one name: it hears our word on the first alone, and says so of the second.
+        self.assert_refused(self.push([(ZERO, self.head, "refs/heads/x"), (ZERO, self.head, "refs/heads/x")], EMPTY_PACK),
+                            "unpack ok", "ng refs/heads/x")
 
     def test_stale_old_values(self):
         commit, objects = self.small_commit()
         pack = pack_of(self.work, [commit] + objects, self.git)
         parent = self.git("rev-parse", "main~1", cwd=self.work)
-        self.assert_refused(self.push([(parent, commit, "refs/heads/main")], pack), "refs/heads/main")
-        self.assert_refused(self.push([(ZERO, commit, "refs/heads/main")], pack), "refs/heads/main")
-        self.assert_refused(self.push([(parent, ZERO, "refs/heads/none")], b""), "refs/heads/none")
+        self.assert_refused(self.push([(parent, commit, "refs/heads/main")], pack),
+                            "ng refs/heads/main stale info: the reference has moved")
+        self.assert_refused(self.push([(ZERO, commit, "refs/heads/main")], pack),
+                            "ng refs/heads/main reference already exists")
+        self.assert_refused(self.push([(parent, ZERO, "refs/heads/none")], b""),
+                            "ng refs/heads/none stale info: the reference does not exist")
 
     # ---------------------------------------------------------------------------------------- the wire
 
     def test_garbage_instead_of_a_push(self):
         bodies = {
-            "nothing": b"",
-            "noise": os.urandom(1000),
-            "a length that is none": b"zzzz",
-            "a length without its line": b"00ff" + b"short",
-            "a line of three bytes": b"0003abc",
-            "half a command": packet("%s %s" % (ZERO, self.head)),
-            "ids that are none": packet(b"x" * 40 + b" " + b"y" * 40 + b" refs/heads/x\0 report-status\n") + FLUSH,
-            "no flush": packet(("%s %s refs/heads/x\0 report-status\n" % (ZERO, self.head)).encode()),
-            "sha256 ids": packet(("%s %s refs/heads/x\0 report-status object-format=sha256\n" % ("0" * 64, "a" * 64)).encode())
-                          + FLUSH,
+            "nothing": (b"", None),
+            "noise": (b"N" + os.urandom(1000), "bad line length character"),
+            "a length that is none": (b"zzzz", "bad line length character: zzzz"),
+            "a length without its line": (b"00ff" + b"short", "hung up unexpectedly"),
+            "a line of three bytes": (b"0003abc", "bad line length 3"),
+            "half a command": (packet("%s %s" % (ZERO, self.head)), None),
+            "ids that are none": (packet(b"x" * 40 + b" " + b"y" * 40 + b" refs/heads/x\0 report-status\n") + FLUSH,
+                                  "expected old/new/ref"),
+            "no flush": (packet(("%s %s refs/heads/x\0 report-status\n" % (ZERO, self.head)).encode()), "hung up unexpectedly"),
+            "sha256 ids": (packet(("%s %s refs/heads/x\0 report-status object-format=sha256\n"
+                                   % ("0" * 64, "a" * 64)).encode()) + FLUSH, "unsupported object format 'sha256'"),
         }
-        for name, body in bodies.items():
+        for name, (body, words) in bodies.items():
             with self.subTest(name):
                 response = self.server.http("POST", "/bad/push.git/git-receive-pack", body=body,
                                             headers=dict(self.server.bearer(), **RECEIVE))
-                self.assertNotIn(response.status, range(500, 600), response.body)
+                if words is None:  # a client that went before it said what it wants
+                    self.assertEqual((response.status, response.body), (200, b""))
+                else:
+                    self.assertEqual(response.status, 400, response.body)
+                    self.assertMentions(response.body.decode(errors="replace"), words)
                 self.assert_unchanged()
 
     def test_bad_gzip(self):
@@ -500,6 +543,41 @@ class Messages(ServerTestCase):
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertMentions(result.stderr, "Ref/Update", "bytes")
         self.assert_alive()
+
+
+class Answers(TestCase):
+    def test_what_is_no_answer_of_git_is_no_verdict(self):
+        """Whether a push is a fast-forward cannot be said when git fails to tell: 1 means no, everything else is trouble."""
+        server = gitstead_test.Server()
+        self.addCleanup(server.clean)
+        wrapper = os.path.join(self.scratch(), "git")
+        with open(wrapper, "w") as out:
+            out.write('#!/bin/sh\ncase " $* " in *" merge-base "*)\n  test -f "$0.fails" && { echo "cannot look" >&2; exit 128; };;\n'
+                      'esac\nexec %s "$@"\n' % shutil.which("git"))
+        os.chmod(wrapper, 0o755)
+        server.storage_options = {"git": wrapper}
+        server.start()
+        url = server.create("told")
+        server.call("Repository/ConfigSet", {"repository": {"path": "told"}, "entries": [
+            {"key": "receive.denyNonFastForwards", "values": ["true"]}]})
+        git = gitstead_test.Git(server.new_token("write"))
+        work = self.scratch()
+        git("init", "-q", "-b", "main", cwd=work)
+        for text in ("One", "Two"):
+            git("commit", "-q", "--allow-empty", "-m", text, cwd=work)
+        git("push", "-q", url, "main", cwd=work)
+        refused = git.run("push", "--force", url, "main~1:main", cwd=work)
+        self.assertMentions(refused.stderr.decode(), "(non-fast-forward)")
+        with open(wrapper + ".fails", "w"):
+            pass
+        git("commit", "-q", "--allow-empty", "-m", "Three", cwd=work)
+        refused = git.run("push", url, "main", cwd=work)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertMentions(refused.stderr.decode(), "cannot tell whether this is a fast-forward", "cannot look")
+        self.assertNotIn("(non-fast-forward)", refused.stderr.decode())
+        os.unlink(wrapper + ".fails")
+        git("push", "-q", url, "main", cwd=work)
+        server.assert_settled()
 
 
 class Plugins(TestCase):

@@ -18,10 +18,28 @@ class Big(ServerTestCase):
             self.git.fsck(clone)
         shallow = self.scratch() + "/shallow"
         self.git("clone", "-q", "--depth", "1", "--no-single-branch", url, shallow)
+        self.assertEqual(self.fetched(shallow), self.fetched(source, "refs/heads/"))
+        self.assertEqual(self.git("rev-list", "--count", "HEAD", cwd=shallow), "1")
         self.git.fsck(shallow)
-        partial = self.scratch() + "/partial.git"
-        self.git("clone", "-q", "--bare", "--filter=tree:0", url, partial)
-        self.git.fsck(partial)
+        self.git("fetch", "-q", "--deepen", "50", cwd=shallow)
+        self.assertEqual(self.fetched(shallow), self.fetched(source, "refs/heads/"))
+        depth = int(self.git("rev-list", "--count", "--first-parent", "HEAD", cwd=shallow))
+        whole = int(self.git("rev-list", "--count", "--first-parent", "main", cwd=source))
+        # Depths are counted from every branch: what one of them reaches may lie deeper below another.
+        self.assertTrue(51 <= depth < whole, "%d of %d" % (depth, whole))
+        self.git.fsck(shallow)
+        for filtered in ("tree:0", "blob:none"):
+            partial = self.scratch() + "/partial.git"
+            self.git("clone", "-q", "--mirror", "--filter=" + filtered, url, partial)
+            self.assertEqual(self.git.refs(partial), self.git.refs(source))
+            self.assertIn("?", self.git("rev-list", "--objects", "--missing=print", "--max-count=1", "HEAD", cwd=partial))
+            self.git.fsck(partial)
+        single = self.scratch() + "/single.git"
+        self.git("clone", "-q", "--bare", "--single-branch", "--no-tags", "--branch", "main", url, single)
+        self.assertEqual(self.git("for-each-ref", "--format=%(refname) %(objectname)", cwd=single),
+                         "refs/heads/main " + self.git("rev-parse", "refs/heads/main", cwd=source))
+        self.assertEqual(self.git("rev-list", "--count", "main", cwd=single), self.git("rev-list", "--count", "main", cwd=source))
+        self.git.fsck(single)
         # On top of it: a little push, a forced one, deletions.
         self.git("update-ref", "refs/heads/main", "refs/heads/main~100", cwd=source)
         for name in self.git("for-each-ref", "--format=%(refname)", "refs/tags/v1*", cwd=source).split():
@@ -34,6 +52,11 @@ class Big(ServerTestCase):
         replica = self.server.replica("big/project")
         self.assertEqual(self.server.info("big/project")["refs_digest"], refs_digest(self.git, replica))
         self.server.assert_settled()
+
+    def fetched(self, folder, below="refs/remotes/origin/"):
+        """The branches that a clone has of its source, or the source itself: name -> commit."""
+        lines = self.git("for-each-ref", "--format=%(refname) %(objectname)", below, cwd=folder).splitlines()
+        return {name[len(below):]: oid for name, oid in (line.split() for line in lines) if name != below + "HEAD"}
 
     def test_200_megabytes_at_constant_memory(self):
         megabytes = 200

@@ -10,8 +10,9 @@ import gitstead_test
 from gitstead_test import Git, Server, TestCase, eventually, refs_digest
 
 # In the order in which a push passes them. From the decision on, the push has happened, whether the client heard it or not.
-BEFORE_DECISION = ["push.quarantined", "push.prepared", "push.voted"]
-AFTER_DECISION = ["commit.decided", "commit.objects", "refs.committed", "refs.published", "commit.stamped", "commit.finished"]
+BEFORE_DECISION = ["push.quarantined", "refs.locked", "refs.staged", "refs.intent", "refs.voted", "push.prepared", "push.voted"]
+AFTER_DECISION = ["commit.decided", "commit.objects", "refs.committed", "refs.packed", "refs.loose", "refs.removed", "refs.published",
+                  "refs.settled", "refs.finished", "commit.stamped", "commit.finished"]
 
 
 class Crash(TestCase):

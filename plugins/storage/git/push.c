@@ -362,6 +362,36 @@ refuse (GsRefVerdict *verdict, GsErrorCode code, const char *reason)
   verdict->reason = g_strdup (reason);
 }
 
+static void
+refuse_all (Txn *txn, GsErrorCode code, const char *reason)
+{
+  for (guint i = 0; i < txn->n_verdicts; i++)
+    refuse (&txn->verdicts[i], code, reason);
+}
+
+/* In the hook's answer a name ends at the first space: a word on such a ref would be heard as one on another ref. */
+static gboolean
+can_be_named (const char *name)
+{
+  for (const char *at = name; *at != '\0'; at++)
+    if ((guchar) *at <= ' ' || *at == 0x7f)
+      return FALSE;
+  return TRUE;
+}
+
+/* What git reports of one of them, it cannot report rightly of the others: none of them may have happened. */
+static void
+refuse_if_unspeakable (Txn *txn)
+{
+  const PushSession *push = txn->push;
+  for (guint i = 0; i < push->names->len; i++)
+    if (!can_be_named (push->names->pdata[i]))
+      {
+        refuse_all (txn, GS_ERROR_INVALID_ARGUMENT, "a ref name of this push has a space or a control byte");
+        return;
+      }
+}
+
 /*
  * git drops commands that it finds wrong itself and hands over the others, in an atomic push too. (What came in the
  * pack is whole in any case: index-pack --strict looks for everything that the new objects name.)
@@ -373,8 +403,7 @@ refuse_if_dropped (Txn *txn)
   const char *reason = push->tap.certificate ? "push certificates are not supported" : "atomic push failure";
   if (!push->tap.certificate && (!push->atomic || push->tap.commands == push->updates->len))
     return;
-  for (guint i = 0; i < push->updates->len; i++)
-    refuse (&txn->verdicts[i], GS_ERROR_FAILED_PRECONDITION, reason);
+  refuse_all (txn, GS_ERROR_FAILED_PRECONDITION, reason);
 }
 
 /* A pack can grow on arrival: what its deltas build on is appended, and the index is as long as there are objects. */
@@ -545,6 +574,8 @@ push_finish (Txn *txn, GsCall *call, const GError *why)
   for (guint i = 0; i < push->names->len && push->hook >= 0; i++)
     {
       const GsRefVerdict *verdict = &txn->verdicts[i];
+      if (!can_be_named (push->names->pdata[i]))
+        continue; /* git says by itself that it heard nothing of it */
       if (verdict->code != GS_OK)
         pkt_printf (answer, "ng %s %s", (char *) push->names->pdata[i],
                     verdict->reason != NULL ? verdict->reason : gs_error_name (verdict->code));
@@ -611,6 +642,7 @@ receive (Txn *txn, GsCall *call, const GsPush *request, GsStream *stream, GError
   txn->n_verdicts = push->updates->len;
   txn->verdicts = g_new0 (GsRefVerdict, MAX (txn->n_verdicts, 1));
   refuse_if_dropped (txn);
+  refuse_if_unspeakable (txn);
   return refuse_if_too_much (txn, error)
          && rules_judge (txn, call, (GsRefUpdate *) push->updates->data, push->updates->len, error)
          && txn_prepare (txn, call, (const GsRefUpdate *) push->updates->data, push->updates->len, push->atomic,

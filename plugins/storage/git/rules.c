@@ -4,6 +4,7 @@
 #include "fsutil.h"
 #include "settings.h"
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define OBJECT_LINE_MAX 256
@@ -26,7 +27,7 @@ refuse (GsRefVerdict *verdict, const char *reason)
 
 /* Is @old an ancestor of @new? FALSE with @error when git could not tell. */
 static gboolean
-is_fast_forward (const Judge *judge, const GsRefUpdate *update, gboolean *ret_is, GError **error)
+is_fast_forward (const Judge *judge, const GsRefUpdate *update, gboolean *ret_is, char **ret_trouble, GError **error)
 {
   Txn *txn = judge->txn;
   char old_hex[GS_OID_HEX_MAX + 1], new_hex[GS_OID_HEX_MAX + 1];
@@ -41,12 +42,17 @@ is_fast_forward (const Judge *judge, const GsRefUpdate *update, gboolean *ret_is
                            .input = -1,
                            .output = -1,
                            .extra = -1 };
+  g_autofree char *said = NULL;
   int status;
   gs_oid_hex (&update->old_oid, old_hex);
   gs_oid_hex (&update->new_oid, new_hex);
-  if (!child_run (txn->repo->storage, &spec, judge->call, NULL, 0, NULL, &status, NULL, error))
+  if (!child_run (txn->repo->storage, &spec, judge->call, NULL, 0, NULL, &status, &said, error))
     return FALSE;
-  *ret_is = status == 0;
+  /* Only 0 and 1 are answers; a commit that cannot be read, or a child that was killed, says nothing about the push. */
+  if (!WIFEXITED (status) || WEXITSTATUS (status) > 1)
+    *ret_trouble = g_strdup_printf ("cannot tell whether this is a fast-forward: git merge-base: %s",
+                                    said != NULL && *said != '\0' ? g_strdelimit (g_strchomp (said), "\r\n\t", ' ') : "was ended");
+  *ret_is = WEXITSTATUS (status) == 0;
   return TRUE;
 }
 
@@ -56,7 +62,8 @@ judge_one (const Judge *judge, GsRefUpdate *update, GsRefVerdict *verdict, GErro
   const Storage *storage = judge->txn->repo->storage;
   const Settings *settings = judge->settings;
   const gboolean push = judge->txn->push != NULL, deletes = gs_oid_is_zero (&update->new_oid);
-  gboolean is_protected = settings_match (settings, SETTING_PROTECTED, update->name), forward;
+  g_autofree char *trouble = NULL;
+  gboolean is_protected = settings_match (settings, SETTING_PROTECTED, update->name), forward = FALSE;
   if (settings_match (settings, SETTING_FROZEN, update->name))
     {
       refuse (verdict, "the ref is frozen (gitstead.frozenRef)");
@@ -81,9 +88,11 @@ judge_one (const Judge *judge, GsRefUpdate *update, GsRefVerdict *verdict, GErro
     }
   if (gs_oid_is_zero (&update->old_oid) || gs_oid_equal (&update->old_oid, &update->new_oid))
     return TRUE;
-  if (!is_fast_forward (judge, update, &forward, error))
+  if (!is_fast_forward (judge, update, &forward, &trouble, error))
     return FALSE;
-  if (!forward)
+  if (trouble != NULL)
+    refuse (verdict, trouble);
+  else if (!forward)
     refuse (verdict, is_protected ? "non-fast-forward: the ref is protected (gitstead.protectedRef)" : "non-fast-forward");
   return TRUE;
 }
