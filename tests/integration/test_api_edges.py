@@ -65,14 +65,14 @@ class Incoming(TransferCase):
         head = whole.index(b"\n\n") + 2
         self.push(self.name + "s", history("plain"))
         before = self.refs(self.server.replica(self.name + "s"))
-        for data in (alone[:300], alone[:40], alone[:17], whole[:head], whole[:head - 1], whole[:head - 30], whole[:head + 300],
-                     b"# v2 git bundle\n\n", b"# v2 git bundle\n", b"# v3 git bundle\n@object-format=sha1\n\n"):
+        for data in (alone[:300], alone[:17], whole[:head], whole[:head - 1], whole[:head + 300], b"# v2 git bundle\n\n",
+                     b"# v3 git bundle\n@object-format=sha1\n\n"):
             for specs in ([], ["HEAD:refs/heads/x"]):
                 request = dict(self.repository(), rules={"refspecs": specs})
                 self.assertMentions(self.stream("Repository/CreateFromBundle", request, data, check=False), "bundle")
                 self.absent(self.name)
-            request = dict(self.repository(self.name + "s"), rules={"refspecs": ["HEAD:refs/heads/x"]})
-            self.stream("Repository/BundleApply", request, data, check=False)
+        request = dict(self.repository(self.name + "s"), rules={"refspecs": ["HEAD:refs/heads/x"]})
+        self.assertMentions(self.stream("Repository/BundleApply", request, alone[:300], check=False), "bundle")
         self.assertEqual(self.refs(self.server.replica(self.name + "s")), before)
 
     def test_a_bundle_with_other_ids(self):
@@ -419,6 +419,35 @@ class Between(TransferCase):
         found = self.at_once([("Repository/Delete", self.repository(now))] * 8)
         self.one_winner(found, ("NOT_FOUND", "ABORTED", "FAILED_PRECONDITION"))
         self.assertFalse(self.server.call("Repository/Exists", self.repository(now))["exists"])
+
+    def test_every_call_that_writes_is_raced(self):
+        """By the test named here, or there is a reason why not."""
+        every = "test_change.py:test_every_call_has_one_winner"
+        raced = {"Git/ReceivePack": "test_git_http.py:test_pushes_to_one_branch_at_once",
+                 "Pool/Refresh": "test_pool.py:test_eight_at_once",
+                 "Ref/Update": "test_api_edges.py:test_eight_at_once_update_rename_and_delete",
+                 "Ref/SetDefaultBranch": "test_api_edges.py:test_eight_at_once_set_the_default_branch",
+                 "Repository/Rename": "test_api_edges.py:test_eight_at_once_update_rename_and_delete",
+                 "Repository/Delete": "test_api_edges.py:test_eight_at_once_update_rename_and_delete",
+                 "Repository/CreateFromBundle": "test_transfer.py:test_eight_at_once_create_one_repository",
+                 "Repository/BundleApply": "test_transfer.py:test_eight_at_once_apply_to_one_branch",
+                 "Repository/Fetch": "test_transfer_remote.py:test_eight_fetches_at_once",
+                 "Repository/FetchFrom": "test_api_edges.py:test_eight_at_once_into_one_branch"}
+        reasons = {"Repository/Create": "reserves its name as CreateFromBundle does",
+                   "Repository/Fork": "fills what it reserved as CreateFromBundle does",
+                   "Repository/CreateFromUrl": "fills what it reserved as CreateFromBundle does",
+                   "Repository/ConfigSet": "changes no ref", "Repository/HooksSet": "changes no ref"}
+        here = os.path.dirname(os.path.abspath(__file__))
+        found = [one["name"] for one in self.server.call("Server/Methods")["methods"] if one["operation"] == "MUTATOR"]
+        self.assertIn("Ref/Update", found)
+        for name in found:
+            service = name.partition("/")[0]
+            if name in reasons or service in ("Token", "Cluster", "Node"): # none of these writes to a repository's refs
+                continue
+            file, _, test = raced.get(name, every if service == "Change" else "").partition(":")
+            self.assertTrue(test, "%s is raced by no test: write one, or a reason" % name)
+            with open(os.path.join(here, file), encoding="utf-8") as text:
+                self.assertIn("def %s(" % test, text.read(), name)
 
     def one_winner(self, found, others):
         self.assertEqual([code for code, _ in found].count("OK"), 1, found)
