@@ -291,7 +291,7 @@ class Outside(Cluster):
         url = router.create("a/b")
         second = self.placed(Node(self.metadata, self.cluster_token, "one"))
         self.addCleanup(second.clean)
-        second.start()
+        second.launch()  # it is not ready, and stays so
         eventually(lambda: "node.report.refused" in second.log_text(), 20, "the refusal in the second node's log")
         lost = Router(self.metadata, self.cluster_token, [second] + self.nodes[1:])
         self.addCleanup(lost.clean)
@@ -308,7 +308,7 @@ class Outside(Cluster):
     def test_unknown_storage(self):
         self.nodes[1].stop()
         self.nodes[1].name = "otw"
-        self.nodes[1].start()
+        self.nodes[1].launch()  # with the disk of another name it is not ready
         router = Router(self.metadata, self.cluster_token, self.nodes)
         self.addCleanup(router.clean)
         router.start()

@@ -370,7 +370,7 @@ class Doing(Commands):
         self.nodes[2].stop()
         self.nodes[2].cluster_token = self.cluster_token
         shutil.copyfile(self.nodes[0].root + "/gitstead-storage", self.nodes[2].root + "/gitstead-storage")
-        self.nodes[2].start()
+        self.nodes[2].launch()  # it is not ready, and stays so
         eventually(lambda: "node.report.refused" in self.nodes[2].log_text(), 20, "the refusal of its report")
 
 
