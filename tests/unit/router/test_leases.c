@@ -108,6 +108,12 @@ gsi_job_scrub (GsiJob *job, GError **error)
 }
 
 gboolean
+gsi_job_move (GsiJob *job, GError **error)
+{
+  return FALSE;
+}
+
+gboolean
 gsi_job_remove (GsiJob *job, GError **error)
 {
   return FALSE;
