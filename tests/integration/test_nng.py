@@ -136,9 +136,11 @@ class Nng(ServerTestCase):
     def test_clients_killed_in_mid_traffic(self):
         if not TORTURE:
             raise unittest.SkipTest("GITSTEAD_TEST_NNG_TORTURE does not name the program that kills clients")
-        result = subprocess.run([TORTURE, "60", str(self.server.process.pid), self.tcp, "ipc://" + self.server.socket],
+        clients = os.environ.get("GITSTEAD_TEST_KILLED_CLIENTS", "60")
+        result = subprocess.run([TORTURE, clients, str(self.server.process.pid), self.tcp, "ipc://" + self.server.socket],
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                timeout=300)
+                                timeout=1500)
+        print("# " + result.stdout.replace("\n", "\n# "), flush=True)
         self.assertEqual(result.returncode, 0, result.stdout)
 
 

@@ -169,7 +169,7 @@ class Repair(RepairCluster):
         shutil.rmtree(self.nodes[0].root)
         shutil.copytree(os.path.join(old, "root"), self.nodes[0].root, symlinks=True)
         self.nodes[0].start()
-        eventually(lambda: self.logged("replica.damaged", "storage=one", "an old one"), 20, "the old disk being noticed")
+        eventually(lambda: self.logged("replica.damaged", "storage=one", "an old one"), 60, "the old disk being noticed")
         self.whole()
 
     def test_bits_flipped_on_two_of_three(self):
