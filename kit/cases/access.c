@@ -393,7 +393,8 @@ rechecked (Conformance *c)
 {
   const GsAccessOps *ops = c->ops;
   GsCall call = conformance_call (c, 0);
-  g_autofree char *ids[3] = { NULL }, *secrets[3] = { NULL };
+  g_autoptr (GPtrArray) texts = g_ptr_array_new_with_free_func (g_free);
+  const char *ids[3];
   const GsIdentity *who[3];
   if (ops->recheck == NULL)
     {
@@ -402,9 +403,13 @@ rechecked (Conformance *c)
     }
   for (int i = 0; i < 3; i++) /* one is revoked, one expires, one stays; all of one name */
     {
-      if (!make_token (c, GS_SCOPE_READ, "", i == 1 ? 100 * (gint64) G_USEC_PER_SEC : 0, &ids[i], &secrets[i]))
+      char *id, *secret;
+      if (!make_token (c, GS_SCOPE_READ, "", i == 1 ? 100 * (gint64) G_USEC_PER_SEC : 0, &id, &secret))
         return;
-      GsCredentials credentials = bearer (secrets[i]);
+      g_ptr_array_add (texts, id);
+      g_ptr_array_add (texts, secret);
+      ids[i] = id;
+      GsCredentials credentials = bearer (secret);
       CHECK_OK (c, enter (c, &credentials, &who[i], &error));
       CHECK_OK (c, ops->recheck (c->self, &call, who[i], &error));
     }

@@ -13,7 +13,7 @@ SLOT = re.compile(r'((?:const\s+)?\w+[\s*]*)\(\*(\w+)\)\s*\(([^()]*)\)\s*;')
 
 
 # Says by being there that the storage is elsewhere: not for one that only hands on.
-LEFT_OUT = ['probe']
+LEFT_OUT = ['probe', 'program']
 
 
 def hand_on(kind, result, slot, parameters):

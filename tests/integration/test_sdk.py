@@ -90,7 +90,7 @@ class Sdk(gitstead_test.TestCase):
             self.assertIn("GS_PLUGIN_DEFINE", source.read())
 
     def test_all_is_handed_on(self):
-        for kind, left_out in (("storage", ["probe"]), ("metadata", [])):
+        for kind, left_out in (("storage", ["probe", "program"]), ("metadata", [])):
             _, plugin = self.begin(kind)
             slots = json.loads(self.run_there("gitstead", "plugin", "show", "--json", plugin))["slots"]
             self.assertEqual(left_out, [slot["name"] for slot in slots if not slot["filled"]])

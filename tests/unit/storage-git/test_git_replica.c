@@ -67,7 +67,7 @@ test_bad_requests (void **state)
   spec = main_spec;
   spec.default_branch = "refs/heads/a..b";
   assert_false (f->ops->create (f->self, &f->call->call, &repo, &spec, &error));
-  assert_gs_error (&error, GS_ERROR_INVALID_ARGUMENT, "default branch");
+  assert_gs_error (&error, GS_ERROR_INVALID_ARGUMENT, "default_branch");
   g_autofree char *left = sh (f, "ls -A $ROOT/gitstead-tmp; ls -d $ROOT/@r 2>/dev/null || true");
   assert_string_equal (left, "");
   fixture_free (f);
