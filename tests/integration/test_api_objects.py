@@ -168,23 +168,23 @@ class Ranges(ObjectCase):
         cls.work = os.path.join(cls.server.folder, "series")
         git(None, "init", "-q", "-b", "main", cls.work)
         cls.commit("base", {"a": "1\n" * 20, "b": "2\n" * 20})
-        cls.git("checkout", "-q", "-b", "old")
+        cls.there("checkout", "-q", "-b", "old")
         for n in range(12):
             cls.commit("step %d" % n, {"f%d" % n: "".join("%d of %d\n" % (i, n) for i in range(30))})
-        cls.git("checkout", "-q", "main")
+        cls.there("checkout", "-q", "main")
         cls.commit("meanwhile", {"c": "3\n"})
-        cls.git("checkout", "-q", "-b", "new")
+        cls.there("checkout", "-q", "-b", "new")
         for n in (1, 0, 2, 3, 5, 6, 7, 8, 9, 10, 11):
             content = "".join("%d of %d\n" % (i, n) for i in range(30)) + ("edited\n" if n == 2 else "")
             cls.commit("another step 3" if n == 3 else "step %d" % n, {"f%d" % n: content})
             if n == 5:
                 cls.commit("nowhere before, Z\u00fcrich", {"new": "quite another thing\n" * 50, "zz": "%s\n" % n})
-        cls.git("checkout", "-q", "-b", "none", "main")
+        cls.there("checkout", "-q", "-b", "none", "main")
         url = cls.server.create("series")
         Git(cls.server.new_token())("push", "-q", url, "--all", cwd=cls.work)
 
     @classmethod
-    def git(cls, *arguments):
+    def there(cls, *arguments):
         person = ["-c", "user.name=n", "-c", "user.email=n@example.org"]
         return git(cls.work, *person, *arguments)
 
@@ -193,8 +193,8 @@ class Ranges(ObjectCase):
         for name, content in files.items():
             with open(os.path.join(cls.work, name), "w", encoding="utf-8") as file:
                 file.write(content)
-        cls.git("add", "-A")
-        cls.git("commit", "-q", "-m", message)
+        cls.there("add", "-A")
+        cls.there("commit", "-q", "-m", message)
 
     def stock(self, *arguments):
         """As Diff/Range has it."""
