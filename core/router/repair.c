@@ -13,6 +13,7 @@
 #define WORKERS_MAX 64
 #define KEEPERS 4
 #define IDLE_US (250 * 1000)
+#define NODES_US (2 * G_USEC_PER_SEC) /* between looks at what the nodes' processes are */
 #define RETRY_US (500 * 1000)
 #define RETRY_SOON_US (5 * G_USEC_PER_SEC) /* at most, for what only others' work is in the way of */
 #define RETRY_MAX_US (300 * G_USEC_PER_SEC)
@@ -34,7 +35,7 @@ struct GsiRepairer
   guint n_renewing; /* jobs that are off @running, with a keeper */
   gboolean cares;
   GsiJob care;       /* what the carer calls with; no job of the queue */
-  GHashTable *there; /* the carer's: storage -> whether it was there */
+  GHashTable *seen;  /* the carer's: storage -> Seen */
 };
 
 static int
@@ -73,7 +74,7 @@ gsi_repairer_new (const GsiRepairerConfig *config)
   gs_mutex_init (&repairer->pacer.lock);
   gs_cond_init (&repairer->changed);
   repairer->running = g_ptr_array_new ();
-  repairer->there = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  repairer->seen = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   gsi_own_call_init (&repairer->care.call, &repairer->care.identity, "care");
   repairer->care.call.cancel_fd = job_cancel_fd;
   repairer->care.stop_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -89,7 +90,7 @@ gsi_repairer_free (GsiRepairer *repairer)
   if (repairer == NULL)
     return;
   g_ptr_array_unref (repairer->running);
-  g_hash_table_destroy (repairer->there);
+  g_hash_table_destroy (repairer->seen);
   if (repairer->care.stop_fd >= 0)
     close (repairer->care.stop_fd);
   gs_cond_clear (&repairer->changed);
@@ -412,6 +413,35 @@ worker_run (void *user)
 
 /* --------------------------------------------------------------------------------------------- care */
 
+/* What the last look at a storage found. */
+typedef struct
+{
+  gboolean there;
+  guint64 instance; /* of its node's process; 0 = not heard of yet */
+  gint64 back_us;   /* when it was last asked to be looked through */
+} Seen;
+
+static Seen *
+seen_of (GsiRepairer *repairer, const GsiStorage *storage)
+{
+  Seen *seen = g_hash_table_lookup (repairer->seen, storage->name);
+  if (seen == NULL)
+    {
+      seen = g_new0 (Seen, 1);
+      seen->there = gsi_router_view (storage).healthy;
+      g_hash_table_insert (repairer->seen, g_strdup (storage->name), seen);
+    }
+  return seen;
+}
+
+static void
+came_back (GsiRepairer *repairer, GsiRouter *router, const GsiStorage *storage, Seen *seen)
+{
+  const GsHost *host = gsi_router_config (router)->host;
+  seen->back_us = g_get_monotonic_time ();
+  gsi_care_came_back (router, &repairer->care.call, storage->name, host->wall_us (host));
+}
+
 /* Which storages came back since the last look. The first look knows nothing of before. */
 static void
 look_who_is_back (GsiRepairer *repairer, GsiRouter *router)
@@ -419,15 +449,46 @@ look_who_is_back (GsiRepairer *repairer, GsiRouter *router)
   const GsiRouterConfig *config = gsi_router_config (router);
   for (gsize i = 0; i < config->n_storages; i++)
     {
-      const char *name = config->storages[i]->name;
-      gpointer before = NULL;
-      gboolean known = g_hash_table_lookup_extended (repairer->there, name, NULL, &before);
+      Seen *seen = seen_of (repairer, config->storages[i]);
       gboolean there = gsi_router_view (config->storages[i]).healthy;
-      if (known && there == GPOINTER_TO_INT (before))
+      gboolean back = there && !seen->there;
+      seen->there = there;
+      if (back)
+        came_back (repairer, router, config->storages[i], seen);
+    }
+}
+
+/* The rows of the nodes, in a table of storage -> instance. */
+static gboolean
+collect_instance (const GsNodeRow *row, gpointer user)
+{
+  guint64 *instance = g_new (guint64, 1);
+  *instance = row->instance;
+  g_hash_table_replace (user, g_strdup (row->storage), instance);
+  return TRUE;
+}
+
+/*
+ * A process that ended and began anew between two looks was never missed, and may have another disk than before: the store
+ * knows. @before_us is when it was last asked: whoever was seen coming back since then was told so already.
+ */
+static void
+look_who_began_anew (GsiRepairer *repairer, GsiRouter *router, gint64 before_us)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  g_autoptr (GHashTable) instances = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+  if (config->metadata->node_list == NULL
+      || !config->metadata->node_list (config->metadata_self, &repairer->care.call, collect_instance, instances, NULL))
+    return;
+  for (gsize i = 0; i < config->n_storages; i++)
+    {
+      Seen *seen = seen_of (repairer, config->storages[i]);
+      const guint64 *now = g_hash_table_lookup (instances, config->storages[i]->name), before = seen->instance;
+      if (now == NULL || *now == before)
         continue;
-      g_hash_table_replace (repairer->there, g_strdup (name), GINT_TO_POINTER (there));
-      if (known && there)
-        gsi_care_came_back (router, &repairer->care.call, name, config->host->wall_us (config->host));
+      seen->instance = *now;
+      if (before != 0 && seen->back_us < before_us)
+        came_back (repairer, router, config->storages[i], seen);
     }
 }
 
@@ -435,7 +496,7 @@ static void *
 carer_run (void *user)
 {
   GsiRepairer *repairer = user;
-  gint64 last_us = 0;
+  gint64 last_us = 0, nodes_us = 0;
   while (!gs_call_cancelled (&repairer->care.call))
     {
       GsiWiring *wiring;
@@ -445,6 +506,11 @@ carer_run (void *user)
       if (config->n_virtual_storages > 0 && config->metadata->job_add != NULL)
         {
           look_who_is_back (repairer, router);
+          if (now_us - nodes_us >= NODES_US)
+            {
+              look_who_began_anew (repairer, router, nodes_us);
+              nodes_us = now_us;
+            }
           if (last_us != 0 && now_us - last_us >= config->care.round_every_us)
             gsi_care_round (router, &repairer->care.call, repairer->name);
         }

@@ -580,11 +580,14 @@ tear_down (Pump *pump)
   NtStream *stream = pump->stream;
   gboolean ended;
   gs_mutex_lock (&stream->lock);
-  stream->broken = TRUE;
   ended = stream->end.set;
   gs_mutex_unlock (&stream->lock);
   if (!ended)
     nt_call_cancel_now (stream->call);
+  /* Only now: a call that finds its stream broken knows that it was cancelled. */
+  gs_mutex_lock (&stream->lock);
+  stream->broken = TRUE;
+  gs_mutex_unlock (&stream->lock);
   take_news (pump);
   close_input (pump);
   if (pump->output_r >= 0)

@@ -30,6 +30,8 @@ typedef struct
   gboolean deaf;      /* the store: no renewal comes through */
   gboolean together;  /* it answers a renewal when another one has come, too */
   gboolean finish;    /* the jobs: are done */
+  guint64 instance;   /* of the node's process, as the store has it; 0 = of none */
+  guint n_asked, n_back; /* for that; how often the node was taken for one that came back */
 } Stage;
 
 static Stage stage;
@@ -69,6 +71,10 @@ gsi_care_round (GsiRouter *router, GsCall *call, const char *who)
 void
 gsi_care_came_back (GsiRouter *router, GsCall *call, const char *name, gint64 since_wall_us)
 {
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&stage.lock);
+  assert_string_equal (name, "one");
+  stage.n_back++;
+  gs_cond_broadcast (&stage.changed);
 }
 
 gboolean
@@ -164,8 +170,22 @@ job_end (gpointer self, GsCall *call, guint64 id, guint64 token, const char *fai
   return TRUE;
 }
 
-static const GsMetadataOps store
-    = { .job_add = job_add, .job_take = job_take, .job_renew = job_renew, .job_end = job_end };
+static gboolean
+node_list (gpointer self, GsCall *call, GsNodeRowVisit visit, gpointer user, GError **error)
+{
+  gs_mutex_lock (&stage.lock);
+  const GsNodeRow row = { .size = sizeof row, .storage = "one", .instance = stage.instance, .address = "", .zone = "" };
+  stage.n_asked++;
+  gs_cond_broadcast (&stage.changed);
+  gs_mutex_unlock (&stage.lock);
+  if (row.instance != 0)
+    visit (&row, user);
+  return TRUE;
+}
+
+static const GsMetadataOps store = {
+  .job_add = job_add, .job_take = job_take, .job_renew = job_renew, .job_end = job_end, .node_list = node_list
+};
 
 /* ------------------------------------------------------------------------------------------ tests */
 
@@ -265,12 +285,35 @@ test_none_comes_through (void **state)
   end (repairer);
 }
 
+/* A node that ended and began anew was there at each look; the store knows another process. */
+static void
+test_a_process_that_began_anew (void **state)
+{
+  GsiRepairer *repairer = begin ();
+  stage.n_jobs = 0;
+  stage.instance = 7;
+  gsi_repairer_start (repairer);
+  wait_until (&stage.n_asked, 2);
+  gs_mutex_lock (&stage.lock);
+  assert_int_equal (stage.n_back, 0);
+  stage.instance = 8;
+  gs_mutex_unlock (&stage.lock);
+  wait_until (&stage.n_back, 1);
+  gs_mutex_lock (&stage.lock);
+  stage.n_asked = 0;
+  gs_mutex_unlock (&stage.lock);
+  wait_until (&stage.n_asked, 2);
+  assert_int_equal (stage.n_back, 1);
+  end (repairer);
+}
+
 int
 main (void)
 {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_several_at_once),
     cmocka_unit_test (test_none_comes_through),
+    cmocka_unit_test (test_a_process_that_began_anew),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }
