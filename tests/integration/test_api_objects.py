@@ -19,7 +19,7 @@ def sizes(folder, *arguments, input=b""):
 
 
 class ObjectCase(ApiCase):
-    histories = ("odd", "plain", "wide")
+    histories = ("odd", "plain")
 
     @classmethod
     def setUpClass(cls):
@@ -101,7 +101,7 @@ class Listing(ObjectCase):
             expected = self.every(name)
             self.assertEqual(expected, sorted(expected))
             self.assertEqual(self.listed(name)[0], expected)
-        self.assertEqual(self.listed("odd", limit=7), (self.every("odd"), -(-len(self.every("odd")) // 7)))
+        self.assertEqual(self.listed("odd", limit=40), (self.every("odd"), -(-len(self.every("odd")) // 40)))
 
     def test_some_of_them(self):
         for types in (["COMMIT"], ["BLOB"], ["TAG", "TREE"], list(TYPES)):
@@ -109,7 +109,7 @@ class Listing(ObjectCase):
                 with self.subTest(types=types, size_limit=size_limit):
                     expected = [o for o in self.every("odd") if o[1] in types and (not size_limit or o[2] <= size_limit)]
                     self.assertTrue(expected)
-                    self.assertEqual(self.listed("odd", limit=11, types=types, size_limit=size_limit)[0], expected)
+                    self.assertEqual(self.listed("odd", limit=50, types=types, size_limit=size_limit)[0], expected)
 
     def test_what_no_ref_reaches_packed_and_loose(self):
         url, token = self.server.create("lost"), self.server.new_token()
@@ -168,23 +168,23 @@ class Ranges(ObjectCase):
         cls.work = os.path.join(cls.server.folder, "series")
         git(None, "init", "-q", "-b", "main", cls.work)
         cls.commit("base", {"a": "1\n" * 20, "b": "2\n" * 20})
-        cls.git("checkout", "-q", "-b", "old")
+        cls.stock_git("checkout", "-q", "-b", "old")
         for n in range(12):
             cls.commit("step %d" % n, {"f%d" % n: "".join("%d of %d\n" % (i, n) for i in range(30))})
-        cls.git("checkout", "-q", "main")
+        cls.stock_git("checkout", "-q", "main")
         cls.commit("meanwhile", {"c": "3\n"})
-        cls.git("checkout", "-q", "-b", "new")
+        cls.stock_git("checkout", "-q", "-b", "new")
         for n in (1, 0, 2, 3, 5, 6, 7, 8, 9, 10, 11):
             content = "".join("%d of %d\n" % (i, n) for i in range(30)) + ("edited\n" if n == 2 else "")
             cls.commit("another step 3" if n == 3 else "step %d" % n, {"f%d" % n: content})
             if n == 5:
                 cls.commit("nowhere before, Z\u00fcrich", {"new": "quite another thing\n" * 50, "zz": "%s\n" % n})
-        cls.git("checkout", "-q", "-b", "none", "main")
+        cls.stock_git("checkout", "-q", "-b", "none", "main")
         url = cls.server.create("series")
         Git(cls.server.new_token())("push", "-q", url, "--all", cwd=cls.work)
 
     @classmethod
-    def git(cls, *arguments):
+    def stock_git(cls, *arguments):
         person = ["-c", "user.name=n", "-c", "user.email=n@example.org"]
         return git(cls.work, *person, *arguments)
 
@@ -193,8 +193,8 @@ class Ranges(ObjectCase):
         for name, content in files.items():
             with open(os.path.join(cls.work, name), "w", encoding="utf-8") as file:
                 file.write(content)
-        cls.git("add", "-A")
-        cls.git("commit", "-q", "-m", message)
+        cls.stock_git("add", "-A")
+        cls.stock_git("commit", "-q", "-m", message)
 
     def stock(self, *arguments):
         """As Diff/Range has it."""
@@ -236,6 +236,11 @@ class Ranges(ObjectCase):
         self.assertEqual(self.ours(old_tip="none", new_tip="main"), [])
         self.assertEqual({p["status"] for p in self.ours(old_tip="main", new_tip="new")}, {"DIFF_RANGE_NEW"})
         self.assertEqual({p["status"] for p in self.ours(old_tip="new", new_tip="main")}, {"DIFF_RANGE_GONE"})
+        # git takes main..main for no range; a range that is empty for another reason gives what it ought to say.
+        self.assertEqual(self.ours(old_base="main", old_tip="main", new_base="main", new_tip="new"),
+                         [dict(p, patch_cut=False) for p in self.stock("new..main", "main..new")])
+        self.assertEqual(self.ours(old_base="main", old_tip="new", new_base="old", new_tip="old"),
+                         [dict(p, patch_cut=False) for p in self.stock("main..new", "new..main")])
 
     def test_odd_histories(self):
         for name, old, new in (("odd", "side1", "side2"), ("odd", "cross1", "side3"), ("plain", "main~20", "main~5")):
