@@ -119,6 +119,10 @@ void gsi_router_maintain_stop (GsiRouter *router);
 
 /* ---- shared by the router's files ---- */
 
+/** Upkeep that somebody asks for, beside the rounds: one or the other in the whole cluster. BUSY. *@ret_token for the end. */
+gboolean gsi_router_upkeep_begin (GsiRouter *router, GsCall *call, guint64 *ret_token, GError **error);
+void gsi_router_upkeep_end (GsiRouter *router, guint64 token);
+
 const GsiRouterConfig *gsi_router_config (GsiRouter *router);
 /** Makes @call the round of housekeeping that gsi_router_maintain_stop cancels; NULL when it has ended. */
 void gsi_router_set_round (GsiRouter *router, GsCall *call);

@@ -155,6 +155,73 @@ class Listing(ObjectCase):
         self.refused("nowhere", "Object/List", "NOT_FOUND", "nowhere")
 
 
+class Pruning(ObjectCase):
+    def prune(self, name, **fields):
+        answer = self.api(name, "Repository/Prune", **fields)
+        replica, = answer["replicas"]
+        return {k: int(v) for k, v in replica.items()}
+
+    def oids(self, name):
+        return git(self.replica(name), "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").decode().split()
+
+    def test_what_was_force_pushed_away(self):
+        url, token = self.server.create("pruned"), self.server.new_token()
+        stock = Git(token)
+        stock("push", "-q", url, "main", cwd=history("plain"))
+        tip = self.revisions("plain", "main", "--max-count=1")[0]
+        below = self.revisions("plain", "main", "--max-count=1", "--skip=40")[0]
+        stock("push", "-q", "--force", url, below + ":refs/heads/main", cwd=history("plain"))
+        reached = set(git(history("plain"), "rev-list", "--objects", "--no-object-names", below).decode().split())
+        unreached = len(self.oids("pruned")) - len(reached)
+        self.assertGreater(unreached, 40)
+        answer = self.prune("pruned")
+        self.assertEqual((answer["objects"], answer["bytes"], answer["kept_objects"]), (0, 0, unreached))
+        answer = self.prune("pruned", no_grace=True, dry_run=True)
+        self.assertEqual((answer["objects"], answer["kept_objects"]), (unreached, 0))
+        self.assertGreater(answer["bytes"], 0)
+        self.assertEqual(len(self.oids("pruned")), len(reached) + unreached)
+        self.assertEqual(self.prune("pruned", no_grace=True)["objects"], unreached)
+        self.assertEqual(set(self.oids("pruned")), reached)
+        # Nobody takes it for being there.
+        self.refused("pruned", "Commit/Get", "NOT_FOUND", "revisions", revisions=[tip])
+        self.refused("pruned", "History/Count", "NOT_FOUND", "", range={"include": [tip]})
+        for method, fields in (("Change/CreateBranch", {"branch": "again", "revision": tip}),):
+            self.refused("pruned", method, "NOT_FOUND", "", **fields)
+        self.assertEqual(self.api("pruned", "Repository/Fsck")["findings"], [])
+        clone = os.path.join(self.scratch(), "clone")
+        stock("clone", "-q", url, clone)
+        stock.fsck(clone)
+        # It may come back.
+        stock("push", "-q", url, "main", cwd=history("plain"))
+        self.assertEqual(self.api("pruned", "Commit/Get", revisions=["main"])["entries"][0]["commit"]["oid"], tip)
+        self.assertEqual(self.prune("pruned", no_grace=True)["objects"], 0)
+        self.assertEqual(len(self.oids("pruned")), len(reached) + unreached)
+
+    def test_a_pool_with_members_is_refused(self):
+        token = self.server.new_token()
+        for name in ("fork", "pool"):
+            Git(token)("push", "-q", self.server.create(name), "main", cwd=history("plain"))
+        self.server.call("Pool/Link", {"repository": {"path": "fork"}, "pool": {"path": "pool"}, "reduce": True})
+        below = self.revisions("plain", "main", "--max-count=1", "--skip=40")[0]
+        Git(token)("push", "-q", "--force", self.server.url + "/pool.git", below + ":refs/heads/main", cwd=history("plain"))
+        self.refused("pool", "Repository/Prune", "FAILED_PRECONDITION", "is a pool", no_grace=True)
+        self.assertEqual(self.prune("fork", no_grace=True)["objects"], 0)
+        self.assertEqual(self.api("fork", "Repository/Fsck")["findings"], [])
+        self.server.call("Pool/Unlink", {"repository": {"path": "fork"}})
+        self.assertGreater(self.prune("pool", no_grace=True)["objects"], 40)
+        for name in ("fork", "pool"):
+            self.assertEqual(self.api(name, "Repository/Fsck")["findings"], [])
+
+    def test_bad_input(self):
+        self.refused("odd", "Repository/Prune", "INVALID_ARGUMENT", "no_grace", no_grace=True, grace_seconds=1)
+        self.refused("odd", "Repository/Prune", "INVALID_ARGUMENT", "grace_seconds", grace_seconds=10 ** 12)
+        self.refused("nowhere", "Repository/Prune", "NOT_FOUND", "nowhere")
+        token = self.server.new_token("write")
+        reply = self.server.http("POST", "/api/v1/Repository/Prune", body=b'{"repository": {"path": "odd"}}',
+                                 headers={"Authorization": "Bearer " + token, "Content-Type": "application/json"})
+        self.assertEqual(reply.status, 403)
+
+
 STATUS = {"=": "DIFF_RANGE_SAME", "!": "DIFF_RANGE_CHANGED", "<": "DIFF_RANGE_GONE", ">": "DIFF_RANGE_NEW"}
 HEADER = re.compile(rb" *(-|\d+):  (-+|[0-9a-f]+) ([=!<>]) +(-|\d+):  (-+|[0-9a-f]+)")
 
