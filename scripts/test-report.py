@@ -5,7 +5,9 @@
 Counts what the tests themselves count: TAP points where a program speaks TAP, programs elsewhere. A program
 that crashed, timed out or said less than it planned adds a failure of its own. The last line printed is
 "N passed, N failed" (", N skipped" when there were any); the exit code is 0 when nothing failed and something ran.
+Why something failed stands right above that line: who keeps only the end of a long output still has it.
 """
+import collections
 import json
 import re
 import sys
@@ -14,11 +16,26 @@ POINT = re.compile(r"^(not )?ok\b[ \t]*\d*[ \t]*(?:-[ \t]*)?([^#]*)(?:#[ \t]*(SK
 PLAN = re.compile(r"^1\.\.(\d+)\s*(?:#\s*SKIP\b[ \t:-]*(.*))?", re.I)
 
 
+# Of what failing programs said, this much is repeated: the end of each, in characters, and together.
+SAID_EACH, SAID_ALL = 1500, 3000
+
+
+# Where the report of a sanitizer begins; what it explains about itself comes after.
+SANITIZER = re.compile(r"^(==\d+==ERROR|WARNING: ThreadSanitizer|.*: runtime error:)", re.M)
+
+
+def telling(said, limit):
+    """The part of that length that tells most: the beginning of a sanitizer's report, or else the end."""
+    found = SANITIZER.search(said)
+    return said[found.start():][:limit] if found else said[-limit:]
+
+
 class Tally:
     def __init__(self):
         self.passed = 0
         self.failures = []
-        self.skips = []
+        self.skips = collections.Counter()  # (program, reason) -> points
+        self.said = []  # (program, what it said) of those that failed
 
     def add(self, label, run):
         """Adds one program's result, a line of the log."""
@@ -31,11 +48,11 @@ class Tally:
             if plan:
                 planned = int(plan.group(1))
                 if planned == 0:
-                    skipped.append((name, plan.group(2) or "nothing to test here"))
+                    skipped.append(plan.group(2) or "nothing to test here")
             elif point:
                 title = "%s: %s" % (name, (point.group(2) or "").strip() or point.group(4) or "?")
                 if (point.group(3) or "").upper() == "SKIP":
-                    skipped.append((title, (point.group(4) or "").strip()))
+                    skipped.append((point.group(4) or "").strip())
                     odd_skips = odd_skips or bool(point.group(1))
                 elif point.group(1):
                     failed.append(title)
@@ -46,7 +63,7 @@ class Tally:
             if result == "OK":
                 passed = 1
             elif result == "SKIP":
-                skipped.append((name, "skipped"))
+                skipped.append("")
         bad = result not in ("OK", "EXPECTEDFAIL", "SKIP")
         # cmocka 1.1.5 says "not ok # SKIP", which meson takes for a failure.
         if result == "FAIL" and run.get("returncode") == 0 and odd_skips:
@@ -55,7 +72,21 @@ class Tally:
             failed.append("%s (%s)" % (name, result.lower()))
         self.passed += passed
         self.failures += failed
-        self.skips += skipped
+        self.skips.update((name, reason) for reason in skipped)
+        if failed:
+            self.said.append((name, (run.get("stderr") or run.get("stdout") or "").strip()))
+
+    def print(self):
+        for (name, reason), points in self.skips.items():
+            print("skipped: %s: %d%s" % (name, points, " (%s)" % reason if reason else ""))
+        left = SAID_ALL
+        for name, said in self.said:
+            part = telling(said, min(SAID_EACH, left)) if left > 0 else ""
+            left -= len(part)
+            if part:
+                print("== %s said\n%s" % (name, part))
+        for title in self.failures:
+            print("FAILED: %s" % title)
 
 
 def main():
@@ -76,16 +107,13 @@ def main():
             # Meson writes no log when the chosen suites hold no test in this build.
             print("%s: no tests" % label)
     print()
-    for title, reason in tally.skips:
-        print("skipped: %s%s" % (title, " (%s)" % reason if reason else ""))
-    for title in tally.failures:
-        print("FAILED: %s" % title)
+    tally.print()
     if not tally.passed and not tally.failures:
         print("nothing was run")
         tally.failures.append("nothing was run")
     line = "%d passed, %d failed" % (tally.passed, len(tally.failures))
     if tally.skips:
-        line += ", %d skipped" % len(tally.skips)
+        line += ", %d skipped" % sum(tally.skips.values())
     print(line)
     sys.stdout.flush()
     return 1 if tally.failures else 0

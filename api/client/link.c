@@ -134,6 +134,27 @@ wait_raw (GsLink *link, gint64 until_us, GError **error)
   return rv == 0 || fail_nng (error, link, rv, "receive a greeting from");
 }
 
+/* Why it failed, from the server's mouth where that has told. */
+static const char *
+tls_text (GsLink *link, int rv)
+{
+  const char *alert = rv == GNUTLS_E_FATAL_ALERT_RECEIVED ? gnutls_alert_get_name (gnutls_alert_get (link->tls)) : NULL;
+  return alert != NULL ? alert : gnutls_strerror (rv);
+}
+
+/*
+ * With TLS 1.3 a client is through before the server has looked at its certificate: one that is not taken shows as a
+ * connection that ends at once.
+ */
+static gboolean
+fail_early (const GsLink *link, const char *why, GError **error)
+{
+  return gs_fail (error, GS_ERROR_UNAVAILABLE,
+                  "TLS to %s: the server ended the connection at once (%s); it may want a client certificate, or not trust "
+                  "the one that it was shown",
+                  link->address->url, why);
+}
+
 static gboolean
 handshake (GsLink *link, gint64 until_us, GError **error)
 {
@@ -158,7 +179,7 @@ handshake (GsLink *link, gint64 until_us, GError **error)
                      == 0)
             gs_fail (error, GS_ERROR_UNAUTHENTICATED, "TLS to %s: %s", link->address->url, (const char *) text.data);
           else
-            gs_fail (error, GS_ERROR_UNAVAILABLE, "TLS to %s: %s", link->address->url, gnutls_strerror (rv));
+            gs_fail (error, GS_ERROR_UNAVAILABLE, "TLS to %s: %s", link->address->url, tls_text (link, rv));
           gnutls_free (text.data);
           wait_flush (link, until_us, &ignored); /* the alert, so that the server knows why */
           return FALSE;
@@ -191,15 +212,18 @@ wait_plain (GsLink *link, guint8 *to, gsize len, gint64 until_us, GError **error
           ssize_t got = gnutls_record_recv (link->tls, to + have, len - have);
           if (got == GNUTLS_E_AGAIN)
             {
-              if (!wait_raw (link, until_us, error))
-                return FALSE;
-              continue;
+              g_autoptr (GError) why = NULL;
+              if (wait_raw (link, until_us, &why))
+                continue;
+              if (have == 0 && g_get_monotonic_time () < until_us)
+                return fail_early (link, why->message, error);
+              g_propagate_error (error, g_steal_pointer (&why));
+              return FALSE;
             }
           if (got == GNUTLS_E_INTERRUPTED)
             continue;
           if (got <= 0)
-            return gs_fail (error, GS_ERROR_UNAVAILABLE, "TLS to %s: %s", link->address->url,
-                            got == 0 ? "the server hung up" : gnutls_strerror ((int) got));
+            return fail_early (link, got == 0 ? "it hung up" : tls_text (link, (int) got), error);
           n = (gsize) got;
         }
       have += n;

@@ -30,7 +30,8 @@ typedef struct
   /**
    * Wraps @inner, whose table is complete (slots that are lacking are NULL) and which the layer copies: it
    * stays until the layer is destroyed, and none of its slots is called before it was started. @ret_outer is what
-   * to call in its place; its self and ops are borrowed until the layer is destroyed. Called before start.
+   * to call in its place; its self and ops are borrowed until the layer is destroyed. Called before start, by one
+   * thread at a time.
    */
   gboolean (*wrap) (gpointer self, const GsInstance *inner, GsInstance *ret_outer, GError **error);
 } GsLayerOps;

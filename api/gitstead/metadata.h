@@ -15,6 +15,9 @@
  *        are composed, collide: ALREADY_EXISTS, naming the repository that has the name.
  *   [M9] Of the jobs of one repository in one lane one runs at a time, and who takes it gets a token that no
  *        earlier taker has. The same of a lease and its holder.
+ *   [M10] decide takes no vote of a replica that is out of use: when a voter is not at the expected generation
+ *        at that moment (taken out of use after it voted, behind, or no replica any more) nothing is decided,
+ *        ABORTED, unless GS_DECIDE_BEHIND says that what it lacks is given up.
  *
  * Time is the store's: a process whose clock is wrong neither loses nor keeps a lease for it.
  */
@@ -56,6 +59,13 @@ typedef struct
 
 typedef gboolean (*GsRepoRowVisit) (const GsRepoRow *row, gpointer user);
 
+/** Flags of a decision. */
+typedef enum
+{
+  /** The voters need not be at the expected generation: what they lack was given up. They stay where they are. */
+  GS_DECIDE_BEHIND = 1 << 0
+} GsDecideFlags;
+
 /** A write that asks to be decided. Borrowed until return. */
 typedef struct
 {
@@ -70,6 +80,7 @@ typedef struct
   gsize n_updates;
   const char *const *voters; /* storages that hold it durably; NULL-terminated */
   const char *caller;
+  guint32 flags; /* GsDecideFlags */
 } GsDecideRequest;
 
 /** A decided write, as kept in the audit log. Borrowed until the callback returns. */
@@ -249,11 +260,11 @@ typedef struct
                                GError **error);
 
   /**
-   * Decides: generation expected -> expected + 1, digest, change row, and of the voters' replicas those that
-   * were at the expected generation at the new one: a voter that missed an earlier write stays behind,
-   * whatever it votes for, until replica_set says that it caught up. ABORTED when the generation moved on (read the row again and retry); FAILED_PRECONDITION
-   * when @txid has an abort mark; NOT_FOUND when the repository is gone. Repeating a decided @txid
-   * succeeds with the first generation.
+   * Decides: generation expected -> expected + 1, digest, change row, and the voters' replicas at the new one.
+   * ABORTED when the generation moved on, or a voter is not at it ([M10]): read the row again and retry, with the
+   * voters that are left. With GS_DECIDE_BEHIND a voter that is behind stays behind, until replica_set says that it
+   * caught up. FAILED_PRECONDITION when @txid has an abort mark; NOT_FOUND when the repository is gone. Repeating a
+   * decided @txid succeeds with the first generation.
    */
   gboolean (*decide) (gpointer self, GsCall *call, const GsDecideRequest *request,
                       guint64 *ret_generation, GError **error);

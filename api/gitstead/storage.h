@@ -59,6 +59,7 @@ typedef struct
   gsize n_updates;
   gboolean atomic;  /* one refused update refuses all */
   GBytes *pack;     /* NULL or a whole pack of new objects; not thin unless its bases are here */
+  gboolean own_refs; /* it may name the server's own refs; never set for what a client names */
 } GsChangeSet;
 
 /** A push that a storage is asked to carry on the stream, git's wire both ways. */
@@ -231,6 +232,13 @@ typedef struct
   gboolean (*stage_push) (gpointer self, GsCall *call, const GsRepo *repo, const GsPush *push,
                           GsStream *stream, gpointer *ret_txn, const GsVote **ret_vote,
                           GError **error);
+  /*
+   * [S35] Refs below "refs/gitstead/" are the server's own: what it keeps with a repository beside Git's data stands there,
+   * such as its sets of files. Of a change set only one with own_refs may name them (PERMISSION_DENIED otherwise), and no
+   * push may. In all else they are refs: staged, voted for and applied with the others, in the refs digest, in copies; only
+   * no client sees them.
+   */
+
   /**
    * [S33] Applies a decided write: objects first, then refs, then generation and digest in the
    * replica's record, then drops the journal record; for a push then reports to the client.

@@ -161,6 +161,7 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
                             .scrub_every_us = gsi_options_integer (options, "scrub_interval"),
                             .leftover_grace_us = gsi_options_integer (options, "leftover_grace") };
   config.known_for_us = gsi_options_integer (options, "known_for");
+  config.crash_at = gsi_options_string (options, "crash_at");
 
   gsi_generation_limits (registry, &wiring.limits);
   wiring.access = config.access;

@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "cli.h"
 #include "command.h"
+#include "repo_files.h"
 
 #include <gitstead/types.h>
 #include <gitstead/v1/repository.pb-c.h>
@@ -370,5 +371,21 @@ const GsiVerb gsi_repo_verbs[] = {
     .min_args = 1,
     .max_args = 1,
     .run = size_run },
+  { .name = "config",
+    .arguments = "get|set|unset|keys PATH [KEY [VALUE...]]",
+    .summary = "Read or change a repository's settings",
+    .about = "Settings belong to a repository as its refs do: every replica has the same, and every write keeps to them.\n"
+             "get prints all that are set, or the values of KEY alone, one per line; the exit code is 1 when it has none. set "
+             "gives KEY these values and no others, with --add these too. unset takes KEY away. keys lists what can be set. "
+             "Changing them needs an admin token, or the server's socket.",
+    .examples = "  gitstead repo config keys group/project\n"
+                "  gitstead repo config set group/project gitstead.protectedRef refs/heads/main 'refs/tags/*'\n"
+                "  gitstead repo config set group/project gitstead.protectedRef refs/heads/stable --add\n"
+                "  gitstead repo config get group/project receive.denyDeletes\n"
+                "  gitstead repo config unset group/project receive.denyDeletes",
+    .options = gsi_repo_config_options,
+    .min_args = 2,
+    .max_args = -1,
+    .run = gsi_repo_config_run },
   { NULL },
 };

@@ -298,6 +298,20 @@ check_schema (GsiServer *server, GError **error)
   return TRUE;
 }
 
+/*
+ * Nothing of the core's own is under way after it, and no timer of it is left: what those use is freed next. Pools still
+ * run, so that work which was handed to them comes to its end.
+ */
+static void
+end_own_work (GsiServer *server)
+{
+  gsi_timers_stop (server->timers);
+  gsi_router_stop (server->now->router);
+  for (guint i = 0; i < server->retired->len; i++)
+    gsi_router_stop (((GsiGeneration *) server->retired->pdata[i])->router);
+  gsi_host_quiesce (server->host);
+}
+
 gboolean
 gsi_server_start (GsiServer *server, GError **error)
 {
@@ -308,12 +322,15 @@ gsi_server_start (GsiServer *server, GError **error)
   if (!check_schema (server, error) || !make_router (server, error) || !gsi_server_make_node (server, error)
       || !gsi_router_recover (server->now->router, error))
     {
+      if (server->now->router != NULL)
+        end_own_work (server); /* recovery may have left something for later */
       gsi_registry_stop (server->now->registry, GSI_KINDS_INNER);
       return FALSE;
     }
   __atomic_store_n (&server->recovered, 1, __ATOMIC_RELEASE);
   if (!gsi_registry_start (server->now->registry, GSI_KIND_BIT (GS_KIND_TRANSPORT), error))
     {
+      end_own_work (server);
       gsi_registry_stop (server->now->registry, GSI_KINDS_INNER);
       return FALSE;
     }
@@ -355,10 +372,7 @@ gsi_server_stop (GsiServer *server)
   for (guint i = 0; i < server->retired->len; i++)
     gsi_registry_end (((GsiGeneration *) server->retired->pdata[i])->registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
   gsi_registry_end (registry, GSI_KIND_BIT (GS_KIND_TRANSPORT));
-  gsi_timers_stop (server->timers);
-  gsi_router_stop (server->now->router);
-  for (guint i = 0; i < server->retired->len; i++)
-    gsi_router_stop (((GsiGeneration *) server->retired->pdata[i])->router);
+  end_own_work (server);
   gsi_pool_stop (server->participants);
   gsi_pool_stop (server->streams);
   gsi_pool_stop (server->workers);

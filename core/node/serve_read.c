@@ -430,6 +430,7 @@ send_computed (Outflow *out, const GsComputed *computed)
   gsize len;
   const guint8 *data = g_bytes_get_data (computed->reply, &len);
   message.atomic = computed->change.atomic;
+  message.own_refs = computed->change.own_refs;
   message.reply = gsi_serve_bytes (data, len);
   message.count_updates = (guint32) computed->change.n_updates;
   message.has_pack = computed->change.pack != NULL;

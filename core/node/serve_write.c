@@ -8,6 +8,7 @@
 #define FORGOTTEN_US (60 * G_USEC_PER_SEC)
 #define GIVEN_UP_US (600 * G_USEC_PER_SEC)
 #define ASK_EVERY_US (1 * G_USEC_PER_SEC)
+#define LOOK_US (100 * 1000)
 
 static int
 no_cancel_fd (GsCall *call)
@@ -235,7 +236,8 @@ gsi_serve_stage_small (gpointer user, GsiCall *call, GError **error)
   g_autofree GsRefUpdate *updates = g_new0 (GsRefUpdate, request->n_updates + 1);
   g_autoptr (GPtrArray) texts = g_ptr_array_new_with_free_func (g_free);
   g_autoptr (GBytes) pack = request->has_pack ? g_bytes_new_static (request->pack.data, request->pack.len) : NULL;
-  GsChangeSet change = { .size = sizeof change, .updates = updates, .atomic = request->atomic, .pack = pack };
+  GsChangeSet change = { .size = sizeof change, .updates = updates, .atomic = request->atomic, .pack = pack,
+                         .own_refs = request->own_refs };
   const GsVote *vote = NULL;
   VoteMessage message;
   Staged *staged;
@@ -312,7 +314,7 @@ gsi_serve_stage (gpointer user, GsiCall *call, GError **error)
   g_autoptr (GPtrArray) texts = g_ptr_array_new_with_free_func (g_free);
   g_autoptr (GBytes) pack = NULL;
   g_autoptr (GBytes) told = NULL;
-  GsChangeSet change = { .size = sizeof change, .atomic = request->atomic };
+  GsChangeSet change = { .size = sizeof change, .atomic = request->atomic, .own_refs = request->own_refs };
   Inflow flow = { call, 0, -1 };
   const GsVote *vote = NULL;
   VoteMessage message;
@@ -349,6 +351,15 @@ gsi_serve_stage (gpointer user, GsiCall *call, GError **error)
 
 /* --------------------------------------------------------------------------------------------- fate */
 
+/* All up to that generation: a router that was slow, and another one that was not, may both tell the same decision. */
+static gboolean
+is_applied (const Inside *in, GsiCall *call, guint64 generation)
+{
+  GsReplicaState state = { .size = sizeof state };
+  return in->storage->ops->state (in->storage->self, &call->base, &in->repo, &state, NULL)
+         && state.repository_id == in->repo.id && state.generation >= generation;
+}
+
 gboolean
 gsi_serve_settle (gpointer user, GsiCall *call, GError **error)
 {
@@ -381,7 +392,7 @@ gsi_serve_settle (gpointer user, GsiCall *call, GError **error)
   gs_mutex_unlock (&serve->lock);
   if (here)
     return gsi_serve_staged_carry_out (serve, staged, &call->base, error);
-  if (!found && request->commit)
+  if (!found && request->commit && !is_applied (&in, call, request->generation))
     return gs_fail (error, GS_ERROR_UNAVAILABLE,
                     "the node no longer holds this write; what became of it is asked of the metadata store");
   return TRUE;
@@ -424,19 +435,56 @@ gsi_serve_pending (gpointer user, GsiCall *call, GError **error)
   return gsi_serve_out_close (&to.out, listed ? error : NULL) && listed;
 }
 
+/*
+ * What was decided is final, whoever tells it: a router that meets a replica which lacks a decided write need not wait until
+ * the one that staged it is known to be dead. FALSE: it is not awaited here. A push is carried out by its own call.
+ */
+static gboolean
+take_decided (GsiServe *serve, const Inside *in, GsiCall *call, const Gitstead__V1__NodeSettleRequest *request,
+              const GsTxId *txid, gboolean *ret_done, GError **error)
+{
+  const Staged key = { .txid = *txid, .storage = in->storage };
+  Staged *staged;
+  gboolean push = FALSE;
+  gs_mutex_lock (&serve->lock);
+  staged = g_hash_table_lookup (serve->staged, &key);
+  if (staged != NULL && staged->state == STAGED_WAITING)
+    {
+      push = staged->push;
+      take_order (staged, request);
+      staged->state = push ? STAGED_ORDERED : STAGED_WORKING;
+      gs_cond_broadcast (&serve->changed);
+    }
+  else
+    staged = NULL;
+  while (push && g_hash_table_contains (serve->staged, &key) && !gs_call_cancelled (&call->base)
+         && g_get_monotonic_time () < call->base.deadline_us)
+    gs_cond_wait_until (&serve->changed, &serve->lock, g_get_monotonic_time () + LOOK_US);
+  gs_mutex_unlock (&serve->lock);
+  if (staged == NULL)
+    return FALSE;
+  *ret_done = push ? is_applied (in, call, request->generation)
+                         || gs_fail (error, GS_ERROR_UNAVAILABLE, "the push is still being applied")
+                   : gsi_serve_staged_carry_out (serve, staged, &call->base, error);
+  return TRUE;
+}
+
 gboolean
 gsi_serve_resolve (gpointer user, GsiCall *call, GError **error)
 {
   const Gitstead__V1__NodeSettleRequest *request = (const void *) call->request;
   g_auto (Inside) in = { 0 };
+  gboolean done = FALSE;
   GsDecision decision = { .size = sizeof decision };
   if (!gsi_serve_txid (&request->txid, "txid", &decision.txid, error)
       || !gsi_serve_enter (user, call, request->target, &in, error))
     return FALSE;
-  if (gsi_serve_claims (user, &decision.txid, in.storage))
-    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "this write is still in a router's hand");
   if (request->commit && request->refs_digest.len != GS_DIGEST_SIZE)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "refs_digest: must be %d bytes", GS_DIGEST_SIZE);
+  if (request->commit && take_decided (user, &in, call, request, &decision.txid, &done, error))
+    return done;
+  if (gsi_serve_claims (user, &decision.txid, in.storage))
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "this write is still in a router's hand");
   decision.generation = request->generation;
   if (request->commit)
     memcpy (decision.refs_digest.bytes, request->refs_digest.data, GS_DIGEST_SIZE);

@@ -82,5 +82,7 @@ const GsOption gsi_server_options[] = {
     .flags = GS_OPTION_RELOADABLE,
     .help = "While the metadata store cannot be reached: how long reads of a repository go on by what the store said of it "
             "last. A repository that was deleted or renamed meanwhile by another router can be read as long. 0: not at all." },
+  { .key = "crash_at", .type = GS_OPTION_STRING,
+    .help = "For crash tests: the process kills itself at this named step of a router's work." },
   { .key = NULL },
 };

@@ -95,7 +95,8 @@ ask (Round *round, const char *kind, const GsiRow *row, const char *storage, con
 static gboolean
 make_first_copy (Round *round, const GsiRow *row, const char *storage, GError **error)
 {
-  GsiCopy copy = { .target = gsi_router_storage (round->router, storage),
+  GsiCopy copy = { .router = round->router,
+                   .target = gsi_router_storage (round->router, storage),
                    .repo = { sizeof (GsRepo), row->id, row->replica_path } };
   const gint64 deadline_us = round->call->deadline_us;
   g_autoptr (GError) why = NULL;

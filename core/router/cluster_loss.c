@@ -177,6 +177,7 @@ decide (Loss *loss, const GsRefUpdate *update, GsDecision *ret_decision, GError 
                               .updates = update,
                               .n_updates = 1,
                               .voters = voters,
+                              .flags = GS_DECIDE_BEHIND, /* that is the loss */
                               .caller = loss->call->base.identity->name };
   config->host->random (config->host, request.txid.bytes, sizeof request.txid.bytes);
   *ret_decision = (GsDecision){ .size = sizeof *ret_decision, .txid = request.txid,

@@ -122,6 +122,7 @@ pump_run (void *user)
           at += put;
         }
       __atomic_add_fetch (&work->copy->bytes, (guint64) n, __ATOMIC_RELAXED);
+      gsi_router_crash_point (work->copy->router, "repair.copying");
     }
   close (work->from);
   close (work->to);

@@ -8,7 +8,7 @@
 #include <gitstead/storage.h>
 #include <gitstead/thread.h>
 
-#include "node/node.h"
+#include "router/router.h"
 
 /** So many bytes a second for all that share it. Zeroed is fine but for its lock. */
 typedef struct
@@ -22,6 +22,7 @@ void gsi_pacer_wait (GsiPacer *pacer, guint64 rate, gsize bytes, const GsCall *c
 
 typedef struct
 {
+  GsiRouter *router; /* who does it */
   const GsiStorage *source, *target;
   GsRepo repo;
   gboolean replace; /* what the target has is of no use */

@@ -13,8 +13,8 @@
 GPtrArray *gsi_create_place (GsiRouter *router, const GsiStorageGroup *group, guint64 id, const char *path,
                              GError **error);
 /** Empty replicas on all of @storages, or on none. @ret_state: of the last one. */
-gboolean gsi_create_replicas (GPtrArray *storages, GsiCall *call, const GsRepo *repo, const GsRepoSpec *spec,
-                              GsReplicaState *ret_state, GError **error);
+gboolean gsi_create_replicas (GsiRouter *router, GPtrArray *storages, GsiCall *call, const GsRepo *repo,
+                              const GsRepoSpec *spec, GsReplicaState *ret_state, GError **error);
 /** Removes the first @n of them as well as it can. */
 void gsi_create_put_away (GPtrArray *storages, guint n, const GsRepo *repo);
 /** Makes it visible under the call's path. On failure the replicas are put away, unless it may have succeeded. */

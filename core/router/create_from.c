@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define METHOD_BUNDLE_CREATE 126
-#define METHOD_FROM_BUNDLE 150
+#define METHOD_FORK 151 /* to a storage: fill it from the bundle in the stream, which is the source's own */
 
 /* A creation under way. */
 typedef struct
@@ -226,6 +226,7 @@ write_all (Creation *creation, GsChangeSet *change, GError **error)
   done = stage_all (creation, change, txns, &vote, &why);
   if (done)
     {
+      gsi_router_crash_point (creation->router, "create.staged");
       gs_digest_add (&decision.refs_digest, &vote->refs_plus);
       gs_digest_sub (&decision.refs_digest, &vote->refs_minus);
     }
@@ -233,6 +234,7 @@ write_all (Creation *creation, GsChangeSet *change, GError **error)
     {
       const GsiStorage *storage = creation->storages->pdata[i];
       done = storage->ops->commit (storage->self, &creation->call->base, g_steal_pointer (&txns[i]), &decision, &why);
+      gsi_router_crash_point_at (creation->router, "create.applied", i + 1);
     }
   abort_staged (creation, txns, why);
   gsi_settler_release (gsi_router_settler (creation->router), &change->txid);
@@ -322,7 +324,7 @@ create (Creation *creation, guint64 id, const char *head, GError **error)
   creation->storages = storages;
   creation->state.size = sizeof creation->state;
   creation->repo = (GsRepo) { sizeof (GsRepo), id, replica_path };
-  if (!gsi_create_replicas (storages, creation->call, &creation->repo, &spec, &creation->state, error))
+  if (!gsi_create_replicas (router, storages, creation->call, &creation->repo, &spec, &creation->state, error))
     {
       g_prefix_error (error, "cannot create repository '%s': ", creation->call->path);
       return FALSE;
@@ -453,7 +455,7 @@ bundle_request (const Gitstead__V1__RepositoryForkRequest *request)
 static GBytes *
 fill_request (const char *head)
 {
-  Gitstead__V1__RepositoryCreateFromBundleRequest request = GITSTEAD__V1__REPOSITORY_CREATE_FROM_BUNDLE_REQUEST__INIT;
+  Gitstead__V1__RepositoryForkRequest request = GITSTEAD__V1__REPOSITORY_FORK_REQUEST__INIT;
   request.default_branch = gsi_name_bytes (head);
   return gs_wire_encode (&request.base);
 }
@@ -494,7 +496,7 @@ gsi_router_fork (gpointer user, GsiCall *call, GError **error)
     {
       asked = bundle_request (request);
       taken = fill_request (head);
-      creation.query = (GsQuery) { sizeof (GsQuery), METHOD_FROM_BUNDLE, taken, NULL };
+      creation.query = (GsQuery) { sizeof (GsQuery), METHOD_FORK, taken, NULL };
       creation.source = source;
       creation.source_row = row;
       creation.source_request = asked;

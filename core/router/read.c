@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads: any current replica serves; a failed one is retried elsewhere while nothing has been sent. */
 #include "router/recent.h"
-#include "router/router.h"
+#include "router/settle.h"
 
 static GsiReadHandler
 find_read (const GsiMethod *method)
@@ -152,14 +152,32 @@ shows (GsiRouter *router, const GsiCall *call, const GsiStorage *storage, const 
                               MIN (until_us, call->base.deadline_us), error);
 }
 
+/* So long a decided write may take to be applied before it is asked whether its router died in between. */
+#define FINISH_AFTER_US (300 * 1000)
+#define FINISH_US (5 * G_USEC_PER_SEC)
+
+/* Waiting for replicas that have not applied yet what was decided. */
+typedef struct
+{
+  gint64 until_us, finish_us, delay_us;
+} Patience;
+
 /* Those that are behind become candidates again, after a moment. FALSE: it was long enough. */
 static gboolean
-look_again (GsiCall *call, GArray *candidates, GArray *late, gint64 *delay_us, gint64 until_us)
+look_again (GsiRouter *router, GsiCall *call, const GsiRow *row, GArray *candidates, GArray *late, Patience *patience)
 {
   if (candidates->len > 0 || late->len == 0)
     return candidates->len > 0;
-  if (!gsi_router_pause (&call->base, delay_us, until_us))
+  if (!gsi_router_pause (&call->base, &patience->delay_us, patience->until_us))
     return FALSE;
+  if (g_get_monotonic_time () > patience->finish_us)
+    {
+      gint64 until_us = MIN (g_get_monotonic_time () + FINISH_US, call->base.deadline_us);
+      for (guint i = 0; i < late->len; i++)
+        gsi_router_finish (router, g_array_index (late, Candidate, i).storage, row, until_us);
+      patience->finish_us = G_MAXINT64;
+      patience->until_us += FINISH_AFTER_US;
+    }
   g_array_append_vals (candidates, late->data, late->len);
   g_array_set_size (late, 0);
   return TRUE;
@@ -173,12 +191,13 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
   GsiReadHandler read = find_read (call->method);
   g_autoptr (GArray) candidates = current_replicas (router, row);
   g_autoptr (GArray) late = g_array_new (FALSE, FALSE, sizeof (Candidate));
-  gint64 until_us = g_get_monotonic_time () + GSI_FRESH_WAIT_US, delay_us = 0;
+  gint64 now_us = g_get_monotonic_time ();
+  Patience patience = { now_us + GSI_FRESH_WAIT_US, now_us + FINISH_AFTER_US, 0 };
   g_autoptr (GError) why = NULL;
   g_autofree char *passed_over = NULL;
 
   drop_unhealthy (candidates);
-  while (look_again (call, candidates, late, &delay_us, until_us))
+  while (look_again (router, call, row, candidates, late, &patience))
     {
       const GsiStorage *storage;
       GsiReplica replica;

@@ -185,7 +185,8 @@ copy_once (Repair *repair, GError **error)
   for (;;)
     {
       const GsiStorage *source = pick_source (repair, error);
-      GsiCopy copy = { .source = source,
+      GsiCopy copy = { .router = repair->job->router,
+                       .source = source,
                        .target = repair->target,
                        .repo = { sizeof (GsRepo), repair->row->id, repair->row->replica_path },
                        .replace = repair->replace,
@@ -203,10 +204,14 @@ copy_once (Repair *repair, GError **error)
       if (done)
         {
           repair->replace = FALSE;
+          gsi_router_crash_point (repair->job->router, "repair.copied");
           if (!record_progress (repair, &copy.state, &proven, error))
             return FALSE;
           if (proven)
-            return TRUE;
+            {
+              gsi_router_crash_point (repair->job->router, "repair.recorded");
+              return TRUE;
+            }
           repair->replace = TRUE;
           gs_fail (&why, GS_ERROR_DATA_LOSS, "its refs are not those that were decided");
           copy.source_failed = TRUE;
@@ -296,8 +301,12 @@ last_step (Repair *repair, GError **error)
       GsiHold hold;
       if (!gsi_hold_take (repair->job->router, repair->call, repair->row->id, &hold, error))
         return FALSE;
+      gsi_router_crash_point (repair->job->router, "repair.held");
       done = converge_held (repair, &hold, MIN (least_us, HELD_MOST_US - HELD_LEAST_US), error);
+      if (done)
+        gsi_router_crash_point (repair->job->router, "repair.converged");
       gsi_hold_release (repair->job->router, repair->call, &hold);
+      gsi_router_crash_point (repair->job->router, "repair.released");
       repair->held_us += g_get_monotonic_time () - hold.since_us;
       if (!done)
         return FALSE;

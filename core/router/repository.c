@@ -98,7 +98,7 @@ gsi_create_put_away (GPtrArray *storages, guint n, const GsRepo *repo)
 
 /* Creates the replicas; on failure those that were made are put away again. */
 gboolean
-gsi_create_replicas (GPtrArray *storages, GsiCall *call, const GsRepo *repo, const GsRepoSpec *spec,
+gsi_create_replicas (GsiRouter *router, GPtrArray *storages, GsiCall *call, const GsRepo *repo, const GsRepoSpec *spec,
                      GsReplicaState *ret_state, GError **error)
 {
   for (guint i = 0; i < storages->len; i++)
@@ -106,7 +106,10 @@ gsi_create_replicas (GPtrArray *storages, GsiCall *call, const GsRepo *repo, con
       const GsiStorage *storage = storages->pdata[i];
       if (storage->ops->create (storage->self, &call->base, repo, spec, error)
           && storage->ops->state (storage->self, &call->base, repo, ret_state, error))
-        continue;
+        {
+          gsi_router_crash_point_at (router, "create.made", i + 1);
+          continue;
+        }
       gsi_create_put_away (storages, i + 1, repo);
       return FALSE;
     }
@@ -143,6 +146,7 @@ gsi_create_record (GsiRouter *router, GsiCall *call, const GsiStorageGroup *grou
   row.n_replicas = storages->len;
   if (config->metadata->repo_record (config->metadata_self, &call->base, &row, &call->base.id, &why))
     {
+      gsi_router_crash_point (router, "create.recorded");
       ask_for_missing (router, call, group, repo->id, storages);
       gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_CREATED, group->name, call->path, repo->id,
                        call->base.identity->name, NULL, NULL, row.created_wall_us);
@@ -206,13 +210,14 @@ gsi_router_repository_create (gpointer user, GsiCall *call, GError **error)
 
   if (!config->metadata->repo_reserve (config->metadata_self, &call->base, group->name, call->path, &id, error))
     return FALSE;
+  gsi_router_crash_point (router, "create.reserved");
   storages = gsi_create_place (router, group, id, call->path, error);
   if (storages == NULL)
     return FALSE;
   replica_path = gsi_router_replica_path (id);
   repo.id = id;
   repo.replica_path = replica_path;
-  if (!gsi_create_replicas (storages, call, &repo, &spec, &state, error))
+  if (!gsi_create_replicas (router, storages, call, &repo, &spec, &state, error))
     {
       g_prefix_error (error, "cannot create repository '%s': ", call->path);
       return FALSE;
@@ -350,6 +355,7 @@ gsi_router_repository_delete (gpointer user, GsiCall *call, GError **error)
   if (!config->metadata->repo_delete (config->metadata_self, &call->base, group->name, call->path, gsi_row_visit, &row,
                                       error))
     return FALSE;
+  gsi_router_crash_point (router, "delete.recorded");
   gsi_events_tell (config->events, GITSTEAD__V1__EVENT_KIND__EVENT_DELETED, group->name, call->path, row->id,
                    call->base.identity->name, NULL, NULL, config->host->wall_us (config->host));
   repo.id = row->id;
@@ -364,6 +370,7 @@ gsi_router_repository_delete (gpointer user, GsiCall *call, GError **error)
                            (GsField[]) { GS_TEXT ("repository", row->path), GS_TEXT ("storage", storage->name),
                                          GS_TEXT ("replica", row->replica_path), GS_TEXT ("error", why->message) },
                            4);
+      gsi_router_crash_point_at (router, "delete.removed", (guint) i + 1);
     }
   return TRUE;
 }

@@ -4,6 +4,7 @@
 
 #include <gitstead/thread.h>
 
+#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -116,6 +117,23 @@ gsi_router_stop (GsiRouter *router)
     gs_cond_wait (&router->idle, &router->lock);
   gs_mutex_unlock (&router->lock);
   gsi_settler_stop (router->settler);
+}
+
+void
+gsi_router_crash_point (GsiRouter *router, const char *point)
+{
+  if (G_UNLIKELY (router->config.crash_at != NULL) && strcmp (router->config.crash_at, point) == 0)
+    raise (SIGKILL);
+}
+
+void
+gsi_router_crash_point_at (GsiRouter *router, const char *point, guint count)
+{
+  g_autofree char *counted = NULL;
+  if (G_LIKELY (router->config.crash_at == NULL))
+    return;
+  counted = g_strdup_printf ("%s.%u", point, count);
+  gsi_router_crash_point (router, counted);
 }
 
 void

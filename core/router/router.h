@@ -75,6 +75,7 @@ typedef struct
   GsiEvents *events; /* where what is done is told; may be NULL */
   GsiCare care;
   gint64 known_for_us; /* so long reads go on by what the metadata store said last; 0 = not at all */
+  const char *crash_at; /* tests: the process kills itself at this named step; NULL = never */
 } GsiRouterConfig;
 
 typedef struct GsiRouter GsiRouter;
@@ -124,6 +125,10 @@ gboolean gsi_router_upkeep_begin (GsiRouter *router, GsCall *call, guint64 *ret_
 void gsi_router_upkeep_end (GsiRouter *router, guint64 token);
 
 const GsiRouterConfig *gsi_router_config (GsiRouter *router);
+/** A named step (docs/architecture.md): crash tests let the process die here. */
+void gsi_router_crash_point (GsiRouter *router, const char *point);
+/** The same, of what is done several times: "POINT.COUNT". */
+void gsi_router_crash_point_at (GsiRouter *router, const char *point, guint count);
 /** Makes @call the round of housekeeping that gsi_router_maintain_stop cancels; NULL when it has ended. */
 void gsi_router_set_round (GsiRouter *router, GsCall *call);
 /** Readable once maintenance is to stop; -1 when there is none. */

@@ -331,6 +331,54 @@ gsi_router_settle (GsiRouter *router, const GsiStorage *storage, GsCall *call, G
   return done;
 }
 
+/* So many decided writes a replica is helped with at once. */
+#define FINISH_MAX 16
+
+typedef struct
+{
+  const char *storage;
+  GArray *decided; /* of GsDecision */
+} Lacked;
+
+/* Up to one that the storage did not vote for: it has something else staged, or nothing, and is repaired. */
+static gboolean
+collect_decided (const GsChange *change, gpointer user)
+{
+  Lacked *lacked = user;
+  const GsDecision decision = { sizeof decision, change->txid, change->generation, change->refs_digest };
+  if (change->voters == NULL || !g_strv_contains (change->voters, lacked->storage))
+    return FALSE;
+  g_array_append_val (lacked->decided, decision);
+  return TRUE;
+}
+
+void
+gsi_router_finish (GsiRouter *router, const GsiStorage *storage, const GsiRow *row, gint64 until_us)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  const GsRepo repo = { sizeof repo, row->id, row->replica_path };
+  g_autoptr (GArray) decided = g_array_new (FALSE, TRUE, sizeof (GsDecision));
+  Lacked lacked = { storage->name, decided };
+  GsReplicaState state = { .size = sizeof state };
+  GsIdentity identity;
+  GsCall own;
+  if (storage->ops->probe == NULL)
+    return; /* what is staged in this process has its writer here, or was recovered at the start */
+  gsi_own_call_init (&own, &identity, "finish");
+  own.deadline_us = until_us;
+  if (!storage->ops->state (storage->self, &own, &repo, &state, NULL) || state.repository_id != row->id
+      || !config->metadata->change_list (config->metadata_self, &own, row->id, state.generation, FINISH_MAX,
+                                         collect_decided, &lacked, NULL))
+    return;
+  for (guint i = 0; i < decided->len; i++)
+    {
+      const GsDecision *one = &g_array_index (decided, GsDecision, i);
+      if (gsi_router_holds (router, &one->txid)
+          || !storage->ops->resolve (storage->self, &own, &repo, &one->txid, one, NULL))
+        break;
+    }
+}
+
 gboolean
 gsi_router_recover (GsiRouter *router, GError **error)
 {

@@ -36,6 +36,12 @@ void gsi_settler_release (GsiSettler *settler, const GsTxId *txid);
 
 GsiSettler *gsi_router_settler (GsiRouter *router);
 
+/**
+ * Has the replica of @row on a node apply what was decided with its vote and nobody has told it: the router that would have
+ * may be dead, and readers wait. One that is only slow finds it done. Until @until_us at most.
+ */
+void gsi_router_finish (GsiRouter *router, const GsiStorage *storage, const GsiRow *row, gint64 until_us);
+
 /** A call of the server's own, for slots that want one: no deadline, never cancelled. */
 void gsi_own_call_init (GsCall *ret_call, GsIdentity *ret_identity, const char *doing);
 

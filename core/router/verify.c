@@ -282,20 +282,50 @@ is_on_disk (GsiJob *job, const GsiRow *row, const GsiRowReplica *replica)
              || memcmp (&state.refs_digest, &row->refs_digest, sizeof state.refs_digest) == 0);
 }
 
-/* The record first: a crash leaves a folder that no record names, which housekeeping clears away. */
+/*
+ * After the record: what is left is a folder that no record names. FALSE: it is there still, and the job is to be done
+ * again. A process that was stopped for a while and has lost the job meanwhile must not take away what came after it.
+ */
+static gboolean
+clear_away (GsiJob *job, const GsiRow *row, GError **error)
+{
+  const GsiRouterConfig *config = job->config;
+  const GsiStorage *storage = gsi_router_storage (job->router, job->target);
+  const GsRepo repo = { sizeof repo, row->id, row->replica_path };
+  g_autoptr (GsiRow) now = NULL;
+  g_autoptr (GError) why = NULL;
+  if (!gs_call_check (&job->call, "removing a replica", error)
+      || !read_row (config, &job->call, job->repository_id, &now, error))
+    return FALSE;
+  if (storage == NULL || now == NULL || replica_on (now, job->target) != NULL)
+    return TRUE; /* housekeeping's, or a replica again */
+  if (!storage->ops->remove (storage->self, &job->call, &repo, &why) && gs_error_code (why) != GS_ERROR_NOT_FOUND)
+    {
+      g_propagate_prefixed_error (error, g_steal_pointer (&why), "the replica on '%s' is forgotten and not yet removed: ",
+                                  job->target);
+      return FALSE;
+    }
+  config->host->log (config->host, GS_LOG_INFO, "replica.removed",
+                     (GsField[]) { GS_NUMBER ("repository", row->id), GS_TEXT ("storage", job->target),
+                                   GS_TEXT ("why", job->reason) },
+                     3);
+  return TRUE;
+}
+
+/* The record first: a crash leaves a folder that no record names. Whoever takes the job then clears it away. */
 gboolean
 gsi_job_remove (GsiJob *job, GError **error)
 {
   const GsiRouterConfig *config = job->config;
-  const GsiStorage *storage = gsi_router_storage (job->router, job->target);
   g_autoptr (GsiRow) row = NULL;
-  g_autoptr (GError) why = NULL;
   guint current = 0, there = 0, wanted;
-  GsRepo repo = { .size = sizeof repo, .id = job->repository_id };
   if (!read_row (config, &job->call, job->repository_id, &row, error))
     return FALSE;
-  if (row == NULL || replica_on (row, job->target) == NULL)
+  if (row == NULL)
     return TRUE;
+  /* An earlier attempt was cut short. A first copy of what was never written is made before it is recorded: not ours. */
+  if (replica_on (row, job->target) == NULL)
+    return job->attempts < 2 || row->generation == 0 || clear_away (job, row, error);
   for (gsize i = 0; i < row->n_replicas; i++)
     current += strcmp (row->replicas[i].storage, job->target) != 0 && row->replicas[i].generation >= row->generation;
   wanted = gsi_router_wanted_copies (job->router, row);
@@ -310,16 +340,6 @@ gsi_job_remove (GsiJob *job, GError **error)
                     row->path, job->target, wanted, there);
   if (!config->metadata->replica_drop (config->metadata_self, &job->call, row->id, job->target, FALSE, error))
     return FALSE;
-  repo.replica_path = row->replica_path;
-  if (storage != NULL && !storage->ops->remove (storage->self, &job->call, &repo, &why))
-    config->host->log (config->host, GS_LOG_WARNING, "replica.remove.left",
-                       (GsField[]) { GS_NUMBER ("repository", row->id), GS_TEXT ("storage", job->target),
-                                     GS_TEXT ("error", why->message) },
-                       3);
-  else
-    config->host->log (config->host, GS_LOG_INFO, "replica.removed",
-                       (GsField[]) { GS_NUMBER ("repository", row->id), GS_TEXT ("storage", job->target),
-                                     GS_TEXT ("why", job->reason) },
-                       3);
-  return TRUE;
+  gsi_router_crash_point (job->router, "remove.dropped");
+  return clear_away (job, row, error);
 }

@@ -210,6 +210,10 @@ write_step (Write *write, const Event *event)
   GsEvent shown = event->event;
   if (event->has_digest)
     shown.digest = event->digest;
+  if (shown.type == GS_EVENT_STAGED)
+    gsi_router_crash_point_at (write->router, "write.staged", ++write->n_staged);
+  if (shown.type == GS_EVENT_APPLIED)
+    gsi_router_crash_point_at (write->router, "write.applied", ++write->n_applied);
   if (shown.type == GS_EVENT_APPLIED || shown.type == GS_EVENT_LOST)
     late_result (write, &shown);
   g_array_set_size (write->actions, 0);
@@ -444,9 +448,14 @@ write_conclude (Write *write, GError **error)
 {
   GsiCall *call = write->call;
   gboolean repeated = FALSE;
+  if (write->end == WRITE_ACKNOWLEDGED)
+    gsi_router_crash_point (write->router, "write.acknowledged");
   write_tell (write);
   if (write->end == WRITE_ACKNOWLEDGED)
-    return write_answer (write, error);
+    {
+      gsi_router_crash_point (write->router, "write.told");
+      return write_answer (write, error);
+    }
   if (write->nothing && !write->open)
     return write_reply (write, NULL, error);
   /* The same call was decided meanwhile, by another router that it was sent to before: its answer is ours, whatever

@@ -99,6 +99,7 @@ struct Write
   GsCond changed;
   GArray *events; /* of Event, first to be fed first */
   guint n_jobs, n_staging;
+  guint n_staged, n_applied; /* the machine's: so many events of each there were */
   gboolean nothing; /* a participant staged no update: there is nothing to decide */
   GError *why;      /* the first reason: it is nearest to the cause */
 };

@@ -194,22 +194,29 @@ write_refresh (Write *write, GError **error)
   return TRUE;
 }
 
+static gboolean
+is_in_use (const GsiRow *row, const char *storage)
+{
+  for (gsize i = 0; i < row->n_replicas; i++)
+    if (strcmp (row->replicas[i].storage, storage) == 0)
+      return row->replicas[i].generation >= row->generation;
+  return FALSE;
+}
+
 /*
- * Another write was decided: voters that it did not reach are no longer current, and a decision that counts on them would
- * leave a gap in their history. The plugin names the rest anew. FALSE: there is none.
+ * Another write was decided, or a replica was taken out of use: voters that are no longer current would get a gap in their
+ * history, or promise a copy that is bad. The plugin names the rest anew. FALSE: all are current.
  */
 static gboolean
 write_leave_out (Write *write)
 {
   gboolean any = FALSE;
   for (gsize i = 0; i < write->n_parts; i++)
-    for (gsize k = 0; write->parts[i]->voter && k < write->row->n_replicas; k++)
-      if (strcmp (write->row->replicas[k].storage, write->parts[i]->storage->name) == 0
-          && write->row->replicas[k].generation < write->row->generation)
-        {
-          write_event (write, GS_EVENT_BEHIND, i, NULL);
-          any = TRUE;
-        }
+    if (write->parts[i]->voter && !is_in_use (write->row, write->parts[i]->storage->name))
+      {
+        write_event (write, GS_EVENT_BEHIND, i, NULL);
+        any = TRUE;
+      }
   for (gsize i = 0; any && i < write->n_parts; i++)
     write->parts[i]->voter = FALSE;
   if (any)
@@ -230,6 +237,7 @@ write_decide (Write *write)
       g_ptr_array_add (voters, (gpointer) write->parts[i]->storage->name);
   g_ptr_array_add (voters, NULL);
   memcpy (write->vote, voter->vote->digest, sizeof write->vote);
+  gsi_router_crash_point (write->router, "write.deciding");
 
   while (!write_decide_once (write, voter, (const char *const *) voters->pdata, &why))
     {
@@ -257,5 +265,6 @@ write_decide (Write *write)
       write_event (write, GS_EVENT_REFUSED, 0, NULL);
       return;
     }
+  gsi_router_crash_point (write->router, "write.decided");
   write_event (write, GS_EVENT_DECIDED, 0, NULL);
 }

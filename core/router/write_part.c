@@ -396,6 +396,7 @@ write_stage (Write *write, const gsize *indexes, gsize n)
     set_state (write->parts[indexes[i]], PART_STAGING);
   for (gsize i = 0; i < n; i++)
     begin_job (write->parts[indexes[i]], stage_work, TRUE);
+  gsi_router_crash_point (write->router, "write.staging");
 }
 
 /* ---------------------------------------------------------------------------------------- applying */

@@ -417,6 +417,7 @@ end_input (Tee *tee)
   for (gsize i = 0; i < tee->n_lanes; i++)
     if (tee->lanes[i].in[1] >= 0)
       lane_give (&tee->lanes[i]);
+  gsi_router_crash_point (tee->write->router, "push.sent");
 }
 
 static void
@@ -436,6 +437,7 @@ hear_client (Tee *tee, guint8 *chunk)
     }
   bytes = g_bytes_new (chunk, (gsize) n);
   deal_out (tee, bytes);
+  gsi_router_crash_point (tee->write->router, "push.relayed");
 }
 
 /* One that has taken nothing for long while there is room at the others holds everybody up. */
@@ -619,6 +621,7 @@ tee_work (gpointer user)
   Tee *tee = user;
   g_autofree guint8 *chunk = g_malloc (CHUNK);
   deal_out (tee, tee->client->head);
+  gsi_router_crash_point (tee->write->router, "push.begun");
   if (tee->input < 0)
     end_input (tee);
   while (!answer_client (tee) || lanes_open (tee))

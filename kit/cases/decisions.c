@@ -17,9 +17,9 @@ request_new (Conformance *c, guint64 id, guint64 expected)
   return request;
 }
 
-gboolean
-decide_simple (Conformance *c, guint64 id, guint64 expected, const char *voter, const GsTxId *txid,
-               guint64 *ret_generation, GError **error)
+static gboolean
+decide_as (Conformance *c, guint64 id, guint64 expected, const char *voter, const GsTxId *txid, guint32 flags,
+           guint64 *ret_generation, GError **error)
 {
   const GsMetadataOps *ops = c->ops;
   GsCall call = conformance_call (c, 0);
@@ -29,9 +29,23 @@ decide_simple (Conformance *c, guint64 id, guint64 expected, const char *voter, 
   request.voters = voters;
   request.updates = &update;
   request.n_updates = 1;
+  request.flags = flags;
   if (txid != NULL)
     request.txid = *txid;
   return ops->decide (c->self, &call, &request, ret_generation, error);
+}
+
+gboolean
+decide_simple (Conformance *c, guint64 id, guint64 expected, const char *voter, const GsTxId *txid,
+               guint64 *ret_generation, GError **error)
+{
+  return decide_as (c, id, expected, voter, txid, 0, ret_generation, error);
+}
+
+gboolean
+decide_given_up (Conformance *c, guint64 id, guint64 expected, const char *voter, guint64 *ret_generation, GError **error)
+{
+  return decide_as (c, id, expected, voter, NULL, GS_DECIDE_BEHIND, ret_generation, error);
 }
 
 static gboolean
@@ -182,7 +196,9 @@ decide_nowhere (Conformance *c)
   request.voters = nobody;
   CHECK_CODE (c, GS_ERROR_INVALID_ARGUMENT, ops->decide (c->self, &call, &request, &generation, &error));
   request.voters = stranger;
-  CHECK_CODE (c, GS_ERROR_FAILED_PRECONDITION, ops->decide (c->self, &call, &request, &generation, &error));
+  CHECK_CODE (c, GS_ERROR_ABORTED, ops->decide (c->self, &call, &request, &generation, &error));
+  request.flags = GS_DECIDE_BEHIND;
+  CHECK_CODE (c, GS_ERROR_ABORTED, ops->decide (c->self, &call, &request, &generation, &error));
   CHECK_OK (c, get_repo (c, id, &seen, &error));
   CHECK (c, seen.generation == 0 && seen_replica (&seen, "alpha") == 0, "all or nothing: still at 0",
          "generation %" G_GUINT64_FORMAT ", alpha %" G_GUINT64_FORMAT, seen.generation, seen_replica (&seen, "alpha"));
@@ -190,6 +206,43 @@ decide_nowhere (Conformance *c)
   CHECK_OK (c, ops->repo_delete (c->self, &call, VS, path, see_row, &seen, &error));
   CHECK_CODE (c, GS_ERROR_NOT_FOUND, decide_simple (c, id, 0, "alpha", NULL, &generation, &error));
   CHECK (c, generation == 66, "[M6] the generation untouched on failure", "%" G_GUINT64_FORMAT, generation);
+}
+
+/* A replica is taken out of use after it voted: its vote promises a copy that may be bad. */
+void
+decide_out_of_use (Conformance *c)
+{
+  static const char *const both[] = { "alpha", "beta", NULL }, *const alpha[] = { "alpha", NULL };
+  const GsMetadataOps *ops = c->ops;
+  GsCall call = conformance_call (c, 0);
+  g_autofree char *path = conformance_path (c, "out-of-use");
+  g_auto (Seen) seen = { 0 }, after = { 0 };
+  guint64 id = make_repo (c, path), generation = 66;
+  GsDecideRequest request = request_new (c, id, 1);
+  GsTxState state = GS_TX_DECIDED;
+  guint n_visits;
+  if (id == 0)
+    return;
+  CHECK_OK (c, decide_simple (c, id, 0, "alpha", NULL, &generation, &error));
+  CHECK_OK (c, ops->replica_set (c->self, &call, id, "beta", 1, FALSE, &error));
+  CHECK_OK (c, ops->replica_set (c->self, &call, id, "beta", 0, TRUE, &error)); /* found damaged */
+  generation = 66;
+  request.voters = both;
+  CHECK_CODE (c, GS_ERROR_ABORTED, ops->decide (c->self, &call, &request, &generation, &error));
+  CHECK_OK (c, get_repo (c, id, &seen, &error));
+  CHECK (c, generation == 66 && seen.generation == 1 && seen_replica (&seen, "alpha") == 1,
+         "nothing decided with a voter that is out of use", "generation %" G_GUINT64_FORMAT, seen.generation);
+  CHECK_OK (c, state_of (c, id, &request.txid, &state, &n_visits, &error));
+  CHECK (c, state == GS_TX_UNKNOWN, "the same transaction can be asked for again", "state %d", state);
+  request.voters = alpha;
+  CHECK_OK (c, ops->decide (c->self, &call, &request, &generation, &error));
+  CHECK_OK (c, get_repo (c, id, &after, &error));
+  CHECK (c, generation == 2 && seen_replica (&after, "alpha") == 2 && seen_replica (&after, "beta") == 0,
+         "decided with the one that is left", "generation %" G_GUINT64_FORMAT, generation);
+  CHECK_OK (c, ops->replica_drop (c->self, &call, id, "beta", TRUE, &error));
+  request = request_new (c, id, 2);
+  request.voters = both;
+  CHECK_CODE (c, GS_ERROR_ABORTED, ops->decide (c->self, &call, &request, &generation, &error));
 }
 
 void

@@ -81,6 +81,15 @@ never_called (void)
 {
 }
 
+/* wrap is called by one thread at a time; cases run beside each other. */
+static gboolean
+wrap_in_turn (Conformance *c, const GsInstance *behind, GsInstance *ret_outer, GError **error)
+{
+  static GsMutex turn = GS_MUTEX_INIT;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&turn);
+  return ((const GsLayerOps *) c->ops)->wrap (c->self, behind, ret_outer, error);
+}
+
 static GsInstance
 instance_of (guint32 kind, gpointer self, const void *ops)
 {
@@ -91,11 +100,10 @@ instance_of (guint32 kind, gpointer self, const void *ops)
 static gboolean
 wrap_cache (Conformance *c, Inner *inner, const GsCacheOps *ops, GsInstance *ret_outer)
 {
-  const GsLayerOps *layer = c->ops;
   GsInstance behind = instance_of (GS_KIND_CACHE, inner, ops);
   g_autoptr (GError) error = NULL;
   *ret_outer = (GsInstance){ .size = sizeof *ret_outer };
-  if (layer->wrap (c->self, &behind, ret_outer, &error))
+  if (wrap_in_turn (c, &behind, ret_outer, &error))
     return TRUE;
   if (gs_error_code (error) == GS_ERROR_UNIMPLEMENTED)
     conformance_skip (c, "it wraps no caches, which these cases use");
@@ -108,7 +116,6 @@ wrap_cache (Conformance *c, Inner *inner, const GsCacheOps *ops, GsInstance *ret
 static gboolean
 look_at_gaps (Conformance *c, guint32 kind)
 {
-  const GsLayerOps *layer = c->ops;
   gsize n = conformance_tables[kind].size / sizeof (gpointer);
   void (*const filler) (void) = never_called;
   for (gsize odd = 0; odd < 2; odd++)
@@ -118,7 +125,7 @@ look_at_gaps (Conformance *c, guint32 kind)
       g_autoptr (GError) error = NULL;
       for (gsize i = odd; i < n; i += 2)
         memcpy (&table[i], &filler, sizeof filler);
-      if (!layer->wrap (c->self, &behind, &outer, &error))
+      if (!wrap_in_turn (c, &behind, &outer, &error))
         {
           conformance_code (c, FALSE, error, GS_ERROR_UNIMPLEMENTED, "wrap of a kind that is not wrapped");
           return FALSE;
@@ -151,13 +158,12 @@ same_slots (Conformance *c)
 static void
 other_kinds (Conformance *c)
 {
-  const GsLayerOps *layer = c->ops;
   static const guint32 kinds[] = { GS_KIND_ROUTING, GS_KIND_CONSISTENCY, GS_KIND_LAYER, GS_KIND_MAX + 1 };
   gpointer table[64] = { NULL };
   for (guint i = 0; i < G_N_ELEMENTS (kinds); i++)
     {
       GsInstance behind = instance_of (kinds[i], table, table), outer = { .size = sizeof outer };
-      CHECK_CODE (c, GS_ERROR_UNIMPLEMENTED, layer->wrap (c->self, &behind, &outer, &error));
+      CHECK_CODE (c, GS_ERROR_UNIMPLEMENTED, wrap_in_turn (c, &behind, &outer, &error));
     }
 }
 
@@ -320,12 +326,11 @@ static guint
 look_at_failures (Conformance *c, guint32 kind, const void *ops,
                   gboolean (*ask) (Conformance *c, const GsInstance *outer, gpointer untouched, GError **error))
 {
-  const GsLayerOps *layer = c->ops;
   static char untouched;
   Giver giver = { 0 };
   GsInstance behind = instance_of (kind, &giver, ops), outer = { .size = sizeof outer };
   guint n_failed = 0;
-  if (!layer->wrap (c->self, &behind, &outer, NULL))
+  if (!wrap_in_turn (c, &behind, &outer, NULL))
     return 0;
   for (guint i = 0; i < N_ASKED && !conformance_has_failed (c); i++)
     {

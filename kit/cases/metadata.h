@@ -43,6 +43,9 @@ guint64 make_repo (Conformance *c, const char *path);
 /** Decides a one-ref write by @voter, with a new transaction id unless @txid is given. */
 gboolean decide_simple (Conformance *c, guint64 id, guint64 expected, const char *voter, const GsTxId *txid,
                         guint64 *ret_generation, GError **error);
+/** The same by a voter that may be behind (GS_DECIDE_BEHIND). */
+gboolean decide_given_up (Conformance *c, guint64 id, guint64 expected, const char *voter, guint64 *ret_generation,
+                          GError **error);
 
 void decide_once (Conformance *c);
 void decide_at_once (Conformance *c);
@@ -65,6 +68,7 @@ void listing_by_id (Conformance *c);
 void dropping (Conformance *c);
 void verifying (Conformance *c);
 void latecomers (Conformance *c);
+void decide_out_of_use (Conformance *c);
 void nodes_report (Conformance *c);
 void nodes_refused (Conformance *c);
 void leases (Conformance *c);

@@ -91,6 +91,8 @@ void commit_all_or_nothing (Conformance *c);
 void commit_head (Conformance *c);
 void abort_leaves_nothing (Conformance *c);
 void resolve_unknown (Conformance *c);
+void own_refs_kept (Conformance *c);
+void own_refs_refused (Conformance *c);
 void crowd_of_writers (Conformance *c);
 void copy_whole (Conformance *c);
 void copy_part (Conformance *c);

@@ -254,8 +254,9 @@ class Server:
         try:
             status = self.process.wait(30 * SLOW)
         except subprocess.TimeoutExpired:
+            where = self.where()
             self.kill()
-            raise AssertionError("the server does not end:\n" + self.log_tail())
+            raise AssertionError("the server does not end:\n%s\n%s" % (self.log_tail(), where))
         self.process = None
         return status
 
@@ -263,6 +264,23 @@ class Server:
         self.process.kill()
         self.process.wait()
         self.process = None
+
+    def where(self):
+        """What each of its threads is at: their stacks, or at least what the kernel knows."""
+        if shutil.which("eu-stack") is not None:
+            stacks = subprocess.run(["eu-stack", "-p", str(self.process.pid)], stdin=subprocess.DEVNULL, text=True,
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+            if stacks.returncode in (0, 1):
+                return stacks.stdout
+        found = []
+        for task in sorted(os.listdir("/proc/%d/task" % self.process.pid), key=int):
+            for name in ("comm", "wchan", "syscall", "stack"):
+                try:
+                    with open("/proc/%d/task/%s/%s" % (self.process.pid, task, name)) as file:
+                        found.append("%s %s: %s" % (task, name, file.read().strip()))
+                except OSError:
+                    pass
+        return "\n".join(found)
 
     def clean(self):
         status = self.stop()

@@ -53,6 +53,9 @@ decide (Sim *sim, const SimMessage *request, SimMessage *answer)
     answer->code = GS_ERROR_ALREADY_EXISTS;
   else if (expected != store->generation && sim->bug != BUG_SKIP_CAS)
     answer->code = GS_ERROR_ABORTED;
+  for (guint i = 0; i < sim->setup.n_nodes && sim->bug != BUG_STALE_VOTER && sim->bug != BUG_SKIP_CAS; i++)
+    if (answer->code == GS_OK && (request->nodes >> i & 1) != 0 && store->replicas[i] != expected)
+      answer->code = GS_ERROR_ABORTED; /* it was taken out of use after it voted */
   if (answer->code != GS_OK)
     return;
   if (store->generation + 1 >= SIM_GENERATIONS_MAX)

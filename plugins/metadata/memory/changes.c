@@ -199,13 +199,17 @@ check_decidable (Mem *self, const GsDecideRequest *request, GsTxState state, GEr
   else
     {
       for (gsize i = 0; request->voters[i] != NULL; i++)
-        if (mem_replica_of (repo, request->voters[i]) == NULL)
-          {
-            gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                     "deciding a write on repository %" G_GUINT64_FORMAT ": “%s” holds no replica of it",
-                     request->repository_id, request->voters[i]);
-            return NULL;
-          }
+        {
+          const MemReplica *replica = mem_replica_of (repo, request->voters[i]);
+          if (replica != NULL
+              && ((request->flags & GS_DECIDE_BEHIND) != 0 || replica->row.generation == request->expected_generation))
+            continue;
+          gs_fail (error, GS_ERROR_ABORTED,
+                   "deciding a write on repository %" G_GUINT64_FORMAT ": the replica of “%s”, which voted for it, %s",
+                   request->repository_id, request->voters[i],
+                   replica != NULL ? "is no longer in use" : "is not recorded");
+          return NULL;
+        }
       return id;
     }
   return NULL;
@@ -243,7 +247,7 @@ apply (Mem *self, MemId *id, const GsDecideRequest *request, GBytes *updates, ch
   for (gsize i = 0; request->voters[i] != NULL; i++)
     {
       MemReplica *replica = mem_replica_of (repo, request->voters[i]);
-      if (replica->row.generation == request->expected_generation) /* who missed a write does not catch up by a vote */
+      if (replica->row.generation == request->expected_generation) /* who lacks a write does not catch up by a vote */
         replica->row.generation = change->generation;
     }
 }

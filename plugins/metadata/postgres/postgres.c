@@ -90,6 +90,34 @@ value_of (char **keywords, char **values, const char *keyword)
   return NULL;
 }
 
+static guint
+count_entries (const char *list)
+{
+  guint n = list != NULL && *list != '\0' ? 1 : 0;
+  for (; n > 0 && *list != '\0'; list++)
+    n += *list == ',';
+  return n;
+}
+
+/* Each host is tried by itself (wire.c): which address and port are its own must be plain. */
+static gboolean
+check_hosts (const char *option, char **keywords, char **values, GError **error)
+{
+  guint hosts = count_entries (value_of (keywords, values, "host"));
+  guint addresses = count_entries (value_of (keywords, values, "hostaddr"));
+  guint ports = count_entries (value_of (keywords, values, "port"));
+  guint n = MAX (MAX (hosts, addresses), 1);
+  if (hosts > 0 && addresses > 0 && hosts != addresses)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "the option “%s” lists %u host and %u hostaddr: give as many of the one as of the other, in the same order",
+                    option, hosts, addresses);
+  if (ports > 1 && ports != n)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "the option “%s” lists %u ports for %u hosts: give one for all, or one for each in the same order", option,
+                    ports, n);
+  return TRUE;
+}
+
 /* Both *full*. */
 static gboolean
 parse_conninfo (const GsConfig *config, const char *option, const char *conninfo, char ***ret_keywords,
@@ -132,10 +160,12 @@ parse_conninfo (const GsConfig *config, const char *option, const char *conninfo
   g_ptr_array_add (values, NULL);
   *ret_keywords = (char **) g_ptr_array_free (g_steal_pointer (&keywords), FALSE);
   *ret_values = (char **) g_ptr_array_free (g_steal_pointer (&values), FALSE);
-  if (!secret && !key_secret)
+  if (!secret && !key_secret && check_hosts (option, *ret_keywords, *ret_values, error))
     return TRUE;
   g_clear_pointer (ret_keywords, g_strfreev);
   g_clear_pointer (ret_values, g_strfreev);
+  if (!secret && !key_secret)
+    return FALSE;
   if (!secret)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
                     "the option “%s” has the pass phrase of a key in it (sslpassword); keep the key without one, in a "

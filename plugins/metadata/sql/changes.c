@@ -286,12 +286,19 @@ advance_voters (SqlConn *conn, const GsDecideRequest *request, const char *voter
   sql_bind_text (&query, ":voters", lines);
   sql_bind_int (&query, ":generation", (gint64) request->expected_generation + 1);
   while ((ok = sql_step (&query, &row, error)) && row)
-    g_hash_table_add (held, g_strdup (sql_text (&query, 0)));
+    g_hash_table_insert (held, g_strdup (sql_text (&query, 0)),
+                         GINT_TO_POINTER (sql_int (&query, 1) == (gint64) request->expected_generation + 1));
   for (gsize i = 0; ok && request->voters[i] != NULL; i++)
-    if (!g_hash_table_contains (held, request->voters[i]))
-      return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                      "deciding a write on repository %" G_GUINT64_FORMAT ": “%s” holds no replica of it",
-                      request->repository_id, request->voters[i]);
+    {
+      gpointer current = NULL;
+      gboolean known = g_hash_table_lookup_extended (held, request->voters[i], NULL, &current);
+      if (!known || (current == NULL && (request->flags & GS_DECIDE_BEHIND) == 0))
+        return gs_fail (error, GS_ERROR_ABORTED,
+                        "deciding a write on repository %" G_GUINT64_FORMAT
+                        ": the replica of “%s”, which voted for it, %s",
+                        request->repository_id, request->voters[i],
+                        known ? "is no longer in use" : "is not recorded");
+    }
   return ok;
 }
 

@@ -96,7 +96,8 @@ SELECT generation FROM replicas WHERE repository_id = :id AND storage = :storage
 
 -- query: REPLICAS_ADVANCE
 UPDATE replicas SET generation = CASE WHEN generation = :generation - 1 THEN :generation ELSE generation END
-WHERE repository_id = :id AND {INSTR} (:voters, {NEWLINE} || storage || {NEWLINE}) > 0 RETURNING storage
+WHERE repository_id = :id AND {INSTR} (:voters, {NEWLINE} || storage || {NEWLINE}) > 0
+RETURNING storage, generation
 
 -- query: REPLICA_SET
 INSERT INTO replicas (repository_id, storage, generation, verified_us) VALUES (:id, :storage, :generation, {NOW})

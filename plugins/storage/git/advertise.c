@@ -8,6 +8,7 @@
 #include "git.h"
 #include "pktline.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define SYMREF_MARK '\1'   /* stands in upload_caps where HEAD's target goes */
@@ -98,9 +99,32 @@ probe_in (Storage *storage, const char *dir, GError **error)
   return TRUE;
 }
 
+/* "git version 2.39.5", and whatever a distribution or vendor says behind it. */
+static gboolean
+probe_version (Storage *storage, GError **error)
+{
+  static const char *const argv[] = { "version", NULL };
+  static const char prefix[] = "git version ";
+  const ChildSpec spec = { .role = CHILD_PLAIN, .argv = argv, .input = -1, .output = -1, .extra = -1 };
+  g_autoptr (GBytes) answer = NULL;
+  guint major = 0, minor = 0;
+  int status;
+  if (!child_run (storage, &spec, NULL, NULL, PROBE_MAX, &answer, &status, NULL, error))
+    return FALSE;
+  g_autofree char *text = g_strndup (g_bytes_get_data (answer, NULL), g_bytes_get_size (answer));
+  if (status != 0 || !g_str_has_prefix (text, prefix) || sscanf (text + strlen (prefix), "%u.%u", &major, &minor) != 2
+      || major > 1000 || minor > 999)
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s does not say which version of git it is: %s", storage->git,
+                    g_strchomp (text));
+  storage->git_version = GIT_VERSION (major, minor);
+  return TRUE;
+}
+
 gboolean
 advertise_probe (Storage *storage, GError **error)
 {
+  if (!probe_version (storage, error))
+    return FALSE;
   g_autofree char *dir = g_strconcat (storage->root, "/" GIT_ROOT_TMP "/probe-XXXXXX", NULL);
   if (g_mkdtemp_full (dir, 0700) == NULL)
     return fsu_fail (error, errno, "make folder %s", dir);

@@ -5,6 +5,7 @@
 #include "git.h"
 #include "ingest.h"
 #include "repack.h"
+#include "settings.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -209,8 +210,9 @@ prepare_refs (Txn *txn, GsCall *call, const GsRefUpdate *updates, gsize n, gbool
     return TRUE;
   if (!objects_peel_in_quarantine (txn->repo, txn->quarantine, &in, error))
     return FALSE;
-  done = ref_store_prepare_with (txn->repo->refs, call, &txn->txid, left, n_left, atomic, txn->quarantine, objects_peel,
-                                 &in, verdicts, &txn->refs, error);
+  done = ref_store_prepare_with (txn->repo->refs, call, &txn->txid, left, n_left,
+                                 (atomic ? REF_PREPARE_ATOMIC : 0) | (txn->own_refs ? REF_PREPARE_OWN : 0),
+                                 txn->quarantine, objects_peel, &in, verdicts, &txn->refs, error);
   objects_peel_done (&in);
   for (gsize i = 0; i < n_left; i++)
     if (done)
@@ -294,6 +296,7 @@ gboolean
 storage_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change, gpointer *ret_txn,
                const GsVote **ret_vote, GError **error)
 {
+  g_autofree GsRefUpdate *updates = g_memdup2 (change->updates, change->n_updates * sizeof *updates);
   const guint8 *trailer = NULL;
   gsize pack_len = change->pack != NULL ? g_bytes_get_size (change->pack) : 0;
   Repo *open = repo_open (self, repo, TRUE, error);
@@ -306,8 +309,10 @@ storage_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSe
   txn->n_verdicts = change->n_updates;
   if (pack_len >= PACK_TRAILER)
     trailer = (const guint8 *) g_bytes_get_data (change->pack, NULL) + pack_len - PACK_TRAILER;
+  txn->own_refs = change->own_refs;
   if ((change->pack != NULL && !take_pack (txn, call, change->pack, error))
-      || !txn_prepare (txn, call, change->updates, change->n_updates, change->atomic, trailer,
+      || !rules_judge (txn, call, updates, change->n_updates, error)
+      || !txn_prepare (txn, call, updates, change->n_updates, change->atomic, trailer,
                        trailer != NULL ? PACK_TRAILER : 0, error))
     {
       txn_free (txn);

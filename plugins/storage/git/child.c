@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,8 @@
 
 #define CHILD_GRACE_US (2 * G_USEC_PER_SEC)
 #define PUMP_BYTES (128 * 1024)
+#define WATCH_US (G_USEC_PER_SEC / 4)
+#define WATCH_SHARE 10 /* at least so many times as long as looking took passes before the next look */
 #define NICE_LOW 10 /* gives way, but gets on: the longer it takes, the more packs there are meanwhile */
 #define IOPRIO_OF_PROCESS 1
 #define IOPRIO_LOW (2 << 13 | 7) /* class best-effort, so that it is slow but never starved */
@@ -284,18 +287,49 @@ spawn_git (Storage *storage, const ChildSpec *spec, int error_fd, pid_t *ret_pid
   return failed;
 }
 
+/* ------------------------------------------------------------------------------------------ watch */
+
+static void
+arm_watch (const Child *child, gint64 in_us)
+{
+  const struct itimerspec when
+      = { .it_value = { (time_t) (in_us / G_USEC_PER_SEC), (long) (in_us % G_USEC_PER_SEC) * 1000 } };
+  timerfd_settime (child->timer, 0, &when, NULL);
+}
+
+/* Its timer is due. */
+static gboolean
+ask_watch (const Child *child, GError **error)
+{
+  gint64 began = g_get_monotonic_time ();
+  if (!child->watch (child->watch_user, error))
+    return FALSE;
+  arm_watch (child, MAX (WATCH_US, (g_get_monotonic_time () - began) * WATCH_SHARE));
+  return TRUE;
+}
+
 gboolean
 child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError **error)
 {
   int err[2], pidfd, failed;
+  int timer = spec->watch != NULL ? timerfd_create (CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK) : -1;
   pid_t pid;
+  if (spec->watch != NULL && timer < 0)
+    return fsu_fail (error, errno, "make a timer for %s", "git");
   if (pipe2 (err, O_CLOEXEC) != 0)
-    return fsu_fail (error, errno, "make a pipe for %s", "git");
+    {
+      fsu_fail (error, errno, "make a pipe for %s", "git");
+      if (timer >= 0)
+        close (timer);
+      return FALSE;
+    }
   failed = spawn_git (storage, spec, err[1], &pid);
   close (err[1]);
   if (failed != 0)
     {
       close (err[0]);
+      if (timer >= 0)
+        close (timer);
       return fsu_fail (error, failed, "start %s", storage->git);
     }
   pidfd = (int) syscall (SYS_pidfd_open, pid, 0);
@@ -306,6 +340,8 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
       while (waitpid (pid, NULL, 0) < 0 && errno == EINTR)
         ;
       close (err[0]);
+      if (timer >= 0)
+        close (timer);
       return fsu_fail (error, failed, "watch %s", storage->git);
     }
   limit_child (storage, spec, pid);
@@ -319,7 +355,12 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
                         .err_fd = err[0],
                         .err = g_string_new (NULL),
                         .name = spec->argv[0],
-                        .started_us = g_get_monotonic_time () };
+                        .started_us = g_get_monotonic_time (),
+                        .watch = spec->watch,
+                        .watch_user = spec->watch_user,
+                        .timer = timer };
+  if (timer >= 0)
+    arm_watch (ret_child, WATCH_US);
   storage->host->metric_update (storage->metric.children, 1);
   return TRUE;
 }
@@ -400,6 +441,9 @@ child_clear (Child *child)
   if (child->err_fd >= 0)
     close (child->err_fd);
   child->err_fd = -1;
+  if (child->watch != NULL && child->timer >= 0)
+    close (child->timer);
+  child->timer = -1;
   if (child->err != NULL)
     g_string_free (child->err, TRUE);
   child->err = NULL;
@@ -518,10 +562,11 @@ child_wait (Child *child, GsCall *call, const ChildInput *input, int *ret_status
     }
   for (;;)
     {
-      struct pollfd fds[5] = { { .fd = child->pidfd, .events = POLLIN }, { .fd = child->err_fd, .events = POLLIN } };
+      struct pollfd fds[6] = { { .fd = child->pidfd, .events = POLLIN }, { .fd = child->err_fd, .events = POLLIN } };
       fds[2] = (struct pollfd){ .fd = pump.left == 0 ? pump.from : -1, .events = POLLIN };
       fds[3] = (struct pollfd){ .fd = pump.to, .events = pump.left != 0 ? POLLOUT : 0 };
-      if (!call_poll (call, fds, 4, child->name, error))
+      fds[4] = (struct pollfd){ .fd = child->watch != NULL ? child->timer : -1, .events = POLLIN };
+      if (!call_poll (call, fds, 5, child->name, error) || (fds[4].revents != 0 && !ask_watch (child, error)))
         {
           pump_close (&pump);
           child_end (child);
@@ -591,9 +636,10 @@ collect_output (Child *child, GsCall *call, int from, gsize max, GByteArray *out
   g_autofree guint8 *buffer = g_malloc (PUMP_BYTES);
   for (;;)
     {
-      struct pollfd fds[4] = { { .fd = from, .events = POLLIN }, { .fd = child->err_fd, .events = POLLIN } };
+      struct pollfd fds[5] = { { .fd = from, .events = POLLIN }, { .fd = child->err_fd, .events = POLLIN } };
       fds[2] = (struct pollfd){ .fd = child->pidfd, .events = POLLIN };
-      if (!call_poll (call, fds, 3, child->name, error))
+      fds[3] = (struct pollfd){ .fd = child->watch != NULL ? child->timer : -1, .events = POLLIN };
+      if (!call_poll (call, fds, 4, child->name, error) || (fds[3].revents != 0 && !ask_watch (child, error)))
         return FALSE;
       child_read_stderr (child);
       /*

@@ -33,6 +33,9 @@ typedef struct
   const char *const *settings; /* further configuration: name, value, ..., NULL; NULL = none. It travels in the environment:
                                   no other user of the machine sees it, and no file has it */
   guint64 max_file;            /* bytes of any file that it writes; 0 = none */
+  /* Asked again and again while it runs (child_wait, child_run); FALSE ends it with that error. NULL = nobody asks. */
+  gboolean (*watch) (gpointer user, GError **error);
+  gpointer watch_user;
   int input, output;    /* -1 = /dev/null; stay the caller's */
   int extra;            /* becomes descriptor 3; -1 = none */
 } ChildSpec;
@@ -48,6 +51,9 @@ typedef struct
   GString *err;
   const char *name; /* "receive-pack", for messages */
   gint64 started_us;
+  gboolean (*watch) (gpointer user, GError **error);
+  gpointer watch_user;
+  int timer; /* readable when it is time to ask @watch; -1 = never */
 } Child;
 
 gboolean child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError **error);

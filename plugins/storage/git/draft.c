@@ -2,6 +2,7 @@
 /* New objects in one pack: see draft.h. Whole objects, no deltas: maintenance finds those later. */
 #include "draft.h"
 
+#include "bound.h"
 #include "fsutil.h"
 #include "scratch.h"
 
@@ -130,6 +131,8 @@ spill (Draft *draft, GError **error)
   if (!fsu_write_all (draft->fd, draft->pack->data, draft->pack->len, "a temporary file", error))
     return FALSE;
   draft->spilled += draft->pack->len;
+  if (!bound_check_bytes (draft->repo->storage, draft->spilled, error))
+    return FALSE;
   g_byte_array_set_size (draft->pack, 0);
   return TRUE;
 }
@@ -307,6 +310,8 @@ draft_pack (Draft *draft, GBytes **ret_pack, GError **error)
     }
   if (draft->fd >= 0)
     return pack_from_file (draft, ret_pack, error);
+  if (!bound_check_bytes (draft->repo->storage, draft->pack->len, error))
+    return FALSE;
   put_count (draft->pack->data, draft->count);
   append_trailer (draft->pack, draft->pack->data, draft->pack->len);
   *ret_pack = g_byte_array_free_to_bytes (g_steal_pointer (&draft->pack));

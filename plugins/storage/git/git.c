@@ -25,7 +25,9 @@ static const GsOption git_options[] = {
     0, GS_OPTION_PATH, 0 },
   { "trash_grace", "7d", NULL, "How long removed replicas are kept in the trash.", 0,
     G_GINT64_CONSTANT (31536000000000), GS_OPTION_DURATION, 0 },
-  { "max_push_bytes", "0", NULL, "Largest pack a push may bring; 0 is no limit.", 0, G_MAXINT64, GS_OPTION_SIZE, 0 },
+  { "max_push_bytes", "2GiB", NULL,
+    "What one push, bundle, fetch from another server or call of the Git API may bring: as it is sent, and as it then lies "
+    "on disk with its indexes, together; 0 is no limit.", 0, G_MAXINT64, GS_OPTION_SIZE, 0 },
   { "max_change_bytes", "1GiB", NULL, "Sum of the objects, inflated, that one call of the Git API may make.", 1024,
     G_MAXINT64, GS_OPTION_SIZE, 0 },
   { "lock_wait", "5s", NULL, "How long a write waits for a ref that somebody else has locked.", 0,
@@ -56,6 +58,9 @@ static const GsOption git_options[] = {
     "repositories below it (never pushed to). A host may be *.example.org or *; such a host must not lead to a private "
     "address, while one that is named in full may. Without a port the scheme's own. Nothing is allowed by default.", 0, 0,
     GS_OPTION_LIST, 0 },
+  { "max_remote_refs", "500000", NULL,
+    "Refs that another server, or a bundle, may have for a call that reads them; their names may take 128 MiB together.", 1,
+    10000000, GS_OPTION_INT, 0 },
   { "crash_at", NULL, NULL, "For crash tests: the process kills itself at this named step.", 0, 0, GS_OPTION_STRING,
     0 },
   { NULL, NULL, NULL, NULL, 0, 0, 0, 0 },
@@ -434,6 +439,7 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
   storage->trash_grace_us = config->integer (config, "trash_grace");
   storage->lock_wait_us = config->integer (config, "lock_wait");
   storage->max_push_bytes = (guint64) config->integer (config, "max_push_bytes");
+  storage->max_remote_refs = config->integer (config, "max_remote_refs");
   storage->max_change_bytes = (guint64) config->integer (config, "max_change_bytes");
   storage->max_repos_open = config->integer (config, "max_repos_open");
   storage->child_cpu_seconds = (config->integer (config, "child_cpu") + G_USEC_PER_SEC - 1) / G_USEC_PER_SEC;

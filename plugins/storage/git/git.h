@@ -27,6 +27,8 @@
 #define GIT_STREAM_BYTES (16u << 20) /* objects larger than this are streamed by a child */
 #define GIT_PUSH_COMMANDS_MAX 1000000u
 #define GIT_PUSH_COMMANDS_BYTES (256u << 20)
+/** Versions of the git program that can be compared. */
+#define GIT_VERSION(major, minor) ((major) * 1000u + (minor))
 #define GIT_REQUEST_MAX (16u << 20) /* one protocol v2 request */
 
 typedef struct Repo Repo;
@@ -44,7 +46,8 @@ typedef struct
   char *crash_at;
   gint64 trash_grace_us;
   gint64 lock_wait_us;
-  guint64 max_push_bytes;
+  guint64 max_push_bytes; /* bound.h */
+  gint64 max_remote_refs; /* of another server, in one call */
   guint64 max_change_bytes;
   gint64 max_repos_open;
   char **remote_allow; /* where Repository/Fetch and its like may go (api/transfer_remote.c) */
@@ -60,6 +63,7 @@ typedef struct
 
   /* from start on */
   char *git_path;    /* PATH of children */
+  guint git_version; /* GIT_VERSION */
   char *upload_caps; /* capability lists as the installed git speaks them: see advertise.c */
   char *receive_caps;
   char *v2_advertisement; /* whole, packet lines */
@@ -237,6 +241,7 @@ typedef struct
   char *quarantine; /* name below GIT_QUARANTINES; NULL when there is none */
   RefTxn *refs;     /* NULL when nothing was accepted */
   gboolean refs_committed;
+  gboolean own_refs; /* GsChangeSet has it */
   GsVote vote;
   GsRefVerdict *verdicts;
   gsize n_verdicts;

@@ -7,10 +7,12 @@
  * We stand between the client and receive-pack's input, to see the checksum of the pack as it was sent and to count
  * the commands: those that git dropped on the way must not slip through as a smaller push.
  */
+#include "bound.h"
 #include "child.h"
 #include "disk.h"
 #include "git.h"
 #include "pktline.h"
+#include "settings.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -326,52 +328,6 @@ refuse (GsRefVerdict *verdict, GsErrorCode code, const char *reason)
   verdict->reason = g_strdup (reason);
 }
 
-/* Is @old an ancestor of @new? FALSE with @error when git could not tell. */
-static gboolean
-is_fast_forward (Txn *txn, GsCall *call, const GsRefUpdate *update, gboolean *ret_is, GError **error)
-{
-  char old_hex[GS_OID_HEX_MAX + 1], new_hex[GS_OID_HEX_MAX + 1];
-  const char *const argv[] = { "merge-base", "--is-ancestor", old_hex, new_hex, NULL };
-  g_autofree char *quarantine = quarantine_objects_dir (txn->repo, txn->quarantine);
-  const ChildSpec spec = { .role = CHILD_PLAIN,
-                           .git_dir = txn->repo->dir,
-                           .argv = argv,
-                           .quarantine = quarantine,
-                           .alternate = txn->repo->objects,
-                           .input = -1,
-                           .output = -1,
-                           .extra = -1 };
-  int status;
-  gs_oid_hex (&update->old_oid, old_hex);
-  gs_oid_hex (&update->new_oid, new_hex);
-  if (!child_run (txn->repo->storage, &spec, call, NULL, 0, NULL, &status, NULL, error))
-    return FALSE;
-  *ret_is = status == 0;
-  return TRUE;
-}
-
-static gboolean
-apply_policy (Txn *txn, GsCall *call, GError **error)
-{
-  Storage *storage = txn->repo->storage;
-  GArray *updates = txn->push->updates;
-  for (guint i = 0; i < updates->len; i++)
-    {
-      const GsRefUpdate *update = &g_array_index (updates, GsRefUpdate, i);
-      gboolean deletes = gs_oid_is_zero (&update->new_oid), fast_forward;
-      if (storage->deny_deletes && deletes)
-        refuse (&txn->verdicts[i], GS_ERROR_PERMISSION_DENIED, "deletion prohibited");
-      if (!storage->deny_non_fast_forwards || deletes || gs_oid_is_zero (&update->old_oid)
-          || !g_str_has_prefix (update->name, "refs/heads/"))
-        continue;
-      if (!is_fast_forward (txn, call, update, &fast_forward, error))
-        return FALSE;
-      if (!fast_forward)
-        refuse (&txn->verdicts[i], GS_ERROR_PERMISSION_DENIED, "non-fast-forward");
-    }
-  return TRUE;
-}
-
 /*
  * git drops commands that it finds wrong itself and hands over the others, in an atomic push too. (What came in the
  * pack is whole in any case: index-pack --strict looks for everything that the new objects name.)
@@ -385,6 +341,24 @@ refuse_if_dropped (Txn *txn)
     return;
   for (guint i = 0; i < push->updates->len; i++)
     refuse (&txn->verdicts[i], GS_ERROR_FAILED_PRECONDITION, reason);
+}
+
+/* A pack can grow on arrival: what its deltas build on is appended, and the index is as long as there are objects. */
+static gboolean
+refuse_if_too_much (Txn *txn, GError **error)
+{
+  g_autofree char *objects = quarantine_objects_dir (txn->repo, txn->quarantine);
+  g_autoptr (GError) why = NULL;
+  if (bound_check (txn->repo->storage, objects, &why))
+    return TRUE;
+  if (gs_error_code (why) != GS_ERROR_OUT_OF_RANGE)
+    {
+      g_propagate_error (error, g_steal_pointer (&why));
+      return FALSE;
+    }
+  for (guint i = 0; i < txn->push->updates->len; i++)
+    refuse (&txn->verdicts[i], GS_ERROR_OUT_OF_RANGE, why->message);
+  return TRUE;
 }
 
 /* ------------------------------------------------------------------------------------------ begin */
@@ -406,11 +380,23 @@ greet_client (Txn *txn, GsCall *call, const GsPush *request, int output, GError 
 }
 
 static guint64
-input_limit (const Storage *storage, const GsPush *request)
+smaller_limit (guint64 one, guint64 other)
 {
-  if (storage->max_push_bytes == 0 || request->max_input_bytes == 0)
-    return MAX (storage->max_push_bytes, request->max_input_bytes);
-  return MIN (storage->max_push_bytes, request->max_input_bytes);
+  return one == 0 || other == 0 ? MAX (one, other) : MIN (one, other);
+}
+
+/* The smallest of the storage's, the caller's and the repository's own; 0 = none. */
+static gboolean
+input_limit (Repo *repo, const GsPush *request, guint64 *ret_limit, GError **error)
+{
+  RefSnapshot *refs = ref_store_snapshot (repo->refs, error);
+  g_autoptr (Settings) settings = refs != NULL ? settings_load (repo, refs, NULL, error) : NULL;
+  if (refs != NULL)
+    ref_snapshot_unref (refs);
+  if (settings != NULL)
+    *ret_limit = smaller_limit (smaller_limit (repo->storage->max_push_bytes, request->max_input_bytes),
+                                settings_size (settings, SETTING_MAX_INPUT));
+  return settings != NULL;
 }
 
 static gboolean
@@ -422,6 +408,9 @@ start_receive_pack (Txn *txn, const GsPush *request, int output, GError **error)
   g_autofree char *quarantine = quarantine_objects_dir (repo, txn->quarantine);
   int input[2] = { -1, -1 }, hook[2] = { -1, -1 };
   gboolean started = FALSE;
+  guint64 limit;
+  if (!input_limit (repo, request, &limit, error))
+    return FALSE;
   if (pipe2 (input, O_CLOEXEC) != 0 || socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, hook) != 0)
     fsu_fail (error, errno, "make pipes for %s", "git receive-pack");
   else
@@ -432,7 +421,8 @@ start_receive_pack (Txn *txn, const GsPush *request, int output, GError **error)
                                .quarantine = quarantine,
                                .alternate = repo->objects,
                                .protocol = request->protocol,
-                               .max_input = input_limit (repo->storage, request),
+                               .max_input = limit,
+                               .max_file = repo->storage->max_push_bytes,
                                .input = input[0],
                                .output = output,
                                .extra = hook[1] };
@@ -582,7 +572,8 @@ receive (Txn *txn, GsCall *call, const GsPush *request, GsStream *stream, GError
   txn->n_verdicts = push->updates->len;
   txn->verdicts = g_new0 (GsRefVerdict, MAX (txn->n_verdicts, 1));
   refuse_if_dropped (txn);
-  return apply_policy (txn, call, error)
+  return refuse_if_too_much (txn, error)
+         && rules_judge (txn, call, (GsRefUpdate *) push->updates->data, push->updates->len, error)
          && txn_prepare (txn, call, (const GsRefUpdate *) push->updates->data, push->updates->len, push->atomic,
                          push->tap.trailer, push->tap.pack_bytes >= PACK_MIN ? PACK_TRAILER : 0, error);
 }

@@ -97,9 +97,11 @@ void ref_digest_term (const char *name, const GsOid *oid, const char *symref, Gs
 gboolean ref_store_prepare (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
                             gboolean atomic, const char *quarantine, GsRefVerdict *verdicts, RefTxn **ret_txn,
                             GError **error);
+#define REF_PREPARE_ATOMIC 1u
+#define REF_PREPARE_OWN 2u /* hidden names are fine */
 /** As ref_store_prepare, but new values are looked up with @peel, which sees the quarantine; NULL = the store's own. */
 gboolean ref_store_prepare_with (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates,
-                                 gsize n, gboolean atomic, const char *quarantine, RefPeel peel, gpointer user,
+                                 gsize n, guint32 flags, const char *quarantine, RefPeel peel, gpointer user,
                                  GsRefVerdict *verdicts, RefTxn **ret_txn, GError **error);
 /** The accepted updates with true old values, sorted by name, and what they add to and take from the digest. Borrowed. */
 const GsRefUpdate *ref_txn_updates (const RefTxn *txn, gsize *ret_n, GsDigest *ret_plus, GsDigest *ret_minus);

@@ -18,6 +18,7 @@ typedef struct
   RefTxn *txn;
   GsRefVerdict *verdicts;
   gboolean atomic;
+  gboolean own; /* hidden names are fine */
   RefPeel peel;
   gpointer user;
   RefWait wait;
@@ -87,7 +88,7 @@ check_request (Prep *prep, TxnRef *ref)
     }
   if (!ref_name_valid (ref->name, &failed))
     refuse (prep, ref, GS_ERROR_INVALID_ARGUMENT, "%s", failed->message);
-  else if (ref_name_hidden (prep->store, ref->name))
+  else if (!prep->own && ref_name_hidden (prep->store, ref->name))
     refuse (prep, ref, GS_ERROR_PERMISSION_DENIED, "deny updating a hidden ref");
   else if (update->new_symref != NULL)
     refuse (prep, ref, GS_ERROR_INVALID_ARGUMENT, "only HEAD may be symbolic");
@@ -690,10 +691,14 @@ ref_txn_free (RefTxn *txn)
 
 gboolean
 ref_store_prepare_with (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
-                        gboolean atomic, const char *quarantine, RefPeel peel, gpointer user, GsRefVerdict *verdicts,
+                        guint32 flags, const char *quarantine, RefPeel peel, gpointer user, GsRefVerdict *verdicts,
                         RefTxn **ret_txn, GError **error)
 {
-  Prep prep = { .store = store, .verdicts = verdicts, .atomic = atomic, .peel = peel ? peel : store->options.peel,
+  Prep prep = { .store = store,
+                .verdicts = verdicts,
+                .atomic = (flags & REF_PREPARE_ATOMIC) != 0,
+                .own = (flags & REF_PREPARE_OWN) != 0,
+                .peel = peel ? peel : store->options.peel,
                 .user = peel ? user : store->options.user };
   RefTxn *txn;
   gboolean ok;
@@ -741,8 +746,8 @@ gboolean
 ref_store_prepare (RefStore *store, GsCall *call, const GsTxId *txid, const GsRefUpdate *updates, gsize n,
                    gboolean atomic, const char *quarantine, GsRefVerdict *verdicts, RefTxn **ret_txn, GError **error)
 {
-  return ref_store_prepare_with (store, call, txid, updates, n, atomic, quarantine, NULL, NULL, verdicts, ret_txn,
-                                 error);
+  return ref_store_prepare_with (store, call, txid, updates, n, atomic ? REF_PREPARE_ATOMIC : 0, quarantine, NULL, NULL,
+                                 verdicts, ret_txn, error);
 }
 
 const GsRefUpdate *

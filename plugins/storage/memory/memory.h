@@ -11,6 +11,8 @@
 #include <gitstead/storage.h>
 #include <gitstead/thread.h>
 
+#define MEMORY_OWN_REFS "refs/gitstead/"
+
 typedef struct
 {
   const GsHost *host;

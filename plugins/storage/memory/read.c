@@ -2,8 +2,6 @@
 /* Listing and finding refs: copied under the lock, shown without it. */
 #include "memory.h"
 
-#define HIDDEN "refs/gitstead/"
-
 static void
 ref_clear (gpointer data)
 {
@@ -32,7 +30,7 @@ add_ref (GArray *refs, const char *name, const GsOid *oid, const char *target)
 static gboolean
 wanted (const GsRefQuery *query, const char *name)
 {
-  if (!query->include_hidden && g_str_has_prefix (name, HIDDEN))
+  if (!query->include_hidden && g_str_has_prefix (name, MEMORY_OWN_REFS))
     return FALSE;
   if (query->prefixes == NULL || query->prefixes[0] == NULL)
     return TRUE;
@@ -87,7 +85,7 @@ memory_find_ref (gpointer data, GsCall *call, const GsRepo *repo, const char *na
   replica = memory_find (self, repo, error);
   if (replica != NULL && strcmp (name, "HEAD") == 0)
     add_ref (refs, "HEAD", g_tree_lookup (replica->refs, replica->head), replica->head);
-  else if (replica != NULL && g_tree_lookup (replica->refs, name) != NULL)
+  else if (replica != NULL && !g_str_has_prefix (name, MEMORY_OWN_REFS) && g_tree_lookup (replica->refs, name) != NULL)
     add_ref (refs, name, g_tree_lookup (replica->refs, name), NULL);
   gs_mutex_unlock (&self->lock);
   if (replica == NULL)

@@ -38,7 +38,7 @@ by_name (gconstpointer a, gconstpointer b)
 }
 
 static void
-judge_form (Replica *replica, Judged *judged)
+judge_form (Replica *replica, Judged *judged, gboolean own_refs)
 {
   const GsRefUpdate *update = judged->update;
   const char *fault;
@@ -53,6 +53,8 @@ judge_form (Replica *replica, Judged *judged)
   fault = memory_name_fault (update->name);
   if (fault != NULL)
     refuse (judged, GS_ERROR_INVALID_ARGUMENT, "funny refname: %s", fault);
+  else if (!own_refs && g_str_has_prefix (update->name, MEMORY_OWN_REFS))
+    refuse (judged, GS_ERROR_PERMISSION_DENIED, "deny updating a hidden ref");
   else if (update->new_symref != NULL)
     refuse (judged, GS_ERROR_INVALID_ARGUMENT, "only HEAD may be symbolic");
   else if (update->new_oid.len != replica->format
@@ -124,13 +126,13 @@ judge_names (Replica *replica, GArray *all)
 }
 
 static void
-judge_all (Replica *replica, GArray *all, gboolean atomic)
+judge_all (Replica *replica, GArray *all, gboolean atomic, gboolean own_refs)
 {
   gboolean refused = FALSE;
   for (guint i = 0; i < all->len; i++)
     {
       Judged *judged = &g_array_index (all, Judged, i);
-      judge_form (replica, judged);
+      judge_form (replica, judged, own_refs);
       if (i > 0 && by_name (judged, judged - 1) == 0)
         {
           refuse (judged, GS_ERROR_INVALID_ARGUMENT, "multiple updates for ref not allowed");
@@ -315,7 +317,7 @@ memory_stage (gpointer data, GsCall *call, const GsRepo *repo, const GsChangeSet
       g_array_append_val (all, judged);
     }
   g_array_sort (all, by_name);
-  judge_all (replica, all, change->atomic);
+  judge_all (replica, all, change->atomic, change->own_refs);
   accept_all (txn, all);
   vote_digest (txn, trailer, trailer_len);
   txn->vote.updates = (const GsRefUpdate *) txn->updates->data;

@@ -90,7 +90,11 @@ probe_once (Remote *self)
       self->slots = slots;
     }
   else
-    news = set_down (self, why->message);
+    {
+      /* A node that was away and is back with a certificate that does not fit is another matter to look into. */
+      gboolean other = self->down && g_strcmp0 (self->why, why->message) != 0;
+      news = set_down (self, why->message) || other;
+    }
   gs_mutex_unlock (&self->lock);
   if (news)
     tell (self, up ? NULL : why->message);

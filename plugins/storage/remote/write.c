@@ -203,6 +203,7 @@ remote_stage (gpointer data, GsCall *call, const GsRepo *repo, const GsChangeSet
   request.txid = remote_bytes (change->txid.bytes, GS_TXID_SIZE);
   request.session = remote_bytes (self->session.bytes, GS_TXID_SIZE);
   request.atomic = change->atomic;
+  request.own_refs = change->own_refs;
   request.has_pack = change->pack != NULL;
   if ((is_small (change) && !stage_small (self, call, txn, &request, change, &voted, &why))
       || (!voted && !stage_streamed (self, call, txn, &request, change, &why)))
@@ -372,6 +373,7 @@ read_computed (Remote *self, Flow *flow, Computed *computed, GError **error)
            && gs_fail (error, GS_ERROR_INTERNAL, "%s: the node computed nothing", self->host->instance);
   computed->computed.reply = g_bytes_new (message->reply.data, message->reply.len);
   computed->computed.change.atomic = message->atomic;
+  computed->computed.change.own_refs = message->own_refs;
   for (guint32 i = 0; i < message->count_updates; i++)
     {
       g_autoptr (GsArena) own = gs_arena_new (65536);

@@ -78,6 +78,7 @@ nt_conn_free (NtConn *conn)
   nng_aio_free (conn->tx_aio);
   nng_stream_free (conn->stream);
   nt_tls_session_free (conn->tls);
+  g_free (conn->tls_refused);
   if (conn->rx != conn->small)
     g_free (conn->rx);
   g_free (conn->raw);
@@ -199,8 +200,14 @@ tls_decrypt (NtConn *conn, gboolean full)
           rv = gnutls_handshake (conn->tls);
         }
       while (rv < 0 && !gnutls_error_is_fatal (rv) && conn->raw_off > before && conn->raw_off < conn->raw_len);
+      if (rv < 0 && gnutls_error_is_fatal (rv))
+        {
+          gnutls_alert_send_appropriate (conn->tls, rv); /* goes out before the connection is closed, if it can */
+          conn->tls_refused = nt_tls_refusal (conn->tls, rv);
+          return FALSE;
+        }
       if (rv < 0)
-        return !gnutls_error_is_fatal (rv) && conn->raw_off == conn->raw_len;
+        return conn->raw_off == conn->raw_len;
       conn->tls_ready = TRUE;
       conn->certificate = nt_tls_peer_name (conn->tls);
     }
@@ -619,6 +626,9 @@ advance (NtConn *conn)
     start_send (conn);
   if (what == TAKE_CLOSE)
     {
+      if (conn->tls_refused != NULL) /* set once, by this thread */
+        conn->nt->host->log (conn->nt->host, GS_LOG_WARNING, "transport.nng.tls.refused",
+                             (GsField[]) { GS_TEXT ("peer", conn->peer.text), GS_TEXT ("error", conn->tls_refused) }, 2);
       nt_count (conn->nt, conn->nt->rejected, 1);
       nt_conn_close (conn);
     }

@@ -87,6 +87,8 @@ gnutls_session_t nt_tls_session_new (Nt *nt);
 void nt_tls_session_free (gnutls_session_t session);
 /** The verified client certificate's common name, or its first DNS name; NULL when none was shown. *full*. */
 char *nt_tls_peer_name (gnutls_session_t session);
+/** What is wrong with the certificate of a client whose handshake failed with @rv. *full*, NULL when it is something else. */
+char *nt_tls_refusal (gnutls_session_t session, int rv);
 
 /* -------------------------------------------------------------------------------------- auth.c */
 
@@ -211,6 +213,7 @@ struct NtConn
 
   gnutls_session_t tls; /* NULL on plain connections; everything below under @lock */
   gboolean tls_ready, tls_stuck;
+  char *tls_refused; /* why its handshake failed, when that is about its certificate */
   guint8 *raw;
   gsize raw_off, raw_len;
   GByteArray *tls_out; /* encrypted, not yet handed to nng */

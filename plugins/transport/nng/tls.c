@@ -124,6 +124,24 @@ certificate_name (gnutls_x509_crt_t certificate)
 }
 
 char *
+nt_tls_refusal (gnutls_session_t session, int rv)
+{
+  gnutls_datum_t text = { 0 };
+  char *why;
+  if (rv == GNUTLS_E_CERTIFICATE_REQUIRED || rv == GNUTLS_E_NO_CERTIFICATE_FOUND)
+    return g_strdup ("it shows no certificate");
+  if (rv != GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR && rv != GNUTLS_E_CERTIFICATE_ERROR)
+    return NULL;
+  if (gnutls_certificate_verification_status_print (gnutls_session_get_verify_cert_status (session), GNUTLS_CRT_X509,
+                                                    &text, 0)
+      != 0)
+    return g_strdup (gnutls_strerror (rv));
+  why = g_strdup ((const char *) text.data);
+  gnutls_free (text.data);
+  return why;
+}
+
+char *
 nt_tls_peer_name (gnutls_session_t session)
 {
   unsigned n = 0, status = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* M2: calls every voter current, also one that had missed an earlier write. */
+/* M10: calls every voter current, also one that had missed an earlier write. */
 #include "bad.h"
 
 BAD_GOOD (GsMetadataOps);

@@ -519,6 +519,22 @@ bad_options (void **state)
   assert_false (store_open (&store, PLUGIN, broken, "true", "1s", &error));
   says (&error, GS_ERROR_INVALID_ARGUMENT, "invalid connection option \"nonsense\"");
   store_close (&store);
+  /* Lists that do not fit each other: which address would be whose? */
+  static const char *const lists[][2] = {
+    { "host=a,b hostaddr=127.0.0.1#%s", "lists 2 host and 1 hostaddr" },
+    { "host=a hostaddr=127.0.0.1,127.0.0.2#%s", "lists 1 host and 2 hostaddr" },
+    { "host=a,b,c port=1,2#%s", "lists 2 ports for 3 hosts" },
+    { "port=1,2#%s", "lists 2 ports for 1 hosts" },
+    { "hostaddr=127.0.0.1,127.0.0.2 port=1,2,3#%s", "lists 3 ports for 2 hosts" },
+  };
+  for (gsize i = 0; i < G_N_ELEMENTS (lists); i++)
+    {
+      g_auto (GStrv) parts = g_strsplit (lists[i][0], "%s", 2);
+      g_autofree char *text = g_strconcat (parts[0], place->schema, NULL);
+      assert_false (store_open (&store, PLUGIN, text, "true", "1s", &error));
+      says (&error, GS_ERROR_INVALID_ARGUMENT, lists[i][1]);
+      store_close (&store);
+    }
 }
 
 /* --------------------------------------------------------------------------------------------- hints */

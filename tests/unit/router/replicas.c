@@ -105,6 +105,13 @@ meta_decide (gpointer self, GsCall *call, const GsDecideRequest *request, guint6
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "there is an abort mark");
   if (request->expected_generation != cluster->generation)
     return gs_fail (error, GS_ERROR_ABORTED, "moved on");
+  for (guint i = 0; i < N_DISKS; i++)
+    if ((cluster->lower_at_decision >> i & 1) != 0)
+      cluster->replica_generations[i] = 0; /* somebody found it damaged in this moment */
+  cluster->lower_at_decision = 0;
+  for (guint i = 0; request->voters[i] != NULL; i++)
+    if (cluster->replica_generations[disk_number (cluster, request->voters[i])] != request->expected_generation)
+      return gs_fail (error, GS_ERROR_ABORTED, "a voter is not in use");
   decision = g_new0 (Decision, 1);
   decision->txid = request->txid;
   decision->call_id = request->call_id;
@@ -171,6 +178,27 @@ meta_change_by_call (gpointer self, GsCall *call, guint64 id, const GsTxId *call
 }
 
 static gboolean
+meta_change_list (gpointer self, GsCall *call, guint64 id, guint64 after, gsize limit, GsChangeVisit visit, gpointer user,
+                  GError **error)
+{
+  Cluster *cluster = self;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&cluster->lock);
+  for (guint i = 0; i < cluster->decisions->len && limit > 0; i++)
+    {
+      const Decision *one = cluster->decisions->pdata[i];
+      const GsChange change = { .size = sizeof change, .repository_id = id, .generation = one->generation,
+                                .txid = one->txid, .refs_digest = one->digest,
+                                .voters = (const char *const *) one->voters };
+      if (one->aborted || one->generation <= after)
+        continue;
+      limit--;
+      if (!visit (&change, user))
+        break;
+    }
+  return TRUE;
+}
+
+static gboolean
 meta_replica_set (gpointer self, GsCall *call, guint64 id, const char *storage, guint64 generation, gboolean force,
                   GError **error)
 {
@@ -220,6 +248,7 @@ meta_record (gpointer self, GsCall *call, const GsRepoRow *row, const GsTxId *ca
 static const GsMetadataOps metadata
     = { .repo_find = meta_find,         .repo_get = meta_get,           .decide = meta_decide,
         .tx_abort = meta_tx_abort,      .tx_find = meta_tx_find,        .change_by_call = meta_change_by_call,
+        .change_list = meta_change_list,
         .replica_set = meta_replica_set, .job_add = meta_job_add,       .repo_created_by = meta_created_by,
         .repo_reserve = meta_reserve,   .repo_record = meta_record };
 

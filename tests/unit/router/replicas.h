@@ -57,6 +57,7 @@ struct Cluster
   gboolean silent;       /* it answers nothing about decisions … */
   gboolean silent_takes; /* … and takes them all the same */
   guint n_asked;         /* of tx_abort */
+  guint lower_at_decision; /* disks, a bit each, that are taken out of use as the next decision is asked for */
   guint64 jobs;          /* repair jobs, a bit per disk */
   guint n_rows;
   guint n_replicas; /* that the repository has: the first of the disks */

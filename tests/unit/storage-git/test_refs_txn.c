@@ -290,7 +290,7 @@ test_objects_in_quarantine (void **state)
   GsRefVerdict verdict;
   RefTxn *txn = NULL;
   assert_refused (f->store, "refs/heads/a", f->zero, f->repo->absent, GS_ERROR_NOT_FOUND);
-  assert_true (ref_store_prepare_with (f->store, NULL, &txid, &update, 1, TRUE, "incoming-1", peel_in_quarantine,
+  assert_true (ref_store_prepare_with (f->store, NULL, &txid, &update, 1, REF_PREPARE_ATOMIC, "incoming-1", peel_in_quarantine,
                                        &f->repo->absent, &verdict, &txn, NULL));
   assert_int_equal (verdict.code, GS_OK);
   assert_non_null (txn);

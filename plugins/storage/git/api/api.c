@@ -10,7 +10,7 @@
 
 static const ApiRow *const tables[]
     = { api_commit_rows, api_blob_rows, api_object_rows, api_diff_rows, api_ref_rows, api_repository_rows,
-        api_history_rows, api_pool_rows };
+        api_history_rows, api_pool_rows, api_files_rows };
 
 /* ------------------------------------------------------------------------------------------- life */
 
@@ -88,6 +88,18 @@ api_refs (GitCall *call, GError **error)
   if (call->refs == NULL)
     call->refs = ref_store_snapshot (call->repo->refs, error);
   return call->refs;
+}
+
+gboolean
+api_ref_whole (GitCall *call, const RefEntry *ref, GError **error)
+{
+  char hex[GS_OID_HEX_MAX + 1];
+  gs_oid_hex (&ref->oid, hex);
+  return !ref->missing
+         || gs_fail (error, GS_ERROR_DATA_LOSS,
+                     "repository %" G_GUINT64_FORMAT ": object %s, which %s names, is missing; delete the ref, or have the "
+                     "replica repaired",
+                     call->repo->id, hex, ref->name);
 }
 
 /* ----------------------------------------------------------------------------------------- memory */

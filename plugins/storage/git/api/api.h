@@ -62,6 +62,7 @@ typedef struct
 extern const ApiRow api_blob_rows[];
 extern const ApiRow api_commit_rows[];
 extern const ApiRow api_diff_rows[];
+extern const ApiRow api_files_rows[];
 extern const ApiRow api_history_rows[];
 extern const ApiRow api_object_rows[];
 extern const ApiRow api_pool_rows[];
@@ -83,6 +84,11 @@ gpointer api_message (GitCall *call, const ProtobufCMessageDescriptor *descripto
 /** This call's object handle, and its one snapshot of the refs. NULL with @error. *borrowed until api_close*. */
 ObjectHandle *api_odb (GitCall *call, GError **error);
 RefSnapshot *api_refs (GitCall *call, GError **error);
+/**
+ * For what promises all refs, or this one: DATA_LOSS naming a ref whose object is gone. Left out without a word, a copy
+ * would be taken for whole.
+ */
+gboolean api_ref_whole (GitCall *call, const RefEntry *ref, GError **error);
 
 /* ----------------------------------------------------------------------------------------- memory */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The calls of the Git API that write: from the request to a change set and an answer. */
 #include "change.h"
+#include "files.h"
 #include "transfer.h"
 
 #include <string.h>
@@ -222,6 +223,8 @@ storage_compute (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery 
   gboolean ok;
   if (transfer_knows (query->method))
     return transfer_compute (self, call, repo, query, ret_computed, error);
+  if (files_knows (query->method))
+    return files_compute (self, call, repo, query, ret_computed, error);
   for (gsize i = 0; i < G_N_ELEMENTS (computers); i++)
     if (computers[i].row.number == query->method)
       computer = &computers[i];

@@ -81,6 +81,8 @@ add_refs (GitCall *call, const Gitstead__V1__RepositoryBundleCreateRequest *requ
           || !ref_snapshot_find (snapshot, strcmp (name, "HEAD") == 0 ? ref_snapshot_head (snapshot) : name, &ref))
         return gs_fail (error, GS_ERROR_NOT_FOUND, "refs: repository %" G_GUINT64_FORMAT " has no ref %s", call->repo->id,
                         name);
+      if (!api_ref_whole (call, &ref, error))
+        return FALSE;
       g_string_append_printf (input, "%s\n", name);
     }
   if (request->n_refs > 0)
@@ -90,8 +92,11 @@ add_refs (GitCall *call, const Gitstead__V1__RepositoryBundleCreateRequest *requ
   for (gsize i = 0; i < ref_snapshot_count (snapshot); i++)
     {
       ref_snapshot_get (snapshot, i, &ref);
-      if (!ref_name_hidden (call->repo->refs, ref.name) && !ref.missing)
-        g_string_append_printf (input, "%s\n", ref.name);
+      if (ref_name_hidden (call->repo->refs, ref.name))
+        continue;
+      if (!api_ref_whole (call, &ref, error))
+        return FALSE;
+      g_string_append_printf (input, "%s\n", ref.name);
     }
   return TRUE;
 }

@@ -120,6 +120,7 @@ tip_of (Containing *containing, const RefEntry *entry, guint32 *ret_pos, GError 
 {
   const GsOid *oid = entry->peeled.len != 0 ? &entry->peeled : &entry->oid;
   ObjectHandle *odb = api_odb (containing->call, error);
+  g_autoptr (GError) why = NULL;
   GsObjectType type;
   guint64 size;
   *ret_pos = HIST_NONE;
@@ -127,7 +128,15 @@ tip_of (Containing *containing, const RefEntry *entry, guint32 *ret_pos, GError 
     return FALSE;
   if (containing->view->graph != NULL && hist_graph_find (containing->view->graph, oid->raw, ret_pos))
     return TRUE;
-  if (!odb_header (containing->call->repo, odb, oid, &type, &size, NULL) || type != GS_OBJECT_COMMIT)
+  if (!odb_header (containing->call->repo, odb, oid, &type, &size, &why))
+    {
+      /* One that is lost leads nowhere, and the calls about the ref say so; whatever else is wrong may be over the next time. */
+      if (gs_error_code (why) == GS_ERROR_NOT_FOUND)
+        return TRUE;
+      g_propagate_prefixed_error (error, g_steal_pointer (&why), "where %s leads: ", entry->name);
+      return FALSE;
+    }
+  if (type != GS_OBJECT_COMMIT)
     return TRUE;
   *ret_pos = hist_view_find (containing->view, oid->raw, error);
   return *ret_pos != HIST_NONE;

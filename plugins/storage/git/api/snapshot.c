@@ -125,8 +125,10 @@ add_refs (Tar *tar, RefSnapshot *refs, guint64 *ret_n, GError **error)
     {
       RefEntry ref;
       ref_snapshot_get (refs, i, &ref);
-      if (ref_name_hidden (call->repo->refs, ref.name) || ref.missing)
+      if (ref_name_hidden (call->repo->refs, ref.name))
         continue;
+      if (!api_ref_whole (call, &ref, error))
+        return FALSE;
       gs_oid_hex (&ref.oid, hex);
       g_string_append_printf (packed, "%s %s\n", hex, ref.name);
       if (ref.peeled.len > 0)

@@ -23,6 +23,7 @@ typedef struct
   char *url;
   const char *shown;   /* what people are told of it */
   GPtrArray *settings; /* for ChildSpec.settings */
+  gboolean own;        /* what it has is ours already, on another replica: as large as it is */
 } Remote;
 
 /** What a call wants of it. */
@@ -50,6 +51,7 @@ typedef struct
   char *quarantine; /* its name */
   char *dir;        /* GIT_DIR */
   char *objects;
+  gboolean bounded; /* what is in it came from elsewhere */
 } Guest;
 
 gboolean guest_open (Guest *guest, GitCall *call, GError **error);
@@ -61,6 +63,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Guest, guest_close)
  */
 gboolean guest_run (Guest *guest, const Remote *remote, const char *const *argv, GBytes *input, gsize max,
                     GBytes **ret_output, int *ret_status, GError **error);
+/** OUT_OF_RANGE, naming the option. Always FALSE. */
+gboolean guest_too_many_refs (const Storage *storage, GError **error);
 /** Is @ancestor in the history of @oid? Both commits, of ours or of the guest's; FALSE for anything else. */
 gboolean guest_is_ancestor (Guest *guest, const GsOid *ancestor, const GsOid *oid, gboolean *ret_is, GError **error);
 /** The bulk bytes of the call as the file @path, at most @max bytes (0 = no bound). */
@@ -95,8 +99,13 @@ gboolean rule_pattern_check (const char *pattern, const char *field, GError **er
 
 /** The refs of the other side: name -> GsOid. */
 GHashTable *refs_table_new (void);
-/** Adds lines "<oid> SP or TAB <name>"; @prefix is taken off the names. Peeled ones are left out. */
-gboolean refs_table_read (GHashTable *table, GBytes *lines, const char *prefix, GError **error);
+/** Most bytes that a list of another server's refs may take. */
+#define REFS_LIST_MAX (128u << 20)
+/**
+ * Adds lines "<oid> SP or TAB <name>"; @prefix is taken off the names. Peeled ones are left out. OUT_OF_RANGE for more than
+ * the @storage takes from another server (NULL: it is none).
+ */
+gboolean refs_table_read (GHashTable *table, const Storage *storage, GBytes *lines, const char *prefix, GError **error);
 
 /** What a transfer does to one ref. */
 typedef struct

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LIST_MAX (256u << 20)
 #define NEW_REFS "refs/new/"
 
 static const char *const own_names[] = { "refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*", NULL };
@@ -95,8 +94,8 @@ fetch (Intake *intake, GError **error)
     }
   input = g_bytes_new (text->str, text->len);
   return guest_run (&intake->guest, &intake->remote, argv, input, 0, NULL, NULL, error)
-         && guest_run (&intake->guest, NULL, list, NULL, LIST_MAX, &output, NULL, error)
-         && refs_table_read (intake->theirs, output, NEW_REFS, error);
+         && guest_run (&intake->guest, NULL, list, NULL, REFS_LIST_MAX, &output, NULL, error)
+         && refs_table_read (intake->theirs, intake->remote.own ? NULL : intake->call->storage, output, NEW_REFS, error);
 }
 
 /* ------------------------------------------------------------------------------------------- planning */
@@ -308,7 +307,8 @@ check_bundle (const char *path, GError **error)
 }
 
 static gboolean
-take_bundle (Intake *intake, const Gitstead__V1__TransferRules *rules, const char *const *fallback, GError **error)
+take_bundle (Intake *intake, const Gitstead__V1__TransferRules *rules, const char *const *fallback, gboolean own,
+             GError **error)
 {
   g_autofree char *path = NULL;
   if (!rules_take (intake->call, rules, fallback, &intake->rules, error)
@@ -317,7 +317,9 @@ take_bundle (Intake *intake, const Gitstead__V1__TransferRules *rules, const cha
   path = g_build_filename (intake->guest.dir, "incoming.bundle", NULL);
   intake->is_bundle = TRUE;
   remote_file (path, &intake->remote);
-  return guest_spool (&intake->guest, path, intake->call->storage->max_push_bytes, error) && check_bundle (path, error);
+  intake->remote.own = own;
+  return guest_spool (&intake->guest, path, own ? 0 : intake->call->storage->max_push_bytes, error)
+         && check_bundle (path, error);
 }
 
 static gboolean
@@ -334,7 +336,17 @@ take_create_from_bundle (Intake *intake, const ProtobufCMessage *message, GError
   const Gitstead__V1__RepositoryCreateFromBundleRequest *request = (const void *) message;
   intake->creates = TRUE;
   intake->branch_given = request->default_branch.len > 0;
-  return take_bundle (intake, request->rules, everything, error);
+  return take_bundle (intake, request->rules, everything, FALSE, error);
+}
+
+/* The router hands over what BundleCreate gave of the source; no client can come here with a bundle of its own. */
+static gboolean
+take_fork (Intake *intake, const ProtobufCMessage *message, GError **error)
+{
+  const Gitstead__V1__RepositoryForkRequest *request = (const void *) message;
+  intake->creates = TRUE;
+  intake->branch_given = request->default_branch.len > 0;
+  return take_bundle (intake, NULL, everything, TRUE, error);
 }
 
 static gboolean
@@ -350,7 +362,7 @@ static gboolean
 take_bundle_apply (Intake *intake, const ProtobufCMessage *message, GError **error)
 {
   const Gitstead__V1__RepositoryBundleApplyRequest *request = (const void *) message;
-  return take_bundle (intake, request->rules, own_names, error);
+  return take_bundle (intake, request->rules, own_names, FALSE, error);
 }
 
 static gboolean
@@ -366,6 +378,7 @@ static const struct
   gboolean (*take) (Intake *intake, const ProtobufCMessage *message, GError **error);
 } methods[] = {
   { API_ROW (150, NULL, repository_create_from_bundle_request, transfer_reply), take_create_from_bundle },
+  { API_ROW (151, NULL, repository_fork_request, transfer_reply), take_fork },
   { API_ROW (152, NULL, repository_create_from_url_request, transfer_reply), take_create_from_url },
   { API_ROW (153, NULL, repository_bundle_apply_request, transfer_reply), take_bundle_apply },
   { API_ROW (154, NULL, repository_fetch_request, transfer_reply), take_fetch },

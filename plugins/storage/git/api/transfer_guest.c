@@ -2,6 +2,7 @@
 /* The repository inside a quarantine in which git speaks with other servers: see transfer.h. */
 #include "transfer.h"
 
+#include "../bound.h"
 #include "../disk.h"
 #include "../fsutil.h"
 
@@ -140,6 +141,29 @@ has_full_file (const Guest *guest, guint64 max)
   return found;
 }
 
+gboolean
+guest_too_many_refs (const Storage *storage, GError **error)
+{
+  return gs_fail (error, GS_ERROR_OUT_OF_RANGE,
+                  "the other side has more than %" G_GINT64_FORMAT " refs, the storage's option max_remote_refs; name fewer "
+                  "of them, or raise it",
+                  storage->max_remote_refs);
+}
+
+/* The other side decides how many files come, of objects and of refs. */
+static gboolean
+watch (gpointer user, GError **error)
+{
+  const Guest *guest = user;
+  Storage *storage = guest->call->storage;
+  const BoundSum limits = { 0, (guint64) storage->max_remote_refs };
+  g_autofree char *refs = g_build_filename (guest->dir, "refs", NULL);
+  BoundSum sum;
+  if (!bound_check (storage, guest->objects, error) || !bound_measure (refs, &limits, &sum, error))
+    return FALSE;
+  return sum.files <= limits.files || guest_too_many_refs (storage, error);
+}
+
 /* The other side may have written what it liked; and where our files are is nobody's business. */
 static char *
 readable (const Guest *guest, const char *said)
@@ -162,6 +186,7 @@ guest_run (Guest *guest, const Remote *remote, const char *const *argv, GBytes *
   Repo *repo = guest->call->repo;
   g_autoptr (GBytes) output = NULL;
   g_autofree char *said = NULL, *clean = NULL;
+  gboolean foreign = remote != NULL && !remote->own;
   int status;
   const ChildSpec spec = { .role = CHILD_PLAIN,
                            .git_dir = guest->dir,
@@ -169,13 +194,21 @@ guest_run (Guest *guest, const Remote *remote, const char *const *argv, GBytes *
                            .quarantine = guest->objects,
                            .alternate = repo->objects,
                            .settings = remote != NULL ? (const char *const *) remote->settings->pdata : NULL,
-                           .max_file = remote != NULL ? repo->storage->max_push_bytes : 0,
+                           .max_file = foreign ? repo->storage->max_push_bytes : 0,
+                           .watch = foreign ? watch : NULL,
+                           .watch_user = guest,
                            .input = -1,
                            .output = -1,
                            .extra = -1 };
+  guest->bounded |= foreign;
   if (!child_run (repo->storage, &spec, guest->call->call, input, max, ret_output != NULL ? &output : NULL, &status, &said,
-                  error))
-    return FALSE;
+                  error)
+      || (foreign && !watch (guest, error)))
+    {
+      if (remote != NULL)
+        g_prefix_error (error, "git %s with %s: ", argv[0], remote->shown);
+      return FALSE;
+    }
   clean = readable (guest, said);
   if (!WIFEXITED (status) || WEXITSTATUS (status) > (ret_status != NULL ? 1 : 0))
     return spec.max_file > 0 && has_full_file (guest, spec.max_file)
@@ -324,6 +357,7 @@ pack_objects (Guest *guest, GBytes *input, const char *path, GError **error)
                      .argv = argv,
                      .quarantine = guest->objects,
                      .alternate = repo->objects,
+                     .max_file = guest->bounded ? repo->storage->max_push_bytes : 0,
                      .input = -1,
                      .output = fsu_create_exclusive (AT_FDCWD, path, 0600),
                      .extra = -1 };
@@ -334,6 +368,8 @@ pack_objects (Guest *guest, GBytes *input, const char *path, GError **error)
     return fsu_fail (error, errno, "make the file %s", path);
   done = child_run (repo->storage, &spec, guest->call->call, input, 0, NULL, &status, &said, error);
   close (spec.output);
+  if (done && WIFSIGNALED (status) && WTERMSIG (status) == SIGXFSZ)
+    return bound_check_bytes (repo->storage, G_MAXUINT64, error);
   return done && (status == 0 || told (NULL, argv[0], status, said, error));
 }
 

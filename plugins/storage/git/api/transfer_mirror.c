@@ -7,7 +7,6 @@
 
 #include <string.h>
 
-#define LIST_MAX (256u << 20)
 #define ANSWER_MAX (64u << 20)
 #define PATTERNS_MAX 1000
 #define LOOK_MAX 5000
@@ -76,8 +75,8 @@ read_theirs (Mirror *mirror, GError **error)
 {
   const char *const argv[] = { "ls-remote", "--refs", "--", mirror->remote.url, NULL };
   g_autoptr (GBytes) output = NULL;
-  return guest_run (&mirror->guest, &mirror->remote, argv, NULL, LIST_MAX, &output, NULL, error)
-         && refs_table_read (mirror->theirs, output, "", error);
+  return guest_run (&mirror->guest, &mirror->remote, argv, NULL, REFS_LIST_MAX, &output, NULL, error)
+         && refs_table_read (mirror->theirs, mirror->call->storage, output, "", error);
 }
 
 /* ------------------------------------------------------------------------------------------- planning */
@@ -92,8 +91,10 @@ plan_ours (Mirror *mirror, RefSnapshot *refs, GError **error)
       RefEntry here;
       Move *move;
       ref_snapshot_get (refs, i, &here);
-      if (here.missing || !is_covered (mirror, here.name))
+      if (!is_covered (mirror, here.name))
         continue;
+      if (!api_ref_whole (mirror->call, &here, error))
+        return FALSE;
       there = g_hash_table_lookup (mirror->theirs, here.name);
       if (there != NULL && gs_oid_equal (there, &here.oid))
         {

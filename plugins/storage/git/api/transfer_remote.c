@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define URL_MAX 2048
 #define USER_MAX 1000
@@ -151,6 +152,49 @@ file_allowed (const char *folder, const char *path)
   return strncmp (real, root, len) == 0 && (real[len] == '/' || (len > 0 && root[len - 1] == '/'));
 }
 
+/* A file that is no link, or a folder that is none. */
+static gboolean
+is_plain (const char *folder, const char *name, mode_t kind)
+{
+  g_autofree char *path = g_build_filename (folder, name, NULL);
+  struct stat st;
+  return lstat (path, &st) == 0 && (st.st_mode & S_IFMT) == kind;
+}
+
+static gboolean
+exists (const char *folder, const char *name)
+{
+  g_autofree char *path = g_build_filename (folder, name, NULL);
+  struct stat st;
+  return lstat (path, &st) == 0 || errno != ENOENT;
+}
+
+/*
+ * git would follow a repository's own word on where its objects and refs are, out of the allowed folder: alternates, a
+ * "commondir", a ".git" that is a file, links. Only one that has everything in its own folder is read.
+ */
+static gboolean
+check_folder (const char *path, GError **error)
+{
+  static const char *const folders[] = { "objects", "objects/pack", "objects/info", "refs" };
+  static const char *const elsewhere[] = { "commondir", "objects/info/alternates", "objects/info/http-alternates" };
+  g_autofree char *inner = g_build_filename (path, ".git", NULL);
+  const char *dir = exists (path, ".git") ? inner : path;
+  gboolean good = (dir == path || is_plain (path, ".git", S_IFDIR)) && is_plain (dir, "HEAD", S_IFREG);
+  for (gsize i = 0; i < G_N_ELEMENTS (folders); i++)
+    good = good && (is_plain (dir, folders[i], S_IFDIR) || (strchr (folders[i], '/') != NULL && !exists (dir, folders[i])));
+  if (!good)
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                    "remote.url: file://%s is no repository, or leads elsewhere by a link or a .git file", path);
+  for (gsize i = 0; i < G_N_ELEMENTS (elsewhere); i++)
+    if (exists (dir, elsewhere[i]))
+      return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                      "remote.url: file://%s has objects or refs elsewhere (%s); make a copy that needs nothing of another "
+                      "repository with “git clone --mirror”",
+                      path, elsewhere[i]);
+  return TRUE;
+}
+
 /* *@ret_named: by its own name, not by a pattern. */
 static gboolean
 host_allowed (const Url *entry, const Url *url, gboolean *ret_named)
@@ -235,14 +279,20 @@ add_setting (Remote *remote, const char *key, char *value)
  * were looked at.
  */
 static gboolean
-pin_address (const Url *url, Remote *remote, GError **error)
+pin_address (const Storage *storage, const Url *url, Remote *remote, GError **error)
 {
   const struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
   g_autoptr (GString) pin = g_string_new (NULL);
   struct addrinfo *found = NULL;
   gboolean good = TRUE;
   guint n = 0;
-  int code = getaddrinfo (url->host, NULL, &hints, &found);
+  int code;
+  if (storage->git_version < GIT_VERSION (2, 37))
+    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                    "remote.url: host %s stands in remote_allow by a pattern only, and to hold it to a public address git 2.37 "
+                    "or later is needed (%s is older); update git, or list the host by its own name",
+                    url->host, storage->git);
+  code = getaddrinfo (url->host, NULL, &hints, &found);
   if (code != 0)
     return gs_fail (error, GS_ERROR_UNAVAILABLE, "remote.url: host %s cannot be found: %s", url->host, gai_strerror (code));
   g_string_printf (pin, "%s:%u:", url->host, url->port);
@@ -349,10 +399,12 @@ remote_take (GitCall *call, const Gitstead__V1__Remote *message, RemoteUse use, 
     return gs_fail (error, GS_ERROR_PERMISSION_DENIED,
                     "remote.url: the server may not go to %s://%s: the storage's option remote_allow does not name it",
                     url.scheme, url.port != 0 ? url.host : url.path);
+  if (url.port == 0 && !check_folder (url.path, error))
+    return FALSE;
   begin_settings (ret_remote, url.scheme);
   ret_remote->url = g_strdup (message->url);
   ret_remote->shown = ret_remote->url;
-  if (!take_credentials (message, &url, ret_remote, error) || (url.port != 0 && !named && !pin_address (&url, ret_remote, error)))
+  if (!take_credentials (message, &url, ret_remote, error) || (url.port != 0 && !named && !pin_address (call->storage, &url, ret_remote, error)))
     return FALSE;
   g_ptr_array_add (ret_remote->settings, NULL);
   return TRUE;

@@ -106,7 +106,7 @@ refs_table_new (void)
 }
 
 gboolean
-refs_table_read (GHashTable *table, GBytes *lines, const char *prefix, GError **error)
+refs_table_read (GHashTable *table, const Storage *storage, GBytes *lines, const char *prefix, GError **error)
 {
   gsize left;
   const char *at = g_bytes_get_data (lines, &left);
@@ -123,6 +123,8 @@ refs_table_read (GHashTable *table, GBytes *lines, const char *prefix, GError **
       g_autofree char *name = g_strndup (at + id + 1, len - id - 1);
       if (g_str_has_prefix (name, prefix) && !g_str_has_suffix (name, "^{}"))
         g_hash_table_replace (table, g_strdup (name + strlen (prefix)), g_memdup2 (&oid, sizeof oid));
+      if (storage != NULL && g_hash_table_size (table) > (guint64) storage->max_remote_refs)
+        return guest_too_many_refs (storage, error);
       at += len + (nl != NULL);
       left -= len + (nl != NULL);
     }
