@@ -9,6 +9,9 @@
  *        repository exists.
  *   [A4] A revoked or expired token stops working within one second. While the metadata store cannot
  *        be reached, one that is not expired may go on, for a time that the operator sets.
+ *   [A5] recheck says of an identity that was given out what authenticate would say of the credentials that it was given
+ *        for: UNAUTHENTICATED, within one second, once they are revoked or expired. Whatever else keeps it from knowing is
+ *        another code, and says nothing.
  */
 #ifndef GITSTEAD_ACCESS_H
 #define GITSTEAD_ACCESS_H
@@ -48,6 +51,12 @@ typedef struct
                           GError **error);
   /** NOT_FOUND when there is no such token. */
   gboolean (*token_revoke) (gpointer self, GsCall *call, const char *id, GError **error);
+
+  /**
+   * Does what @identity was given for still count? Asked every few seconds about calls that last. @call: the server's own,
+   * with a deadline. Optional: without it what is given out counts until the call's end.
+   */
+  gboolean (*recheck) (gpointer self, GsCall *call, const GsIdentity *identity, GError **error);
 } GsAccessOps;
 
 G_END_DECLS

@@ -60,6 +60,7 @@ typedef struct
   gboolean atomic;  /* one refused update refuses all */
   GBytes *pack;     /* NULL or a whole pack of new objects; not thin unless its bases are here */
   gboolean own_refs; /* it may name the server's own refs; never set for what a client names */
+  gboolean run_hooks; /* of all participants this one asks the repository's hooks */
 } GsChangeSet;
 
 /** A push that a storage is asked to carry on the stream, git's wire both ways. */
@@ -70,7 +71,12 @@ typedef struct
   const char *protocol;       /* the client's Git-Protocol value, "" when none */
   gboolean stateless;         /* smart HTTP: the advertisement went before, in another call */
   guint64 max_input_bytes;    /* 0 = no limit */
+  gboolean run_hooks;         /* see GsChangeSet */
 } GsPush;
+
+#define GS_HOOKS_NONE 0u    /* the repository has none, or they are not run here */
+#define GS_HOOKS_PASSED 1u  /* they were asked, and let the write through */
+#define GS_HOOKS_UNASKED 2u /* there are some, and another participant was to ask them */
 
 /**
  * What a participant votes for. Made by stage; borrowed until commit or abort returns.
@@ -91,6 +97,7 @@ typedef struct
   gsize n_verdicts;
   GsDigest refs_plus;  /* refs digest after = before + plus - minus */
   GsDigest refs_minus;
+  guint32 hooks;       /* GS_HOOKS_ */
 } GsVote;
 
 /** The decided fate of a staged write. Borrowed until the slot returns. */
@@ -237,6 +244,12 @@ typedef struct
    * such as its sets of files. Of a change set only one with own_refs may name them (PERMISSION_DENIED otherwise), and no
    * push may. In all else they are refs: staged, voted for and applied with the others, in the refs digest, in copies; only
    * no client sees them.
+   */
+
+  /*
+   * [S36] Hooks are programs that belong to a repository. Of a write's participants one is told run_hooks: it asks them once
+   * its updates are accepted, and refuses all of them when one of the hooks says no. The others' votes say UNASKED: such
+   * a vote counts only beside one that says PASSED. A storage without hooks votes NONE.
    */
 
   /**

@@ -155,6 +155,21 @@ gsi_probes_start (GsiServer *server)
     gsi_timer_add (server->timers, GSI_PROBE_EVERY_US, round_work, server);
 }
 
+static void
+recheck_work (gpointer user)
+{
+  GsiServer *server = user;
+  gsi_rpc_recheck (server->rpc);
+  gsi_rechecks_start (server);
+}
+
+void
+gsi_rechecks_start (GsiServer *server)
+{
+  if (!__atomic_load_n (&server->stopping, __ATOMIC_ACQUIRE))
+    gsi_timer_add (server->timers, GSI_RECHECK_EVERY_US, recheck_work, server);
+}
+
 /* ------------------------------------------------------------------------------------ making, looking */
 
 /* The probe of @before for the same instance, or a new one that has been asked once. */

@@ -21,6 +21,8 @@ void gsi_probe_unref (GsiProbe *probe);
 
 /** Begins to ask what @server has now, every second until it stops. Once. */
 void gsi_probes_start (GsiServer *server);
+/** The rounds in which calls that last are asked whether they still may (gsi_rpc_recheck); likewise. */
+void gsi_rechecks_start (GsiServer *server);
 
 /** How one thing was when it answered last. */
 typedef struct

@@ -387,5 +387,20 @@ const GsiVerb gsi_repo_verbs[] = {
     .min_args = 2,
     .max_args = -1,
     .run = gsi_repo_config_run },
+  { .name = "hooks",
+    .arguments = "get|set|clear PATH [FOLDER]",
+    .summary = "Read or replace a repository's hooks",
+    .about = "Hooks are programs that a repository's writes are shown to: those in pre-receive.d and update.d can refuse one, those "
+             "in post-receive.d are told of it. They run in the order of their names, with the server's own rights, and only where "
+             "the storage's option run_hooks is on.\n"
+             "get lists them, and writes them below FOLDER; set puts those in FOLDER in the place of all that there are; clear "
+             "takes all away. Needs an admin token, or the server's socket.",
+    .examples = "  gitstead repo hooks set group/project ./hooks\n"
+                "  gitstead repo hooks get group/project\n"
+                "  gitstead repo hooks get group/project ./copy\n"
+                "  gitstead repo hooks clear group/project",
+    .min_args = 2,
+    .max_args = 3,
+    .run = gsi_repo_hooks_run },
   { NULL },
 };

@@ -9,5 +9,6 @@
 
 extern const GOptionEntry gsi_repo_config_options[];
 int gsi_repo_config_run (int n_args, char **args);
+int gsi_repo_hooks_run (int n_args, char **args);
 
 #endif

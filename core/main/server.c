@@ -337,6 +337,7 @@ gsi_server_start (GsiServer *server, GError **error)
   gsi_server_maintain_arm (server, gsi_options_integer (gsi_registry_server (server->now->registry),
                                                         "maintenance_interval"));
   gsi_probes_start (server);
+  gsi_rechecks_start (server);
   gsi_report_start (server);
   start_repairer (server);
   log_ready (server);

@@ -110,7 +110,7 @@ gsi_node_git_stage_push (const GsiReplica *replica, GsiCall *call, const GsTxId 
 {
   const Gitstead__V1__GitReceivePackRequest *request = (const void *) call->request;
   const GsStorageOps *ops = replica->storage->ops;
-  GsPush push = { sizeof push, *txid, request->protocol, request->stateless, 0 };
+  GsPush push = { sizeof push, *txid, request->protocol, request->stateless, 0, replica->asks_hooks };
 
   if (!check_protocol (request->protocol, error))
     return FALSE;

@@ -32,6 +32,7 @@ typedef struct
   const char *path;           /* what the client calls it, for messages */
   const GsCacheOps *cache;    /* never NULL */
   gpointer cache_self;
+  gboolean asks_hooks;        /* of a write's participants it is the one that asks the repository's hooks */
 } GsiReplica;
 
 /** Answers an accessor from one replica: replies or sends on the stream. */

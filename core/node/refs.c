@@ -131,10 +131,12 @@ gsi_node_change_stage (const GsiReplica *replica, GsiCall *call, const GsChangeS
                        const GsVote **ret_vote, GError **error)
 {
   const GsStorageOps *ops = replica->storage->ops;
+  GsChangeSet asked = *change;
   const GsVote *vote;
   gpointer txn;
 
-  if (!ops->stage (replica->storage->self, &call->base, &replica->repo, change, &txn, &vote, error))
+  asked.run_hooks = replica->asks_hooks;
+  if (!ops->stage (replica->storage->self, &call->base, &replica->repo, &asked, &txn, &vote, error))
     return FALSE;
   for (gsize i = 0; i < vote->n_verdicts; i++)
     if (vote->verdicts[i].code != GS_OK)

@@ -252,7 +252,8 @@ carry_push (GsiServe *serve, GsiCall *call, const Inside *in, Staged *staged, Pu
 {
   const Gitstead__V1__NodeStagePushRequest *request = (const void *) call->request;
   const GsStorageOps *ops = in->storage->ops;
-  GsPush wanted = { sizeof wanted, staged->txid, request->protocol, request->stateless, request->max_input_bytes };
+  GsPush wanted = { sizeof wanted, staged->txid, request->protocol, request->stateless, request->max_input_bytes,
+                    request->run_hooks };
   const GsVote *vote = NULL;
   if (!ops->stage_push (in->storage->self, &call->base, &in->repo, &wanted, &push->stream, &staged->txn, &vote, error))
     {

@@ -128,6 +128,7 @@ gsi_serve_vote_message (const GsVote *vote, VoteMessage *ret_message)
         one->reason = vote->verdicts[i].reason;
       g_ptr_array_add (ret_message->verdicts, one);
     }
+  ret_message->message.hooks = vote->hooks;
   ret_message->message.digest = gsi_serve_bytes (vote->digest, sizeof vote->digest);
   ret_message->message.refs_plus = gsi_serve_bytes (vote->refs_plus.bytes, GS_DIGEST_SIZE);
   ret_message->message.refs_minus = gsi_serve_bytes (vote->refs_minus.bytes, GS_DIGEST_SIZE);
@@ -237,7 +238,8 @@ gsi_serve_stage_small (gpointer user, GsiCall *call, GError **error)
   g_autoptr (GPtrArray) texts = g_ptr_array_new_with_free_func (g_free);
   g_autoptr (GBytes) pack = request->has_pack ? g_bytes_new_static (request->pack.data, request->pack.len) : NULL;
   GsChangeSet change = { .size = sizeof change, .updates = updates, .atomic = request->atomic, .pack = pack,
-                         .own_refs = request->own_refs };
+                         .own_refs = request->own_refs,
+                         .run_hooks = request->run_hooks };
   const GsVote *vote = NULL;
   VoteMessage message;
   Staged *staged;
@@ -314,7 +316,8 @@ gsi_serve_stage (gpointer user, GsiCall *call, GError **error)
   g_autoptr (GPtrArray) texts = g_ptr_array_new_with_free_func (g_free);
   g_autoptr (GBytes) pack = NULL;
   g_autoptr (GBytes) told = NULL;
-  GsChangeSet change = { .size = sizeof change, .atomic = request->atomic, .own_refs = request->own_refs };
+  GsChangeSet change = { .size = sizeof change, .atomic = request->atomic, .own_refs = request->own_refs,
+                         .run_hooks = request->run_hooks };
   Inflow flow = { call, 0, -1 };
   const GsVote *vote = NULL;
   VoteMessage message;

@@ -94,6 +94,7 @@ static const GsiSlot access_slots[] = {
   REQUIRED (GsAccessOps, authenticate), REQUIRED (GsAccessOps, release),
   REQUIRED (GsAccessOps, authorize),    OPTIONAL (GsAccessOps, token_create),
   OPTIONAL (GsAccessOps, token_list),   OPTIONAL (GsAccessOps, token_revoke),
+  OPTIONAL (GsAccessOps, recheck),
   END,
 };
 

@@ -9,8 +9,11 @@
 #include "router/repair.h"
 #include "router/settle.h"
 
+#include <poll.h>
+
 #define LEASE "care"
 #define PAGE 200
+#define PAUSE_MAX_US G_USEC_PER_SEC
 /* How long one copy of a repository that was never written may take: it is a record and a few folders. */
 #define FIRST_COPY_US (10 * G_USEC_PER_SEC)
 /* Of each kind in one round: what is left waits for the next. */
@@ -258,6 +261,15 @@ next_page (const GsiRouterConfig *config, GsCall *call, const char *storage, gui
   return g_steal_pointer (&rows);
 }
 
+/* As long as the page took, so that a round over very many repositories leaves half of everything to others. */
+static void
+give_way (GsCall *call, gint64 began_us)
+{
+  struct pollfd fd = { .fd = call->cancel_fd (call), .events = POLLIN };
+  gint64 took_us = CLAMP (g_get_monotonic_time () - began_us, 0, PAUSE_MAX_US);
+  poll (&fd, 1, (int) ((took_us + 999) / 1000));
+}
+
 static gboolean
 run_round (Round *round, guint64 token, GError **error)
 {
@@ -267,6 +279,7 @@ run_round (Round *round, guint64 token, GError **error)
     return FALSE;
   for (;;)
     {
+      const gint64 began_us = g_get_monotonic_time ();
       g_autoptr (GPtrArray) rows = next_page (config, round->call, NULL, &after, error);
       if (rows == NULL || !gs_call_check (round->call, "matching replicas", error)
           || !config->metadata->lease_renew (config->metadata_self, round->call, LEASE, token, GSI_CARE_LEASE_US, error))
@@ -282,6 +295,8 @@ run_round (Round *round, guint64 token, GError **error)
           match_copies (round, group, row);
           look_at_replicas (round, row);
         }
+      if (rows->len == PAGE)
+        give_way (round->call, began_us);
     }
 }
 

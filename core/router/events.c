@@ -14,7 +14,8 @@
 
 #define KEPT 10000
 #define KEPT_BYTES (16u << 20)
-#define STREAMS_MAX 32u /* each holds a thread that a clone could have */
+#define STREAMS_MAX 32u   /* each holds a thread that a clone could have */
+#define STREAMS_SHARE 8u /* of one caller: the others find room */
 #define BATCH 100
 #define REFS_TOLD 100
 #define FOLLOW_MAX_S 86400u
@@ -32,6 +33,13 @@ struct GsiEvent
   gsize len;
 };
 
+/* A stream, as whoever publishes sees it. */
+typedef struct
+{
+  int wake; /* its eventfd */
+  const char *caller; /* the call's */
+} Follower;
+
 struct GsiEvents
 {
   guint64 epoch;
@@ -40,8 +48,9 @@ struct GsiEvents
   guint64 oldest, next; /* numbers; what is kept is [oldest, next) */
   gsize bytes;
   guint64 ended;   /* rises when all streams are to end */
-  GArray *wake;    /* of int: a stream's eventfd */
+  GArray *streams; /* Follower */
 };
+
 
 /* ------------------------------------------------------------------------------------------ one event */
 
@@ -136,7 +145,7 @@ gsi_events_new (guint64 epoch)
 {
   GsiEvents *events = g_new0 (GsiEvents, 1);
   events->epoch = epoch;
-  events->wake = g_array_new (FALSE, FALSE, sizeof (int));
+  events->streams = g_array_new (FALSE, FALSE, sizeof (Follower));
   gs_mutex_init (&events->lock);
   return events;
 }
@@ -148,7 +157,7 @@ gsi_events_free (GsiEvents *events)
     return;
   for (guint64 i = events->oldest; i < events->next; i++)
     gsi_event_free (events->ring[i % KEPT]);
-  g_array_free (events->wake, TRUE);
+  g_array_free (events->streams, TRUE);
   gs_mutex_clear (&events->lock);
   g_free (events);
 }
@@ -158,8 +167,8 @@ static void
 wake_all (GsiEvents *events)
 {
   static const guint64 one = 1;
-  for (guint i = 0; i < events->wake->len; i++)
-    if (write (g_array_index (events->wake, int, i), &one, sizeof one) < 0)
+  for (guint i = 0; i < events->streams->len; i++)
+    if (write (g_array_index (events->streams, Follower, i).wake, &one, sizeof one) < 0)
       continue;
 }
 
@@ -350,7 +359,7 @@ run_stream (Stream *stream, GError **error)
       gboolean go_on = take_events (stream, some, &n);
       if (stream->missed)
         add_item (stream, NULL);
-      gboolean sent = TRUE;
+      gboolean sent = n == 0 || gsi_call_recheck (stream->call, error);
       for (gsize i = 0; i < n; i++)
         {
           if (sent)
@@ -377,10 +386,18 @@ run_stream (Stream *stream, GError **error)
 static gboolean
 subscribe (Stream *stream, GError **error)
 {
+  const Follower follower = { stream->wake, stream->call->base.identity->name };
+  GArray *streams = stream->events->streams;
+  guint own = 0;
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&stream->events->lock);
-  if (stream->events->wake->len >= STREAMS_MAX)
+  for (guint i = 0; i < streams->len; i++)
+    own += strcmp (g_array_index (streams, Follower, i).caller, follower.caller) == 0;
+  if (streams->len >= STREAMS_MAX)
     return gs_fail (error, GS_ERROR_BUSY, "%u clients follow the events already", STREAMS_MAX);
-  g_array_append_val (stream->events->wake, stream->wake);
+  if (own >= STREAMS_SHARE)
+    return gs_fail (error, GS_ERROR_BUSY, "“%s” follows the events with %u streams already, which is the share of one caller",
+                    follower.caller, STREAMS_SHARE);
+  g_array_append_val (streams, follower);
   return TRUE;
 }
 
@@ -388,9 +405,9 @@ static void
 unsubscribe (Stream *stream)
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&stream->events->lock);
-  for (guint i = stream->events->wake->len; i > 0; i--)
-    if (g_array_index (stream->events->wake, int, i - 1) == stream->wake)
-      g_array_remove_index_fast (stream->events->wake, i - 1);
+  for (guint i = stream->events->streams->len; i > 0; i--)
+    if (g_array_index (stream->events->streams, Follower, i - 1).wake == stream->wake)
+      g_array_remove_index_fast (stream->events->streams, i - 1);
 }
 
 static gboolean

@@ -11,6 +11,7 @@
 #include "router/settle.h"
 
 #define WORKERS_MAX 64
+#define KEEPERS 4
 #define IDLE_US (250 * 1000)
 #define RETRY_US (500 * 1000)
 #define RETRY_SOON_US (5 * G_USEC_PER_SEC) /* at most, for what only others' work is in the way of */
@@ -27,9 +28,10 @@ struct GsiRepairer
   GsCond changed;
   gboolean stopping, polling;
   GPtrArray *running; /* of GsiJob */
-  GsThread workers[WORKERS_MAX], keeper, carer;
-  guint n_started;
-  gboolean keeps, cares;
+  GsThread workers[WORKERS_MAX], keepers[KEEPERS], carer;
+  guint n_started, n_keepers;
+  guint n_renewing; /* jobs that are off @running, with a keeper */
+  gboolean cares;
   GsiJob care;       /* what the carer calls with; no job of the queue */
   GHashTable *there; /* the carer's: storage -> whether it was there */
 };
@@ -136,38 +138,65 @@ keep_one (GsiRepairer *repairer, GsiJob *job)
   GsIdentity identity;
   GsCall own;
   gsi_own_call_init (&own, &identity, "job lease");
-  own.deadline_us = began_us + lease_us / 3;
+  own.deadline_us = began_us + lease_us / 6;
   if (config->metadata->job_renew (config->metadata_self, &own, job->job_id, job->token, lease_us, &why))
     job->renew_us = began_us;
-  else if (gs_error_code (why) == GS_ERROR_ABORTED || g_get_monotonic_time () - job->renew_us > lease_us * 2 / 3)
+  else if (gs_error_code (why) == GS_ERROR_ABORTED)
     job_cancel (job);
 }
 
+/*
+ * With the lock held. Ends what lost its lease, or is about to: others may take it then. The one whose lease was renewed
+ * longest ago, taken off the list, if it is time; else NULL.
+ */
+static GsiJob *
+take_oldest (GsiRepairer *repairer)
+{
+  const gint64 lease_us = repairer->config.lease_us, now_us = g_get_monotonic_time ();
+  guint oldest = 0;
+  for (guint i = 0; i < repairer->running->len; i++)
+    {
+      GsiJob *job = repairer->running->pdata[i];
+      if (repairer->stopping || now_us - job->renew_us > lease_us * 2 / 3)
+        job_cancel (job);
+      if (job->renew_us < ((const GsiJob *) repairer->running->pdata[oldest])->renew_us)
+        oldest = i;
+    }
+  if (repairer->running->len == 0
+      || now_us - ((const GsiJob *) repairer->running->pdata[oldest])->renew_us < lease_us / 4)
+    return NULL;
+  return g_ptr_array_remove_index_fast (repairer->running, oldest);
+}
+
+/*
+ * Several do this: a store that takes its time with one renewal does not keep the others waiting until their leases run out.
+ * A job that is off the list is its keeper's for the moment; it cannot end meanwhile.
+ */
 static void *
 keeper_run (void *user)
 {
   GsiRepairer *repairer = user;
+  const gint64 lease_us = repairer->config.lease_us;
   gs_mutex_lock (&repairer->lock);
-  while (!repairer->stopping || repairer->running->len > 0)
+  while (!repairer->stopping || repairer->running->len + repairer->n_renewing > 0)
     {
-      gs_cond_wait_until (&repairer->changed, &repairer->lock,
-                          g_get_monotonic_time () + repairer->config.lease_us / (repairer->stopping ? 30 : 3));
-      for (guint i = 0; i < repairer->running->len; i++)
+      GsiJob *job = take_oldest (repairer);
+      if (job == NULL)
         {
-          GsiJob *job = repairer->running->pdata[i];
-          if (repairer->stopping)
-            job_cancel (job);
-          if (g_get_monotonic_time () - job->renew_us < repairer->config.lease_us / 4)
-            continue;
-          /* It is taken out before it ends, under the lock: off the list it is ours for the moment. */
-          g_ptr_array_remove_index (repairer->running, i--);
-          gs_mutex_unlock (&repairer->lock);
-          keep_one (repairer, job);
-          gs_mutex_lock (&repairer->lock);
-          g_ptr_array_insert (repairer->running, 0, job);
-          i++;
-          gs_cond_broadcast (&repairer->changed);
+          gs_cond_wait_until (&repairer->changed, &repairer->lock,
+                              g_get_monotonic_time () + lease_us / (repairer->stopping ? 30 : 12));
+          continue;
         }
+      repairer->n_renewing++;
+      gs_mutex_unlock (&repairer->lock);
+      keep_one (repairer, job);
+      gs_mutex_lock (&repairer->lock);
+      repairer->n_renewing--;
+      g_ptr_array_add (repairer->running, job);
+      gs_cond_broadcast (&repairer->changed);
+      /* Its renewal failed: not at once again, while others may be due. */
+      if (g_get_monotonic_time () - job->renew_us >= lease_us / 4)
+        gs_cond_wait_until (&repairer->changed, &repairer->lock, g_get_monotonic_time () + lease_us / 30);
     }
   gs_mutex_unlock (&repairer->lock);
   return NULL;
@@ -403,8 +432,10 @@ gsi_repairer_start (GsiRepairer *repairer)
   if (repairer->config.n_workers == 0)
     return;
   repairer->cares = gs_thread_start (&repairer->carer, "care", carer_run, repairer) == 0;
-  repairer->keeps = gs_thread_start (&repairer->keeper, "job-leases", keeper_run, repairer) == 0;
-  while (repairer->keeps && repairer->n_started < repairer->config.n_workers
+  while (repairer->n_keepers < MIN (KEEPERS, repairer->config.n_workers)
+         && gs_thread_start (&repairer->keepers[repairer->n_keepers], "job-leases", keeper_run, repairer) == 0)
+    repairer->n_keepers++;
+  while (repairer->n_keepers > 0 && repairer->n_started < repairer->config.n_workers
          && gs_thread_start (&repairer->workers[repairer->n_started], "repair", worker_run, repairer) == 0)
     repairer->n_started++;
   if (repairer->n_started < repairer->config.n_workers)
@@ -426,10 +457,10 @@ gsi_repairer_stop (GsiRepairer *repairer)
   gs_mutex_unlock (&repairer->lock);
   for (guint i = 0; i < repairer->n_started; i++)
     gs_thread_join (repairer->workers[i]);
-  if (repairer->keeps)
-    gs_thread_join (repairer->keeper);
+  for (guint i = 0; i < repairer->n_keepers; i++)
+    gs_thread_join (repairer->keepers[i]);
   if (repairer->cares)
     gs_thread_join (repairer->carer);
-  repairer->n_started = 0;
-  repairer->keeps = repairer->cares = FALSE;
+  repairer->n_started = repairer->n_keepers = 0;
+  repairer->cares = FALSE;
 }

@@ -428,8 +428,15 @@ static void
 write_tell (Write *write)
 {
   gsize preferred = 0;
+  gboolean any = write->end != WRITE_ACKNOWLEDGED;
   if (write->tee == NULL)
     return;
+  /* Of a write that a hook refused only one knows why. */
+  if (any && write->nothing && write->has_asker)
+    {
+      preferred = write->asker;
+      any = FALSE;
+    }
   for (gsize i = 0; i < write->n_parts; i++)
     if (write->parts[i]->applied)
       {
@@ -439,7 +446,7 @@ write_tell (Write *write)
   if (write->open)
     tee_cut_client (write->tee);
   else
-    tee_release (write->tee, preferred, write->end != WRITE_ACKNOWLEDGED);
+    tee_release (write->tee, preferred, any);
   tee_wait_client (write->tee);
 }
 

@@ -57,6 +57,14 @@ typedef struct
   GError *why;        /* abort's; of its job */
 } Part;
 
+/** Whether the hooks let a write through. */
+typedef enum
+{
+  HOOKS_OPEN, /* not known yet */
+  HOOKS_PASSED,
+  HOOKS_NOT_PASSED
+} HooksFate;
+
 typedef enum
 {
   WRITE_RUNNING,
@@ -89,6 +97,8 @@ struct Write
   gboolean open;    /* nobody knows whether it was decided: what is staged stays so until the store says it */
   gboolean left;    /* to a restart: its locks and its process are still there */
   gboolean begun;   /* bytes of the client's were dealt out */
+  gsize asker;      /* who asks the repository's hooks: the first that stages */
+  gboolean has_asker;
   GsiEvent *event; /* told when it is acknowledged, or at its end: it is decided */
   WriteEnd end;
   gint64 timer_us; /* 0 = none */
@@ -101,6 +111,7 @@ struct Write
   guint n_jobs, n_staging;
   guint n_staged, n_applied; /* the machine's: so many events of each there were */
   gboolean nothing; /* a participant staged no update: there is nothing to decide */
+  HooksFate hooks;  /* what the one who asks them found */
   GError *why;      /* the first reason: it is nearest to the cause */
 };
 

@@ -7,6 +7,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define LOOK_US (50 * 1000) /* how soon a cancelled call is seen */
+
 /* ------------------------------------------------------------------------------------ their calls */
 
 static int
@@ -227,7 +229,8 @@ part_replica (const Part *part)
                         { sizeof (GsRepo), write->id, write->replica_path },
                         write->path,
                         write->config->cache,
-                        write->config->cache_self };
+                        write->config->cache_self,
+                        write->has_asker && write->asker == part->index };
 }
 
 /* ------------------------------------------------------------------------------------------- jobs */
@@ -298,6 +301,41 @@ stage_here (Part *part, GError **error)
   return gsi_node_change_stage (&replica, call, &write->computed->change, &part->txn, &part->vote, error);
 }
 
+/* The one who asks the hooks is done with it. */
+static void
+hooks_found (Part *part, const GsVote *vote)
+{
+  Write *write = part->write;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&write->lock);
+  if (!write->has_asker || part->index != write->asker || write->hooks != HOOKS_OPEN)
+    return;
+  write->hooks = vote != NULL && vote->hooks == GS_HOOKS_PASSED ? HOOKS_PASSED : HOOKS_NOT_PASSED;
+  gs_cond_broadcast (&write->changed);
+}
+
+/*
+ * May this vote be counted? One of a participant that did not ask the hooks waits for the one that does, and is worth nothing
+ * without it: whichever of them is lost, no write goes past a hook.
+ */
+static gboolean
+hooks_let (Part *part, GError **error)
+{
+  Write *write = part->write;
+  gboolean passed;
+  if (part->vote->hooks != GS_HOOKS_UNASKED)
+    return TRUE;
+  gs_mutex_lock (&write->lock);
+  while (write->hooks == HOOKS_OPEN && !part->unwanted && !gs_call_cancelled (&part->call.base))
+    gs_cond_wait_until (&write->changed, &write->lock, g_get_monotonic_time () + LOOK_US);
+  passed = write->hooks == HOOKS_PASSED;
+  if (!passed && write->why != NULL)
+    g_propagate_error (error, g_error_copy (write->why));
+  gs_mutex_unlock (&write->lock);
+  if (!passed && (error == NULL || *error == NULL))
+    gs_fail (error, GS_ERROR_UNAVAILABLE, "the replica that was to ask the hooks of '%s' did not; try again", write->path);
+  return passed;
+}
+
 static void
 stage_work (gpointer user)
 {
@@ -313,12 +351,24 @@ stage_work (gpointer user)
       part->txn = NULL;
       part->vote = NULL;
       write_blame (write, why);
+      hooks_found (part, NULL);
       part_over (part);
       write_event (write, GS_EVENT_LOST, part->index, NULL);
       job_done (part, TRUE);
       return;
     }
   votes = part->vote != NULL && part->vote->n_updates > 0;
+  hooks_found (part, votes ? part->vote : NULL);
+  if (votes && !hooks_let (part, &why))
+    {
+      write_blame (write, g_error_copy (why));
+      ops->abort (part->storage->self, write_part_call (part), g_steal_pointer (&part->txn), why);
+      g_error_free (why);
+      part_over (part);
+      write_event (write, GS_EVENT_LOST, part->index, NULL);
+      job_done (part, TRUE);
+      return;
+    }
   /* Once it counts as staged it may be aborted by another thread at any moment, and its vote goes with it. */
   if (votes)
     memcpy (digest, part->vote->digest, sizeof digest);
@@ -391,6 +441,11 @@ write_stage (Write *write, const gsize *indexes, gsize n)
       for (gsize i = 0; i < n; i++)
         write_event (write, GS_EVENT_LOST, indexes[i], NULL);
       return;
+    }
+  if (!write->has_asker && n > 0)
+    {
+      write->asker = indexes[0];
+      write->has_asker = TRUE;
     }
   for (gsize i = 0; i < n; i++)
     set_state (write->parts[indexes[i]], PART_STAGING);

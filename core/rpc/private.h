@@ -41,6 +41,7 @@ typedef enum
   STOP_CALLER,   /* the caller went away or asked for it */
   STOP_DEADLINE,
   STOP_NO_PEER,  /* nobody connected for the stream */
+  STOP_REVOKED,  /* what the caller showed no longer counts */
   STOP_SERVER    /* the server stops */
 } StopReason;
 

@@ -171,6 +171,9 @@ gsi_record_stop_error (const Call *call, StopReason reason)
   if (reason == STOP_NO_PEER)
     return g_error_new (GS_ERROR, GS_ERROR_DEADLINE_EXCEEDED, "%s: the client did not connect for the stream within"
                         " %.3g seconds", name, (double) call->wiring->setup.limits.accept_timeout_us / G_USEC_PER_SEC);
+  if (reason == STOP_REVOKED)
+    return g_error_new (GS_ERROR, GS_ERROR_UNAUTHENTICATED, "%s: ended, because the credentials that it began with are"
+                        " revoked or have expired", name);
   if (reason == STOP_SERVER)
     return g_error_new (GS_ERROR, GS_ERROR_UNAVAILABLE, "%s: the server is stopping; try again", name);
   return g_error_new (GS_ERROR, GS_ERROR_CANCELLED, "%s: the caller went away or cancelled", name);

@@ -109,6 +109,14 @@ void gsi_rpc_cancel (GsiRpc *rpc, GsCallHandle handle);
 /** GsHost.call_ready. Any thread; done may be called before it returns. */
 void gsi_rpc_ready (GsiRpc *rpc, GsCallHandle handle);
 
+/**
+ * Asks the access plugin whether what the callers of calls under way showed still counts, and ends those calls where it does
+ * not. To be called every GSI_RECHECK_EVERY_US, by one thread at a time; may block for GSI_RECHECK_PATIENCE_US.
+ */
+void gsi_rpc_recheck (GsiRpc *rpc);
+#define GSI_RECHECK_EVERY_US (2 * G_USEC_PER_SEC)
+#define GSI_RECHECK_PATIENCE_US (5 * G_USEC_PER_SEC)
+
 /* ----------------------------------------------------------------------------------------- for handlers */
 
 /**
@@ -122,6 +130,11 @@ gboolean gsi_rpc_cancel_by_id (GsiRpc *rpc, const GsTxId *id, const char *caller
  * paths (rename) and for rows of lists. PERMISSION_DENIED otherwise.
  */
 gboolean gsi_call_authorize (GsiCall *call, GsScope scope, const char *path, GError **error);
+/**
+ * For a handler that goes on giving what happens: UNAUTHENTICATED once what its caller showed is revoked or has expired, a
+ * second later at most. May block for two.
+ */
+gboolean gsi_call_recheck (GsiCall *call, GError **error);
 
 /* -------------------------------------------------------------------------------------------- the end */
 

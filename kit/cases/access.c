@@ -389,6 +389,37 @@ revoked (Conformance *c)
 }
 
 static void
+rechecked (Conformance *c)
+{
+  const GsAccessOps *ops = c->ops;
+  GsCall call = conformance_call (c, 0);
+  g_autofree char *ids[3] = { NULL }, *secrets[3] = { NULL };
+  const GsIdentity *who[3];
+  if (ops->recheck == NULL)
+    {
+      conformance_skip (c, "the plugin does not recheck");
+      return;
+    }
+  for (int i = 0; i < 3; i++) /* one is revoked, one expires, one stays; all of one name */
+    {
+      if (!make_token (c, GS_SCOPE_READ, "", i == 1 ? 100 * (gint64) G_USEC_PER_SEC : 0, &ids[i], &secrets[i]))
+        return;
+      GsCredentials credentials = bearer (secrets[i]);
+      CHECK_OK (c, enter (c, &credentials, &who[i], &error));
+      CHECK_OK (c, ops->recheck (c->self, &call, who[i], &error));
+    }
+  CHECK_OK (c, ops->token_revoke (c->self, &call, ids[0], &error));
+  conformance_advance (c, G_USEC_PER_SEC);
+  CHECK_CODE (c, GS_ERROR_UNAUTHENTICATED, ops->recheck (c->self, &call, who[0], &error));
+  CHECK_OK (c, ops->recheck (c->self, &call, who[1], &error));
+  conformance_advance (c, 101 * (gint64) G_USEC_PER_SEC);
+  CHECK_CODE (c, GS_ERROR_UNAUTHENTICATED, ops->recheck (c->self, &call, who[1], &error));
+  CHECK_OK (c, ops->recheck (c->self, &call, who[2], &error));
+  for (int i = 0; i < 3; i++)
+    ops->release (c->self, who[i]);
+}
+
+static void
 expired (Conformance *c)
 {
   g_autofree char *id = NULL, *secret = NULL;
@@ -474,6 +505,7 @@ const ConformanceCase conformance_access[] = {
   { "A3", "prefixes hold at segment boundaries", prefixes },
   { "A4", "a revoked token stops within a second", revoked, TRUE },
   { "A4", "an expired token stops", expired, TRUE },
+  { "A5", "an identity that was given out counts no longer than its token", rechecked, TRUE },
   { "A1", "tokens that cannot be are refused", bad_tokens },
   { "A1", "many threads at once", crowd },
   { NULL, NULL, NULL },

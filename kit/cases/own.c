@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Contract cases of kind STORAGE: the server's own refs, below refs/gitstead/. */
+/* Contract cases of kind STORAGE: the server's own refs, below refs/gitstead/, and what a vote says of hooks. */
 #include "storage.h"
 
 #define OWN "refs/gitstead/files/set"
@@ -122,4 +122,31 @@ own_refs_refused (Conformance *c)
          staged.vote->n_updates, staged.vote->verdicts[0].code);
   CHECK_OK (c, commit_write (c, &staged, 1, &error));
   check_shown (c, &replica, NULL);
+}
+
+void
+hooks_absent (Conformance *c)
+{
+  const GsStorageOps *ops = c->ops;
+  Replica replica;
+  GsOid oids[2];
+  g_autoptr (GBytes) pack = pack_commits (c, 2, oids);
+  if (!replica_make (c, &replica))
+    return;
+  for (int asked = 0; asked < 2; asked++)
+    {
+      GsCall call = conformance_call (c, 60 * G_USEC_PER_SEC);
+      const GsRefUpdate update = update_create (asked ? "refs/heads/asked" : "refs/heads/not", &oids[asked]);
+      const GsChangeSet change = { .size = sizeof change,
+                                   .txid = conformance_txid (c),
+                                   .updates = &update,
+                                   .n_updates = 1,
+                                   .pack = pack,
+                                   .run_hooks = asked };
+      Staged staged = { .txid = change.txid };
+      CHECK_OK (c, ops->stage (c->self, &call, &replica.repo, &change, &staged.txn, &staged.vote, &error));
+      CHECK (c, staged.vote->n_updates == 1 && staged.vote->hooks == GS_HOOKS_NONE, "an accepted update, and no hooks",
+             "%" G_GSIZE_FORMAT " updates, hooks %u", staged.vote->n_updates, staged.vote->hooks);
+      CHECK_OK (c, commit_write (c, &staged, (guint64) asked + 1, &error));
+    }
 }

@@ -546,6 +546,7 @@ const ConformanceCase conformance_storage[] = {
   { "S32", "half a push of a client that has gone leaves nothing", push_left },
   { "S35", "the server's own refs are swapped with others, and seen by no client", own_refs_kept },
   { "S35", "a change set that is not the server's own cannot name its refs", own_refs_refused },
+  { "S36", "of a repository without hooks nobody is asked, and every vote says so", hooks_absent },
   { "S40", "what a process that died had staged waits for its fate, and takes it", pending_after_death, TRUE },
   { "S42", "periodic care changes nothing that is seen, and ends when it is cancelled", maintained },
   { "S42", "periodic care beside writers", maintained_under_load },

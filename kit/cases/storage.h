@@ -93,6 +93,7 @@ void abort_leaves_nothing (Conformance *c);
 void resolve_unknown (Conformance *c);
 void own_refs_kept (Conformance *c);
 void own_refs_refused (Conformance *c);
+void hooks_absent (Conformance *c);
 void crowd_of_writers (Conformance *c);
 void copy_whole (Conformance *c);
 void copy_part (Conformance *c);

@@ -3,10 +3,11 @@
 """Following what a server does: everything once, in order, from any position, by whoever may; what was missed is told."""
 import json
 import os
+import socket
 import subprocess
 
 import gitstead_test
-from gitstead_test import PROGRAM, Git, ServerTestCase, ZERO, clean_environment
+from gitstead_test import PROGRAM, Git, ServerTestCase, ZERO, clean_environment, eventually
 
 
 def commits(folder, n, branch="main"):
@@ -169,6 +170,44 @@ class Missed(EventsCase):
         self.assertNotIn("event", found[0])
         self.assertEqual([i["event"]["repository"]["path"] for i in found[1:]], ["after.git"])
         self.assertEqual([i["event"]["repository"]["path"] for i in self.since(found[0]["position"])], ["after.git"])
+
+
+class Revoked(EventsCase):
+    """What lasts ends with the token that it was begun with."""
+    PATIENCE = 60 * gitstead_test.SLOW
+
+    def token(self, scope):
+        secret = self.server.new_token(scope)
+        return secret, secret.split("_")[1]
+
+    def follower(self, token):
+        return self.follow("--from-oldest", "--prefix", "rev/", env={"GITSTEAD_TOKEN": token,
+                                                 "GITSTEAD_SERVER": "tcp://127.0.0.1:%d" % self.server.nng_port})
+
+    def test_events(self):
+        self.server.create("rev/1")
+        (gone, gone_id), (stays, _) = self.token("read"), self.token("read")
+        ends, goes_on = self.follower(gone), self.follower(stays)
+        for follower in (ends, goes_on):
+            self.assertEqual(follower.next()["event"]["repository"]["path"], "rev/1.git")
+        self.server.cli("token", "revoke", gone_id)
+        self.assertNotEqual(ends.process.wait(self.PATIENCE), 0)
+        self.assertMentions(ends.process.stderr.read().decode(), "revoked")
+        self.server.create("rev/2")
+        self.assertEqual(goes_on.next()["event"]["repository"]["path"], "rev/2.git")
+
+    def test_a_push_under_way(self):
+        self.server.create("slow")
+        token, token_id = self.token("write")
+        with socket.create_connection(("127.0.0.1", self.server.http_port), timeout=self.PATIENCE) as client:
+            client.sendall(("POST /slow.git/git-receive-pack HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
+                            "Content-Type: application/x-git-receive-pack-request\r\nTransfer-Encoding: chunked\r\n\r\n"
+                            "4\r\n00ff\r\n" % token).encode())
+            eventually(self.server.children, 30, "the push being received")
+            self.server.cli("token", "revoke", token_id)
+            eventually(lambda: not self.server.children() and "call.revoked" in self.server.log_text(), self.PATIENCE,
+                       "the end of the push")
+        self.server.assert_settled()
 
 
 class Stopping(EventsCase):

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of repositories: kept with them, the same on every replica, and kept to by every write."""
+import http.client
 import json
 import os
 import threading
 
 import gitstead_test
 from cluster_test import Cluster
-from gitstead_test import Git, ServerTestCase, eventually
+from gitstead_test import Git, Server, ServerTestCase, TestCase, eventually
 
 NONE = "0" * 40
 CONFIG_REF = "refs/gitstead/files/config"
@@ -276,6 +277,36 @@ class Settings(Calls, ServerTestCase):
         self.assertIn("receive.maxInputSize", result.stderr)
         for words in (("set", self.name), ("set", self.name, "receive.denyDeletes"), ("unset", self.name), ("clear", self.name)):
             self.assertEqual(config(*words, check=False).returncode, 2, words)
+
+
+class Crashes(Calls, TestCase):
+    def test_settings_are_the_old_or_the_new(self):
+        self.server = server = Server()
+        self.addCleanup(server.clean)
+        server.start()
+        self.admin = server.new_token("admin")
+        server.create("crash")
+        self.configure("crash", {"gitstead.description": "0"})
+        seen = 0
+        for number, (point, there) in enumerate((("push.prepared", False), ("push.voted", False), ("commit.decided", True),
+                                                 ("refs.committed", True), ("refs.published", True), ("commit.stamped", True)), 1):
+            self.assertEqual(server.stop(), 0)
+            server.start(crash_at=point)
+            with self.assertRaises((OSError, http.client.HTTPException)):
+                self.attempt("Repository/ConfigSet", repository={"path": "crash"}, entries=[
+                    {"key": "gitstead.description", "values": [str(number)]}, {"key": "receive.denyDeletes", "values": ["true"]}])
+            self.assertEqual(server.process.wait(60 * gitstead_test.SLOW), -9, point)
+            server.process = None
+            server.start()
+            seen = number if there else seen
+            wanted = {"gitstead.description": [str(seen)]}
+            if seen > 0:
+                wanted["receive.denyDeletes"] = ["true"]
+            self.assertEqual(self.config("crash")[0], wanted, point)
+            server.assert_settled(seconds=10)
+            Git().fsck(server.replica("crash"))
+        self.configure("crash", {"gitstead.description": "last"}, replace=True)
+        self.assertEqual(self.config("crash")[0], {"gitstead.description": ["last"]})
 
 
 class Replicated(Calls, Cluster):

@@ -36,10 +36,12 @@ static const GsNeed access_needs[] = { { "metadata", GS_KIND_METADATA, 0 }, { NU
 typedef struct
 {
   GsIdentity identity;
+  char token[GS_TOKEN_ID_LEN + 1]; /* "" = it stands on no token */
+  guint8 verifier[GS_TOKEN_VERIFIER_SIZE];
   char texts[];
 } OwnIdentity;
 
-static const GsIdentity *
+static OwnIdentity *
 identity_new (const char *name, GsScope scope, const char *prefix)
 {
   gsize n_name = strlen (name) + 1, n_prefix = strlen (prefix) + 1;
@@ -50,13 +52,15 @@ identity_new (const char *name, GsScope scope, const char *prefix)
   own->identity.name = own->texts;
   own->identity.scope = scope;
   own->identity.prefix = own->texts + n_name;
-  return &own->identity;
+  return own;
 }
 
 static void
 access_release (gpointer self, const GsIdentity *identity)
 {
-  g_free ((gpointer) identity); /* its first member */
+  OwnIdentity *own = (OwnIdentity *) identity; /* its first member */
+  explicit_bzero (own->verifier, sizeof own->verifier);
+  g_free (own);
 }
 
 /* ----------------------------------------------------------------------------------- authentication */
@@ -70,12 +74,22 @@ refuse (GError **error)
 }
 
 static gboolean
-accept_token (Access *self, const StoredToken *token, gboolean proven, const GsIdentity **ret_identity, GError **error)
+is_live (const Access *self, const StoredToken *token)
 {
-  gboolean live = token->expires_wall_us == 0 || self->host->wall_us (self->host) < token->expires_wall_us;
-  if (!proven || !token->known || !live)
+  return token->known
+         && (token->expires_wall_us == 0 || self->host->wall_us (self->host) < token->expires_wall_us);
+}
+
+static gboolean
+accept_token (Access *self, const char *id, const StoredToken *token, gboolean proven, const GsIdentity **ret_identity,
+              GError **error)
+{
+  if (!proven || !is_live (self, token))
     return refuse (error);
-  *ret_identity = identity_new (token->name, token->scope, token->prefix);
+  OwnIdentity *own = identity_new (token->name, token->scope, token->prefix);
+  g_strlcpy (own->token, id, sizeof own->token);
+  memcpy (own->verifier, token->verifier, sizeof own->verifier);
+  *ret_identity = &own->identity;
   return TRUE;
 }
 
@@ -92,7 +106,7 @@ by_secret (Access *self, GsCall *call, const char *text, const GsIdentity **ret_
   if (token == NULL)
     return FALSE;
   gs_token_bearer_verifier (secret, shown);
-  return accept_token (self, token, gs_token_equal (shown, token->verifier, sizeof shown), ret_identity, error);
+  return accept_token (self, id, token, gs_token_equal (shown, token->verifier, sizeof shown), ret_identity, error);
 }
 
 static gboolean
@@ -108,7 +122,7 @@ by_signature (Access *self, GsCall *call, const GsCredentials *credentials, cons
   if (token == NULL)
     return FALSE;
   gs_token_hmac (token->verifier + GS_TOKEN_KEY_SIZE, credentials->signed_data, credentials->signed_len, tag);
-  return accept_token (self, token, gs_token_equal (tag, credentials->tag, sizeof tag), ret_identity, error);
+  return accept_token (self, credentials->user, token, gs_token_equal (tag, credentials->tag, sizeof tag), ret_identity, error);
 }
 
 static gboolean
@@ -116,7 +130,7 @@ as_anonymous (Access *self, const char *name, const GsIdentity **ret_identity, G
 {
   if (self->anonymous == GS_SCOPE_NONE)
     return refuse (error);
-  *ret_identity = identity_new (name, self->anonymous, "");
+  *ret_identity = &identity_new (name, self->anonymous, "")->identity;
   return TRUE;
 }
 
@@ -127,7 +141,7 @@ by_peer (Access *self, guint32 uid, const GsIdentity **ret_identity, GError **er
   g_snprintf (name, sizeof name, "uid:%u", uid);
   if (!self->peer_admin || (uid != 0 && uid != (guint32) geteuid ()))
     return as_anonymous (self, name, ret_identity, error);
-  *ret_identity = identity_new (name, GS_SCOPE_ADMIN, "");
+  *ret_identity = &identity_new (name, GS_SCOPE_ADMIN, "")->identity;
   return TRUE;
 }
 
@@ -138,7 +152,7 @@ by_certificate (Access *self, const char *common_name, const GsIdentity **ret_id
   if (self->certificate == GS_SCOPE_NONE || common_name == NULL || *common_name == '\0')
     return refuse (error);
   name = g_strconcat ("certificate:", common_name, NULL);
-  *ret_identity = identity_new (name, self->certificate, "");
+  *ret_identity = &identity_new (name, self->certificate, "")->identity;
   return TRUE;
 }
 
@@ -163,6 +177,24 @@ access_authenticate (gpointer data, GsCall *call, const GsCredentials *credentia
     default:
       return refuse (error);
     }
+}
+
+/* Peers and certificates were judged by their connection, which the call cannot outlive. */
+static gboolean
+access_recheck (gpointer data, GsCall *call, const GsIdentity *identity, GError **error)
+{
+  Access *self = data;
+  const OwnIdentity *own = (const OwnIdentity *) identity;
+  g_autoptr (StoredToken) token = NULL;
+  if (own->token[0] == '\0')
+    return TRUE;
+  token = access_lookup (self, call, own->token, error);
+  if (token == NULL)
+    return FALSE;
+  if (!is_live (self, token) || !gs_token_equal (own->verifier, token->verifier, sizeof own->verifier)
+      || token->scope != identity->scope || strcmp (token->prefix, identity->prefix) != 0)
+    return gs_fail (error, GS_ERROR_UNAUTHENTICATED, "the token “%s” is revoked or has expired", identity->name);
+  return TRUE;
 }
 
 /* ------------------------------------------------------------------------------------ authorization */
@@ -247,6 +279,7 @@ static const GsAccessOps access_ops = {
   .token_create = access_token_create,
   .token_list = access_token_list,
   .token_revoke = access_token_revoke,
+  .recheck = access_recheck,
 };
 
 GS_PLUGIN_DEFINE (GsAccessOps, .kind = GS_KIND_ACCESS, .threads = GS_THREADS_PARALLEL, .name = "token",

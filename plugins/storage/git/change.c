@@ -3,9 +3,9 @@
 #include "child.h"
 #include "disk.h"
 #include "git.h"
+#include "hooks.h"
 #include "ingest.h"
 #include "repack.h"
-#include "settings.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -251,6 +251,8 @@ txn_free (Txn *txn)
     g_free (txn->verdicts[i].reason);
   g_free (txn->verdicts);
   g_free (txn->quarantine);
+  if (txn->hook_lines != NULL)
+    g_string_free (txn->hook_lines, TRUE);
   repo_close (txn->repo, TRUE);
   g_free (txn);
 }
@@ -313,7 +315,8 @@ storage_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSe
   if ((change->pack != NULL && !take_pack (txn, call, change->pack, error))
       || !rules_judge (txn, call, updates, change->n_updates, error)
       || !txn_prepare (txn, call, updates, change->n_updates, change->atomic, trailer,
-                       trailer != NULL ? PACK_TRAILER : 0, error))
+                       trailer != NULL ? PACK_TRAILER : 0, error)
+      || !hooks_ask (txn, call, change->run_hooks, error))
     {
       txn_free (txn);
       return FALSE;
@@ -381,6 +384,7 @@ storage_commit (gpointer self, GsCall *call, gpointer data, const GsDecision *de
       quarantine_drop (txn->repo, txn->quarantine);
       g_clear_pointer (&txn->quarantine, g_free);
     }
+  hooks_tell (txn, call);
   push_finish (txn, call, NULL);
   txn_free (txn);
   return TRUE;

@@ -21,6 +21,8 @@
 #define PUMP_BYTES (128 * 1024)
 #define WATCH_US (G_USEC_PER_SEC / 4)
 #define WATCH_SHARE 10 /* at least so many times as long as looking took passes before the next look */
+#define BUSY_TRIES 100u
+#define BUSY_PAUSE_US (20 * 1000)
 #define NICE_LOW 10 /* gives way, but gets on: the longer it takes, the more packs there are meanwhile */
 #define IOPRIO_OF_PROCESS 1
 #define IOPRIO_LOW (2 << 13 | 7) /* class best-effort, so that it is slow but never starved */
@@ -156,7 +158,10 @@ static GPtrArray *
 make_environment (Storage *storage, const ChildSpec *spec)
 {
   Environment env = { g_ptr_array_new_with_free_func (g_free), 0 };
-  env_add (&env, "PATH=%s", storage->git_path);
+  if (spec->program != NULL)
+    env_add (&env, "PATH=%s:/usr/local/bin:/usr/bin:/bin", storage->git_path);
+  else
+    env_add (&env, "PATH=%s", storage->git_path);
   env_add (&env, "HOME=/nonexistent");
   env_add (&env, "LC_ALL=C");
   env_add (&env, "TZ=UTC");
@@ -206,6 +211,8 @@ make_environment (Storage *storage, const ChildSpec *spec)
   for (const char *const *pair = spec->settings; pair != NULL && *pair != NULL; pair += 2)
     env_setting (&env, pair[0], pair[1]);
   env_add (&env, "GIT_CONFIG_COUNT=%u", env.n_settings);
+  for (const char *const *variable = spec->variables; variable != NULL && *variable != NULL; variable++)
+    env_add (&env, "%s", *variable);
   g_ptr_array_add (env.env, NULL);
   return env.env;
 }
@@ -253,7 +260,7 @@ spawn_git (Storage *storage, const ChildSpec *spec, int error_fd, pid_t *ret_pid
   sigset_t none, all;
   int failed;
 
-  g_ptr_array_add (argv, storage->git);
+  g_ptr_array_add (argv, (gpointer) (spec->program != NULL ? spec->program : storage->git));
   for (gsize i = 0; spec->argv[i] != NULL; i++)
     g_ptr_array_add (argv, (gpointer) spec->argv[i]);
   g_ptr_array_add (argv, NULL);
@@ -265,9 +272,11 @@ spawn_git (Storage *storage, const ChildSpec *spec, int error_fd, pid_t *ret_pid
     posix_spawn_file_actions_addopen (&actions, 0, "/dev/null", O_RDONLY, 0);
   if (spec->output >= 0)
     posix_spawn_file_actions_adddup2 (&actions, spec->output, 1);
+  else if (spec->program != NULL)
+    posix_spawn_file_actions_adddup2 (&actions, error_fd, 1);
   else
     posix_spawn_file_actions_addopen (&actions, 1, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_adddup2 (&actions, error_fd, 2);
+  posix_spawn_file_actions_adddup2 (&actions, spec->program != NULL && spec->output >= 0 ? spec->output : error_fd, 2);
   if (spec->extra >= 0)
     posix_spawn_file_actions_adddup2 (&actions, spec->extra, 3);
   posix_spawn_file_actions_addclosefrom_np (&actions, spec->extra >= 0 ? 4 : 3);
@@ -281,7 +290,14 @@ spawn_git (Storage *storage, const ChildSpec *spec, int error_fd, pid_t *ret_pid
   posix_spawnattr_setpgroup (&attr, 0);
   posix_spawnattr_setsigmask (&attr, &none);
   posix_spawnattr_setsigdefault (&attr, &all);
-  failed = posix_spawn (ret_pid, storage->git, &actions, &attr, (char **) argv->pdata, (char **) env->pdata);
+  /* A program that was written just now may still be open for writing in a child that another thread has begun. */
+  for (guint tries = 0;; tries++)
+    {
+      failed = posix_spawn (ret_pid, argv->pdata[0], &actions, &attr, (char **) argv->pdata, (char **) env->pdata);
+      if (failed != ETXTBSY || tries >= BUSY_TRIES)
+        break;
+      g_usleep (BUSY_PAUSE_US);
+    }
   posix_spawnattr_destroy (&attr);
   posix_spawn_file_actions_destroy (&actions);
   return failed;
@@ -330,7 +346,7 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
       close (err[0]);
       if (timer >= 0)
         close (timer);
-      return fsu_fail (error, failed, "start %s", storage->git);
+      return fsu_fail (error, failed, "start %s", spec->program != NULL ? spec->program : storage->git);
     }
   pidfd = (int) syscall (SYS_pidfd_open, pid, 0);
   if (pidfd < 0)
@@ -354,7 +370,7 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
                         .pidfd = pidfd,
                         .err_fd = err[0],
                         .err = g_string_new (NULL),
-                        .name = spec->argv[0],
+                        .name = spec->program != NULL ? "hook" : spec->argv[0],
                         .started_us = g_get_monotonic_time (),
                         .watch = spec->watch,
                         .watch_user = spec->watch_user,

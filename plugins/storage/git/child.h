@@ -23,6 +23,8 @@ typedef enum
 typedef struct
 {
   ChildRole role;
+  const char *program;           /* absolute; run instead of git, and all that it says goes to @output; NULL = git */
+  const char *const *variables;  /* further environment: "NAME=value", ..., NULL; NULL = none */
   const char *git_dir;     /* absolute; NULL for commands that need none */
   const char *const *argv; /* after "git", NULL-terminated */
   const char *quarantine;  /* objects folder to write to, with the repository's as alternate; NULL = the repository's */

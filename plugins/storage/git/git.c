@@ -45,6 +45,11 @@ static const GsOption git_options[] = {
   { "deny_deletes", "false", NULL, "Refuse pushes that delete refs.", 0, 0, GS_OPTION_BOOL, 0 },
   { "deny_non_fast_forwards", "false", NULL, "Refuse pushes that move a branch to a commit that does not contain it.",
     0, 0, GS_OPTION_BOOL, 0 },
+  { "run_hooks", "false", NULL,
+    "Run the hooks that belong to repositories: programs, with the server's own rights. On all nodes or on none.", 0, 0,
+    GS_OPTION_BOOL, 0 },
+  { "hook_timeout", "30s", NULL, "How long one hook may take.", 1000, G_GINT64_CONSTANT (3600000000), GS_OPTION_DURATION,
+    0 },
   { "maintenance", "true", NULL,
     "Keep the number of packs small and the indexes for fast fetches up to date. Objects are never deleted.", 0, 0,
     GS_OPTION_BOOL, 0 },
@@ -448,6 +453,8 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
   storage->fsck_strict = g_strcmp0 (config->string (config, "fsck"), "strict") == 0;
   storage->deny_deletes = config->boolean (config, "deny_deletes");
   storage->deny_non_fast_forwards = config->boolean (config, "deny_non_fast_forwards");
+  storage->run_hooks = config->boolean (config, "run_hooks");
+  storage->hook_timeout_us = config->integer (config, "hook_timeout");
   storage->maintenance = config->boolean (config, "maintenance");
   storage->maintenance_packs = config->integer (config, "maintenance_packs");
   storage->full_repack_us = config->integer (config, "full_repack_every");

@@ -57,6 +57,8 @@ typedef struct
   gboolean fsck_strict;
   gboolean deny_deletes;
   gboolean deny_non_fast_forwards;
+  gboolean run_hooks;
+  gint64 hook_timeout_us;
   gboolean maintenance;
   gint64 maintenance_packs; /* 0 = by size */
   gint64 full_repack_us;    /* 0 = never */
@@ -242,6 +244,8 @@ typedef struct
   RefTxn *refs;     /* NULL when nothing was accepted */
   gboolean refs_committed;
   gboolean own_refs; /* GsChangeSet has it */
+  GsOid hooks;       /* the set that is asked; len 0 = none */
+  GString *hook_lines; /* what hooks are told of the updates; NULL = they were not asked */
   GsVote vote;
   GsRefVerdict *verdicts;
   gsize n_verdicts;

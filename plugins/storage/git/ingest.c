@@ -53,6 +53,7 @@ append_32 (GByteArray *bytes, guint32 value)
   g_byte_array_append (bytes, data, sizeof data);
 }
 
+/* Of a pack or an index, against damage. The ids of objects are object_id's, which finds collisions. */
 static void
 hash_of (const guint8 *data, gsize len, guint8 ret_hash[HASH])
 {

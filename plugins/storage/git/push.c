@@ -12,7 +12,7 @@
 #include "disk.h"
 #include "git.h"
 #include "pktline.h"
-#include "settings.h"
+#include "hooks.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -56,6 +56,7 @@ struct PushSession
   GBytes *head;
   Tap tap;
 
+  int said;       /* the hook's standard error, which git passes on to the client; -1 until it sent it */
   GString *heard; /* from the hook, not yet parsed */
   gboolean greeted;
   gboolean complete; /* all commands are here */
@@ -263,11 +264,42 @@ hear_hook (PushSession *push, GsCall *call, GError **error)
   return TRUE;
 }
 
+int
+push_said_fd (const Txn *txn)
+{
+  return txn->push != NULL ? txn->push->said : -1;
+}
+
+/* Keeps the first descriptor that comes along; any other is none of ours. */
+static void
+take_descriptor (PushSession *push, struct msghdr *message)
+{
+  for (struct cmsghdr *head = CMSG_FIRSTHDR (message); head != NULL; head = CMSG_NXTHDR (message, head))
+    {
+      int fd;
+      if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS || head->cmsg_len != CMSG_LEN (sizeof fd))
+        continue;
+      memcpy (&fd, CMSG_DATA (head), sizeof fd);
+      if (push->said < 0)
+        push->said = fd;
+      else
+        close (fd);
+    }
+}
+
 static gboolean
 read_hook (PushSession *push, GsCall *call, GError **error)
 {
   char buffer[16384];
-  ssize_t got = recv (push->hook, buffer, sizeof buffer, MSG_DONTWAIT);
+  union
+  {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE (sizeof (int))];
+  } control;
+  struct iovec room = { buffer, sizeof buffer };
+  struct msghdr message
+      = { .msg_iov = &room, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+  ssize_t got = recvmsg (push->hook, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (got < 0 && (errno == EINTR || errno == EAGAIN))
     return TRUE;
   if (got <= 0)
@@ -276,7 +308,9 @@ read_hook (PushSession *push, GsCall *call, GError **error)
       push->hook = -1;
       return TRUE;
     }
-  g_string_append_len (push->heard, buffer, got);
+  take_descriptor (push, &message);
+  /* A byte that no packet begins with brings the descriptor. */
+  g_string_append_len (push->heard, buffer + (buffer[0] == '\1'), got - (buffer[0] == '\1'));
   return hear_hook (push, call, error);
 }
 
@@ -444,7 +478,7 @@ push_new (void)
 {
   PushSession *push = g_new0 (PushSession, 1);
   push->child.err_fd = -1;
-  push->hook = push->input = push->to_child = -1;
+  push->hook = push->input = push->to_child = push->said = -1;
   push->tap.partial = g_string_new (NULL);
   push->heard = g_string_new (NULL);
   push->names = g_ptr_array_new_with_free_func (g_free);
@@ -462,6 +496,8 @@ push_free (Txn *txn)
   stop_input (push);
   if (push->hook >= 0)
     close (push->hook);
+  if (push->said >= 0)
+    close (push->said);
   child_clear (&push->child);
   g_string_free (push->tap.partial, TRUE);
   g_string_free (push->heard, TRUE);
@@ -501,6 +537,9 @@ push_finish (Txn *txn, GsCall *call, const GError *why)
   if (push == NULL)
     return;
   stop_input (push);
+  if (push->said >= 0)
+    close (push->said);
+  push->said = -1; /* git waits for its end */
   if (why != NULL)
     reason = g_strdelimit (g_strdup (why->message), "\r\n\t", ' ');
   for (guint i = 0; i < push->names->len && push->hook >= 0; i++)
@@ -575,7 +614,8 @@ receive (Txn *txn, GsCall *call, const GsPush *request, GsStream *stream, GError
   return refuse_if_too_much (txn, error)
          && rules_judge (txn, call, (GsRefUpdate *) push->updates->data, push->updates->len, error)
          && txn_prepare (txn, call, (const GsRefUpdate *) push->updates->data, push->updates->len, push->atomic,
-                         push->tap.trailer, push->tap.pack_bytes >= PACK_MIN ? PACK_TRAILER : 0, error);
+                         push->tap.trailer, push->tap.pack_bytes >= PACK_MIN ? PACK_TRAILER : 0, error)
+         && hooks_ask (txn, call, request->run_hooks, error);
 }
 
 gboolean

@@ -96,6 +96,7 @@ remote_stage_push (gpointer data, GsCall *call, const GsRepo *repo, const GsPush
   request.protocol = (char *) push->protocol;
   request.stateless = push->stateless;
   request.max_input_bytes = push->max_input_bytes;
+  request.run_hooks = push->run_hooks;
   txn = txn_new (&push->txid, repo);
   txn->stream = stream;
   txn->flow = flow_open (self, call, 1013, &request.base, error);

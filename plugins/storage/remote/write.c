@@ -78,6 +78,7 @@ txn_take_vote (Remote *self, Txn *txn, const Gitstead__V1__NodeVote *message, GE
   vote->updates = txn->updates;
   vote->n_updates = message->n_updates;
   vote->verdicts = txn->verdicts;
+  vote->hooks = message->hooks;
   return remote_read_exactly (self, &message->digest, vote->digest, sizeof vote->digest, error)
          && remote_read_exactly (self, &message->refs_plus, vote->refs_plus.bytes, GS_DIGEST_SIZE, error)
          && remote_read_exactly (self, &message->refs_minus, vote->refs_minus.bytes, GS_DIGEST_SIZE, error);
@@ -204,6 +205,7 @@ remote_stage (gpointer data, GsCall *call, const GsRepo *repo, const GsChangeSet
   request.session = remote_bytes (self->session.bytes, GS_TXID_SIZE);
   request.atomic = change->atomic;
   request.own_refs = change->own_refs;
+  request.run_hooks = change->run_hooks;
   request.has_pack = change->pack != NULL;
   if ((is_small (change) && !stage_small (self, call, txn, &request, change, &voted, &why))
       || (!voted && !stage_streamed (self, call, txn, &request, change, &why)))

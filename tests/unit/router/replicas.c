@@ -339,6 +339,36 @@ stage_one (Disk *disk, const GsTxId *txid, const GsRefUpdate *update, GError **e
 }
 
 static gboolean
+others_staged (const Disk *disk)
+{
+  for (int i = 0; i < N_DISKS; i++)
+    if (&disk->cluster->disks[i] != disk && !disk->cluster->disks[i].away && disk->cluster->disks[i].n_staged == 0)
+      return FALSE;
+  return TRUE;
+}
+
+/* Under the lock. FALSE: the one who asks is lost over it. */
+static gboolean
+ask_hooks (Disk *disk, Staged *staged, gboolean run, GError **error)
+{
+  staged->vote.hooks = run ? GS_HOOKS_PASSED : GS_HOOKS_UNASKED;
+  if (!run)
+    return TRUE;
+  disk->n_asked++;
+  while (!others_staged (disk))
+    gs_cond_wait (&disk->cluster->changed, &disk->cluster->lock);
+  if (disk->hooks_code == GS_OK)
+    return TRUE;
+  g_hash_table_remove (disk->locks, staged->name);
+  staged->locked = FALSE;
+  gs_cond_broadcast (&disk->cluster->changed);
+  staged->verdict = (GsRefVerdict) { disk->hooks_code, (char *) "a hook said no" };
+  staged->vote.n_updates = 0;
+  staged->vote.hooks = GS_HOOKS_NONE;
+  return disk->hooks_code == GS_ERROR_PERMISSION_DENIED || gs_fail (error, disk->hooks_code, "%s was lost", disk->name);
+}
+
+static gboolean
 disk_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *change, gpointer *ret_txn,
             const GsVote **ret_vote, GError **error)
 {
@@ -347,6 +377,11 @@ disk_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *
   Staged *staged = stage_one (disk, &change->txid, &change->updates[0], error);
   if (staged == NULL)
     return FALSE;
+  if (disk->hooks && !ask_hooks (disk, staged, change->run_hooks, error))
+    {
+      staged_free (staged);
+      return FALSE;
+    }
   *ret_txn = staged;
   *ret_vote = &staged->vote;
   return TRUE;

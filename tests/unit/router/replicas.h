@@ -32,6 +32,9 @@ typedef struct
   gboolean fails_commit, away;
   gboolean create_fails;
   const char *first; /* the value whose writer is to be the first one here */
+  gboolean hooks; /* the repository has hooks here: whoever asks them does so once all others have staged */
+  GsErrorCode hooks_code; /* what becomes of the one who asks; PERMISSION_DENIED: a hook says no, others: it is lost */
+  guint n_asked;
   const char *last_words; /* what it says of a push before it fails */
   gsize chatter; /* bytes that a push says before it votes, as a report that never ends */
 } Disk;

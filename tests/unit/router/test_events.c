@@ -17,12 +17,21 @@
 
 #define EPOCH G_GUINT64_CONSTANT (0x1122334455667788)
 #define KEPT 10000
+#define SHARE 8u /* streams of one caller */
 
 /* What dispatch gives: whoever has "hidden" in his path is nobody's to read. */
 gboolean
 gsi_call_authorize (GsiCall *call, GsScope scope, const char *path, GError **error)
 {
   return strstr (path, "hidden") == NULL;
+}
+
+static gint revoked; /* atomic: what the callers showed no longer counts */
+
+gboolean
+gsi_call_recheck (GsiCall *call, GError **error)
+{
+  return !g_atomic_int_get (&revoked) || gs_fail (error, GS_ERROR_UNAUTHENTICATED, "revoked");
 }
 
 static ProtobufCBinaryData end_position;
@@ -75,7 +84,8 @@ run (void *user)
 
 /* @at: behind so many; G_MAXUINT64 = from the oldest. */
 static void
-reader_start (Reader *reader, GsiEvents *events, GsiMethods *methods, guint64 epoch, guint64 at, guint32 follow_s)
+reader_start_as (Reader *reader, GsiEvents *events, GsiMethods *methods, guint64 epoch, guint64 at, guint32 follow_s,
+                 const GsIdentity *identity)
 {
   const guint64 parts[2] = { GUINT64_TO_BE (epoch), GUINT64_TO_BE (at) };
   *reader = (Reader){ .events = events, .methods = methods, .cancel = eventfd (0, EFD_CLOEXEC) };
@@ -91,6 +101,7 @@ reader_start (Reader *reader, GsiEvents *events, GsiMethods *methods, guint64 ep
   reader->call.base.size = sizeof reader->call.base;
   reader->call.base.deadline_us = g_get_monotonic_time () + 120 * G_USEC_PER_SEC;
   reader->call.base.cancel_fd = cancel_fd;
+  reader->call.base.identity = identity;
   reader->call.request = &reader->request.base;
   reader->call.stream = &reader->stream;
   reader->lines = fdopen (reader->pipe[0], "r");
@@ -98,13 +109,26 @@ reader_start (Reader *reader, GsiEvents *events, GsiMethods *methods, guint64 ep
 }
 
 static void
+reader_start (Reader *reader, GsiEvents *events, GsiMethods *methods, guint64 epoch, guint64 at, guint32 follow_s)
+{
+  static const GsIdentity somebody = { sizeof somebody, "somebody", GS_SCOPE_READ, "" };
+  reader_start_as (reader, events, methods, epoch, at, follow_s, &somebody);
+}
+
+static void
+reader_clear (Reader *reader)
+{
+  g_clear_error (&reader->error);
+  fclose (reader->lines);
+  close (reader->cancel);
+}
+
+static void
 reader_end (Reader *reader, gboolean well)
 {
   gs_thread_join (reader->thread);
   assert_int_equal (reader->done, well);
-  g_clear_error (&reader->error);
-  fclose (reader->lines);
-  close (reader->cancel);
+  reader_clear (reader);
 }
 
 typedef struct
@@ -289,6 +313,55 @@ test_too_slow (void **state)
   reader_end (&reader, TRUE);
 }
 
+/* What happens after the revocation is not told any more, though nobody has cancelled the call yet. */
+static void
+test_revoked (void **state)
+{
+  Fixture *f = *state;
+  Reader reader;
+  Line line;
+  reader_start (&reader, f->events, f->methods, EPOCH, 0, 600);
+  publish (f, "a.git", 0, 1, NULL, 0);
+  assert_true (read_line (&reader, &line));
+  g_atomic_int_set (&revoked, TRUE);
+  publish (f, "a.git", 1, 2, NULL, 0);
+  gs_thread_join (reader.thread);
+  assert_false (reader.done);
+  assert_int_equal (gs_error_code (reader.error), GS_ERROR_UNAUTHENTICATED);
+  assert_false (read_line (&reader, &line));
+  g_atomic_int_set (&revoked, FALSE);
+  reader_clear (&reader);
+}
+
+/* One caller has a share of the streams, and no more; the next one has his own. */
+static void
+test_share (void **state)
+{
+  Fixture *f = *state;
+  static const GsIdentity other = { sizeof other, "other", GS_SCOPE_READ, "" };
+  Reader readers[SHARE + 2];
+  Line line;
+  publish (f, "a.git", 0, 1, NULL, 0);
+  for (gsize i = 0; i < SHARE; i++)
+    {
+      reader_start (&readers[i], f->events, f->methods, EPOCH, 0, 600);
+      assert_true (read_line (&readers[i], &line)); /* it follows by now */
+    }
+  reader_start (&readers[SHARE], f->events, f->methods, EPOCH, 0, 600);
+  gs_thread_join (readers[SHARE].thread);
+  assert_false (readers[SHARE].done);
+  assert_int_equal (gs_error_code (readers[SHARE].error), GS_ERROR_BUSY);
+  assert_non_null (strstr (readers[SHARE].error->message, "“somebody” follows the events with 8 streams"));
+  close (readers[SHARE].pipe[1]); /* it never came to open it */
+  reader_clear (&readers[SHARE]);
+  reader_start_as (&readers[SHARE + 1], f->events, f->methods, EPOCH, 0, 600, &other);
+  assert_true (read_line (&readers[SHARE + 1], &line));
+  gsi_events_end_streams (f->events);
+  for (gsize i = 0; i < SHARE + 2; i++)
+    if (i != SHARE)
+      reader_end (&readers[i], TRUE);
+}
+
 static void
 test_cancelled (void **state)
 {
@@ -313,6 +386,8 @@ main (void)
     cmocka_unit_test_setup_teardown (test_too_late, setup, teardown),
     cmocka_unit_test_setup_teardown (test_bytes_are_bounded, setup, teardown),
     cmocka_unit_test_setup_teardown (test_too_slow, setup, teardown),
+    cmocka_unit_test_setup_teardown (test_revoked, setup, teardown),
+    cmocka_unit_test_setup_teardown (test_share, setup, teardown),
     cmocka_unit_test_setup_teardown (test_cancelled, setup, teardown),
   };
   return cmocka_run_group_tests_name ("events", tests, NULL, NULL);

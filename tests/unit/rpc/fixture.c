@@ -83,10 +83,23 @@ fake_authorize (gpointer self, const GsIdentity *identity, GsScope scope, const 
   return TRUE;
 }
 
+static gboolean
+fake_recheck (gpointer self, GsCall *call, const GsIdentity *identity, GError **error)
+{
+  Fixture *f = self;
+  note (f, "recheck");
+  gs_mutex_lock (&f->lock);
+  gboolean good = g_strcmp0 (f->doubted, identity->name) != 0;
+  GsErrorCode doubt = f->doubt;
+  gs_mutex_unlock (&f->lock);
+  return good || gs_fail (error, doubt, "%s was looked at", identity->name);
+}
+
 static const GsAccessOps fake_access = {
   .authenticate = fake_authenticate,
   .release = fake_release,
   .authorize = fake_authorize,
+  .recheck = fake_recheck,
 };
 
 /* ---------------------------------------------------------------------------------------------- handlers */

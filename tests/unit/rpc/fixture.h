@@ -59,6 +59,8 @@ struct Fixture
   char *last_path, *last_storage;
   GsScope last_scope;
   void (*on_authorize) (Fixture *f);
+  const char *doubted;    /* recheck of this identity fails … */
+  GsErrorCode doubt;      /* … with this */
   Play play;           /* NULL: reply with the empty message of the method */
 };
 

@@ -279,6 +279,52 @@ stopped_while_parked (void **state)
   stream_clear (&stream);
 }
 
+static void
+doubt (Fixture *f, const char *name, GsErrorCode code)
+{
+  gs_mutex_lock (&f->lock);
+  f->doubted = name;
+  f->doubt = code;
+  gs_mutex_unlock (&f->lock);
+  gsi_rpc_recheck (f->rpc);
+}
+
+/* The token of one is revoked while both have streams, one of them still without its peer. */
+static void
+revoked_under_way (void **state)
+{
+  Fixture f;
+  Wait running, parked, other, unary;
+  FakeStream streams[3];
+  fixture_init (&f);
+  f.play = play_gate_heeding;
+  fixture_start (&f);
+  for (int i = 0; i < 3; i++)
+    stream_init (&streams[i], &f, i != 1);
+  begin (&f, &running, UPLOAD_PACK, "a", "ann:r", NULL, &streams[0]);
+  wait_at_gate (&f, 1);
+  begin (&f, &other, UPLOAD_PACK, "a", "bob:r", NULL, &streams[2]);
+  wait_at_gate (&f, 2);
+  begin (&f, &parked, UPLOAD_PACK, "a", "ann:r", NULL, &streams[1]);
+  wait_parked (&f);
+  fixture_call (&f, &unary, REPOSITORY_GET, "a", "ann:r", NULL);
+  wait_at_gate (&f, 3);
+  /* Who cannot be told from the others now goes on. */
+  doubt (&f, "ann", GS_ERROR_UNAVAILABLE);
+  doubt (&f, "ann", GS_ERROR_DEADLINE_EXCEEDED);
+  assert_false (wait_is_over (&running) || wait_is_over (&parked) || wait_is_over (&unary));
+  doubt (&f, "ann", GS_ERROR_UNAUTHENTICATED);
+  expect_end (&parked, GS_ERROR_UNAUTHENTICATED, "revoked or have expired");
+  open_gate (&f); /* they see it there */
+  expect_end (&running, GS_ERROR_UNAUTHENTICATED, "revoked or have expired");
+  expect_end (&unary, GS_ERROR_UNAUTHENTICATED, "revoked or have expired");
+  expect_end (&other, GS_OK, NULL);
+  gsi_rpc_recheck (f.rpc); /* nothing is under way */
+  fixture_stop (&f);
+  for (int i = 0; i < 3; i++)
+    stream_clear (&streams[i]);
+}
+
 int
 main (void)
 {
@@ -289,6 +335,7 @@ main (void)
     cmocka_unit_test (parked_and_cancelled), cmocka_unit_test (running_and_cancelled),
     cmocka_unit_test (bound_streams),        cmocka_unit_test (bound_threads),
     cmocka_unit_test (repeated_push),        cmocka_unit_test (stopped_while_parked),
+    cmocka_unit_test (revoked_under_way),
   };
   return cmocka_run_group_tests_name ("rpc-streams", tests, NULL, NULL);
 }

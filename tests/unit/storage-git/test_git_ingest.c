@@ -9,6 +9,7 @@
 #include "ingest.h"
 #include "pathcheck.h"
 
+#include <git2.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -371,6 +372,53 @@ test_paths (void **state)
   assert_false (path_part_is_gitmodules (".gitmodulesx", 12));
 }
 
+/*
+ * The ids of objects that are taken without a git process come from libgit2, and its SHA-1 finds the known kind of collision.
+ * Two files of the same SHA-1 were published (shattered.io); their first 320 bytes are enough. As objects they have a header
+ * before them and no longer collide, so libgit2 is asked for the SHA-1 of the bare bytes: opening a file as configuration
+ * takes it, before anything is read from it.
+ */
+static void
+test_collisions_are_found (void **state)
+{
+  static const char *const common
+      =
+          "255044462d312e330a25e2e3cfd30a0a0a312030206f626a0a3c3c2f57696474682032203020522f48656967687420332030"
+          "20522f547970652034203020522f537562747970652035203020522f46696c7465722036203020522f436f6c6f7253706163"
+          "652037203020522f4c656e6774682038203020522f42697473506572436f6d706f6e656e7420383e3e0a73747265616d0aff"
+          "d8fffe00245348412d3120697320646561642121212121852fec092339759c39b1a1c63c4c97e1fffe01";
+  static const char *const ends[] = {
+        "7f46dc93a6b67e013b029aaa1db2560b45ca67d688c7f84b8c4c791fe02b3df614f86db1690901c56b45c1530afedfb76038"
+        "e972722fe7ad728f0e4904e046c230570fe9d41398abe12ef5bc942be33542a4802d98b5d70f2a332ec37fac3514e74ddc0f"
+        "2cc1a874cd0c78305a21566461309789606bd0bf3f98cda8044629a1",
+        "7346dc9166b67e118f029ab621b2560ff9ca67cca8c7f85ba84c79030c2b3de218f86db3a90901d5df45c14f26fedfb3dc38"
+        "e96ac22fe7bd728f0e45bce046d23c570feb141398bb552ef5a0a82be331fea48037b8b5d71f0e332edf93ac3500eb4ddc0d"
+        "ecc1a864790c782c76215660dd309791d06bd0af3f98cda4bc4629b1",
+  };
+  Bench b;
+  bench_open (&b);
+  g_autofree char *path = g_build_filename (b.f->dir, "shattered", NULL), *first = NULL;
+  for (gsize i = 0; i < G_N_ELEMENTS (ends); i++)
+    {
+      g_autofree char *hex = g_strconcat (common, ends[i], NULL);
+      guint8 bytes[320];
+      git_config *config = NULL;
+      GsOid oid;
+      assert_int_equal (strlen (hex), 2 * sizeof bytes);
+      assert_true (gs_unhex (hex, sizeof bytes, bytes));
+      g_autofree char *plain = g_compute_checksum_for_data (G_CHECKSUM_SHA1, bytes, sizeof bytes);
+      assert_true (first == NULL || strcmp (plain, first) == 0); /* plain SHA-1 cannot tell them apart */
+      g_free (first);
+      first = g_steal_pointer (&plain);
+      assert_true (g_file_set_contents (path, (const char *) bytes, sizeof bytes, NULL));
+      assert_int_not_equal (git_config_open_ondisk (&config, path), 0);
+      assert_non_null (strstr (git_error_last ()->message, "SHA1 collision attack detected"));
+      /* The id of an object is computed by the same. */
+      assert_true (object_id (GS_OBJECT_BLOB, bytes, sizeof bytes, &oid, NULL));
+    }
+  bench_close (&b);
+}
+
 int
 main (void)
 {
@@ -381,6 +429,7 @@ main (void)
     cmocka_unit_test (test_damaged_packs_are_not_taken),
     cmocka_unit_test (test_what_is_not_there_is_not_taken),
     cmocka_unit_test (test_paths),
+    cmocka_unit_test (test_collisions_are_found),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }

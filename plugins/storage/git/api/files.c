@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RepositoryService: the sets of files that belong to a repository. */
 #include "../draft.h"
-#include "../settings.h"
+#include "../hooks.h"
+#include "../treeedit.h"
 #include "change.h"
 #include "files.h"
 
 #include <string.h>
 
 #define ENTRIES_MAX 100u
+#define HOOK_BYTES (512u << 10)
+#define HOOKS_BYTES (768u << 10)
 
 static char *
 version_hex (GitCall *call, const GsOid *tree)
@@ -80,8 +83,42 @@ config_get (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *an
   return TRUE;
 }
 
+typedef struct
+{
+  GitCall *call;
+  Gitstead__V1__RepositoryHooksGetReply *reply;
+} HooksTold;
+
+static gboolean
+tell_hook (const char *path, guint32 mode, GBytes *content, gpointer user, GError **error)
+{
+  HooksTold *told = user;
+  Gitstead__V1__HookFile *file = api_message (told->call, &gitstead__v1__hook_file__descriptor);
+  gsize len;
+  const void *data = g_bytes_get_data (content, &len);
+  file->path = api_text (told->call, path, -1);
+  file->content = api_bytes (told->call, data, len);
+  API_APPEND (told->call, told->reply, files, file);
+  return TRUE;
+}
+
+static gboolean
+hooks_get (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
+{
+  HooksTold told = { call, (gpointer) answer };
+  RefSnapshot *refs = api_refs (call, error);
+  GsOid tree;
+  if (refs == NULL)
+    return FALSE;
+  fileset_find (refs, FILESET_HOOKS, &tree);
+  told.reply->version = version_hex (call, &tree);
+  told.reply->run = call->storage->run_hooks;
+  return tree.len == 0 || fileset_read (call->repo, &tree, tell_hook, &told, error);
+}
+
 const ApiRow api_files_rows[] = {
   API_ROW (130, config_get, repository_config_get_request, repository_config_get_reply),
+  API_ROW (132, hooks_get, repository_hooks_get_request, repository_hooks_get_reply),
   { 0, NULL, NULL, NULL },
 };
 
@@ -200,6 +237,53 @@ config_set (SetWrite *write, const ProtobufCMessage *message, GsComputed **ret_c
   return set_computed (write, gs_wire_encode (&reply.base), ret_computed, error);
 }
 
+static gboolean
+put_hook (SetWrite *write, TreeEdit *edit, const Gitstead__V1__HookFile *file, gsize *total, GError **error)
+{
+  GsOid blob, other;
+  guint32 mode;
+  if (!hook_path_valid (file->path, strlen (file->path)))
+    return api_invalid (error, "files.path",
+                        "'%.120s' is not pre-receive.d/NAME, update.d/NAME or post-receive.d/NAME, with a NAME of at most 100 "
+                        "letters, digits, '-', '_' and '.' that begins with a letter or digit",
+                        file->path);
+  *total += file->content.len;
+  if (file->content.len == 0 || file->content.len > HOOK_BYTES || *total > HOOKS_BYTES)
+    return api_invalid (error, "files.content", "%s: a hook has 1 to %u bytes, all of them together %u", file->path, HOOK_BYTES,
+                        HOOKS_BYTES);
+  if (!tree_edit_find (edit, file->path, &mode, &other, error))
+    return FALSE;
+  if (mode != 0)
+    return api_invalid (error, "files.path", "%s is there twice", file->path);
+  return draft_add (write->draft, GS_OBJECT_BLOB, file->content.data, file->content.len, &blob, error)
+         && tree_edit_put (edit, file->path, 0100755, &blob, error);
+}
+
+static gboolean
+hooks_set (SetWrite *write, const ProtobufCMessage *message, GsComputed **ret_computed, GError **error)
+{
+  const Gitstead__V1__RepositoryHooksSetRequest *request = (gconstpointer) message;
+  Gitstead__V1__RepositoryHooksSetReply reply = GITSTEAD__V1__REPOSITORY_HOOKS_SET_REPLY__INIT;
+  g_autoptr (TreeEdit) edit = tree_edit_new (write->draft, NULL);
+  RefSnapshot *refs = api_refs (write->call, error);
+  gsize total = 0;
+  write->set = FILESET_HOOKS;
+  if (refs == NULL)
+    return FALSE;
+  if (request->n_files > FILESET_FILES_MAX)
+    return api_invalid (error, "files", "%" G_GSIZE_FORMAT " given, up to %u are taken", request->n_files, FILESET_FILES_MAX);
+  fileset_find (refs, FILESET_HOOKS, &write->old_tree);
+  if (!check_version (write, request->expected_version, error))
+    return FALSE;
+  for (gsize i = 0; i < request->n_files; i++)
+    if (!put_hook (write, edit, request->files[i], &total, error))
+      return FALSE;
+  if (request->n_files > 0 && !tree_edit_write (edit, &write->new_tree, error))
+    return FALSE;
+  reply.version = version_hex (write->call, &write->new_tree);
+  return set_computed (write, gs_wire_encode (&reply.base), ret_computed, error);
+}
+
 typedef struct
 {
   ApiRow row;
@@ -208,6 +292,7 @@ typedef struct
 
 static const Writer writers[] = {
   { API_ROW (131, NULL, repository_config_set_request, repository_config_set_reply), config_set },
+  { API_ROW (133, NULL, repository_hooks_set_request, repository_hooks_set_reply), hooks_set },
 };
 
 static const Writer *

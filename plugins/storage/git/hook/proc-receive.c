@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The proc-receive hook that git receive-pack runs: passes bytes between git (standard input and output) and the
  * server (the socket inherited as descriptor 3). It knows nothing of what it carries; its end of file is the server's.
+ * Before that it hands the server its standard error, with a byte that no packet begins with: what is written there git
+ * passes on to the client.
  */
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -32,10 +35,37 @@ move (int from, int to)
   return 1;
 }
 
+static int
+send_standard_error (void)
+{
+  char byte = 1;
+  int fd = STDERR_FILENO;
+  union
+  {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE (sizeof (int))];
+  } control = { .bytes = { 0 } };
+  struct iovec data = { &byte, 1 };
+  struct msghdr message
+      = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+  struct cmsghdr *head = CMSG_FIRSTHDR (&message);
+  ssize_t sent;
+  head->cmsg_level = SOL_SOCKET;
+  head->cmsg_type = SCM_RIGHTS;
+  head->cmsg_len = CMSG_LEN (sizeof fd);
+  memcpy (CMSG_DATA (head), &fd, sizeof fd);
+  do
+    sent = sendmsg (SERVER_FD, &message, MSG_NOSIGNAL);
+  while (sent < 0 && errno == EINTR);
+  return sent == 1;
+}
+
 int
 main (void)
 {
   struct pollfd fds[2] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = SERVER_FD, .events = POLLIN } };
+  if (!send_standard_error ())
+    return 1;
   for (;;)
     {
       int moved;
