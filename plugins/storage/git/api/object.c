@@ -147,8 +147,8 @@ index_parse (const guint8 *data, gsize len, gsize raw, Index *ret_index)
 static gboolean
 index_open (const char *path, gsize raw, GArray *indexes, gboolean *ret_there, GError **error)
 {
-  int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   g_autofree char *name = g_path_get_basename (path); /* where a replica lies is nobody's business */
+  int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   g_autoptr (GError) why = NULL;
   Index index = { NULL };
   *ret_there = fd >= 0;
