@@ -356,6 +356,11 @@ typedef struct
    * every object and what it needs. DATA_LOSS naming the first thing that is damaged. Changes nothing. Optional.
    */
   gboolean (*scrub) (gpointer self, GsCall *call, const GsRepo *repo, guint64 bytes_per_second, GError **error);
+  /**
+   * [S74] Which program it lives in, where that is another process than this one: its name and version, as "gitstead/0.1.0".
+   * From memory, what was heard last; UNAVAILABLE when nothing was. *full*. Only with probe. Optional.
+   */
+  gboolean (*program) (gpointer self, char **ret_program, GError **error);
 } GsStorageOps;
 
 G_END_DECLS

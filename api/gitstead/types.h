@@ -221,6 +221,7 @@ typedef struct
   guint64 generation;     /* every decided write up to here is applied */
   GsDigest refs_digest;   /* of the refs as they are now */
   GsObjectFormat format;
+  guint32 writers;        /* writes that are being staged there, or are staged, right now */
 } GsReplicaState;
 
 /* ------------------------------------------------------------------------------------------ refs */

@@ -61,6 +61,13 @@ cluster_names (char *const *names, gsize n, const char *empty)
   return g_string_free (text, FALSE);
 }
 
+char *
+cluster_full_name (const Gitstead__V1__Repository *repository)
+{
+  return repository != NULL ? g_strdup_printf ("%s:%s", repository->virtual_storage, repository->path)
+                            : g_strdup ("(deleted)");
+}
+
 Gitstead__V1__Repository
 cluster_repository (char *text)
 {
@@ -221,9 +228,10 @@ const GsiVerb gsi_cluster_verbs[] = {
     .run = cluster_adopt_run },
   { .name = "drain",
     .arguments = "NODE",
-    .summary = "Give a node no new replicas, and have those that it has made elsewhere",
-    .about = "The node serves what it has until then. Refused when its virtual storages would be left with fewer nodes than "
-             "min_copies. 'gitstead cluster nodes' shows how many replicas are left; 'undrain' takes it back.",
+    .summary = "Give a node no new replicas, and move those that it has elsewhere",
+    .about = "The node serves what it has until then, and its replicas are moved one by one, also where there is no other "
+             "copy. Refused when its virtual storages would be left with fewer nodes than min_copies. 'gitstead cluster "
+             "nodes' shows how many replicas are left and how many moves are under way; 'undrain' takes it back.",
     .examples = "  gitstead cluster drain node2\n  gitstead cluster nodes --watch",
     .min_args = 1,
     .max_args = 1,
@@ -257,13 +265,27 @@ const GsiVerb gsi_cluster_verbs[] = {
     .max_args = 1,
     .run = cluster_remove_run },
   { .name = "rebalance",
-    .arguments = "--plan [VIRTUAL-STORAGE]",
-    .summary = "Say which replicas the routing plugin would have elsewhere today",
-    .about = "Has the routing plugin place every repository anew, with the nodes as they are (drained ones get nothing), and "
-             "lists what would move, how many bytes that copies, and about how long it takes. Changes nothing.",
-    .examples = "  gitstead cluster rebalance --plan\n  gitstead cluster rebalance --plan --rate 200MB --json",
+    .arguments = "--plan|--apply [VIRTUAL-STORAGE]",
+    .summary = "Move replicas to where the routing plugin would have them today",
+    .about = "Has the routing plugin place every repository anew, with the nodes as they are (drained ones get nothing). "
+             "--plan lists what would move, how many bytes that copies, and about how long it takes, and changes nothing. "
+             "--apply queues these moves and shows how they get on; the routers carry them out, half of their repair_workers "
+             "at a time, while the repositories are read and written. Interrupted, they go on by themselves; run again, what is "
+             "missing is queued. With --rate moves begin one after another so that they copy no more than that.\n"
+             "The exit code is 0 when all moves were made, else 1.",
+    .examples = "  gitstead cluster rebalance --plan\n  gitstead cluster rebalance --apply --rate 20MB\n"
+                "  gitstead cluster rebalance --apply --limit 100 --no-wait",
     .options = cluster_rebalance_options,
     .max_args = 1,
     .run = cluster_rebalance_run },
+  { .name = "moves",
+    .arguments = "",
+    .summary = "List the moves of replicas that wait or are under way",
+    .about = "Whoever asked for them: 'repo move', 'cluster rebalance' or the draining of a node. ATTEMPTS above 1 with a "
+             "NOTE says what was in the way; such a move is made again by itself.",
+    .examples = "  gitstead cluster moves --watch\n  gitstead cluster moves --all --json",
+    .options = cluster_moves_options,
+    .max_args = 0,
+    .run = cluster_moves_run },
   { NULL }
 };

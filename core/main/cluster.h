@@ -20,6 +20,8 @@ char *cluster_bytes (guint64 bytes);
 char *cluster_ago (gint64 wall_us);
 /** "a, b"; @empty when there is none. *full*. */
 char *cluster_names (char *const *names, gsize n, const char *empty);
+/** "VIRTUAL-STORAGE:PATH"; "(deleted)" for NULL. *full*. */
+char *cluster_full_name (const Gitstead__V1__Repository *repository);
 /** A repository's name in a request: "PATH", or "VIRTUAL-STORAGE:PATH". @text is changed. */
 Gitstead__V1__Repository cluster_repository (char *text);
 
@@ -56,6 +58,10 @@ int cluster_undrain_run (int n_args, char **args);
 int cluster_remove_run (int n_args, char **args);
 int cluster_add_run (int n_args, char **args);
 int cluster_rebalance_run (int n_args, char **args);
+int cluster_moves_run (int n_args, char **args);
+/** `gitstead repo move`. */
+int cluster_move_run (int n_args, char **args);
+extern const GOptionEntry cluster_move_options[], cluster_moves_options[];
 extern const GOptionEntry cluster_verify_options[], cluster_accept_options[], cluster_remove_options[],
     cluster_rebalance_options[];
 

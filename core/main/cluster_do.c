@@ -20,12 +20,6 @@ parse_number (const char *text, guint64 most, guint64 *ret_number)
   return g_ascii_string_to_unsigned (text, 10, 0, most, ret_number, NULL);
 }
 
-static char *
-full_name (const Gitstead__V1__Repository *repository)
-{
-  return g_strdup_printf ("%s:%s", repository->virtual_storage, repository->path);
-}
-
 /* ------------------------------------------------------------------------------------------ policies */
 
 static void
@@ -204,7 +198,7 @@ print_untracked (const Gitstead__V1__ClusterUntrackedReply *reply)
     {
       const Gitstead__V1__ClusterUntrackedReplica *one = reply->replicas[i];
       g_autofree char *id = number (one->repository_id), *generation = number (one->generation);
-      g_autofree char *name = one->repository != NULL ? full_name (one->repository) : NULL;
+      g_autofree char *name = one->repository != NULL ? cluster_full_name (one->repository) : NULL;
       g_autofree char *why = name != NULL ? g_strdup_printf ("%s (%s)", one->why, name) : g_strdup (one->why);
       gsi_table_row (table, one->storage, id, generation, one->replica_path, why, NULL);
     }
@@ -391,58 +385,4 @@ cluster_add_run (int n_args, char **args)
       gsi_cli_say (reply->fit ? "'%s' is fit: new repositories may be placed on it." : "'%s' is not fit.", args[0]);
     }
   return reply->fit ? GSI_EXIT_OK : GSI_EXIT_FAILED;
-}
-
-/* ------------------------------------------------------------------------------------------ rebalance */
-
-static gboolean rebalance_plan;
-static char *rebalance_rate;
-
-const GOptionEntry cluster_rebalance_options[]
-    = { { "plan", 0, 0, G_OPTION_ARG_NONE, &rebalance_plan, "Say what would be moved", NULL },
-        { "rate", 0, 0, G_OPTION_ARG_STRING, &rebalance_rate, "For the time: BYTES a second (default: 50MB)", "BYTES" },
-        G_OPTION_ENTRY_NULL };
-
-static void
-print_plan (const Gitstead__V1__ClusterRebalancePlanReply *reply)
-{
-  g_autofree char *bytes = cluster_bytes (reply->bytes);
-  g_autofree char *time = gsi_text_duration ((gint64) MIN (reply->seconds, 1000u * 86400) * G_USEC_PER_SEC);
-  if (reply->n_moves > 0)
-    {
-      GsiTable *table = gsi_table_new ((const char *[]) { "REPOSITORY", "FROM", "TO", ">COPIES", NULL });
-      for (gsize i = 0; i < reply->n_moves; i++)
-        {
-          const Gitstead__V1__ClusterMove *move = reply->moves[i];
-          g_autofree char *name = full_name (move->repository), *size = cluster_bytes (move->bytes);
-          gsi_table_row (table, name, move->from[0] != '\0' ? move->from : "(one more)",
-                         move->to[0] != '\0' ? move->to : "(one less)", size, NULL);
-        }
-      gsi_table_print (table);
-    }
-  gsi_cli_say ("%" G_GUINT64_FORMAT " moves for %" G_GUINT64_FORMAT " repositories%s; those listed copy %s in about %s.",
-               reply->count_moves, reply->looked_at, reply->more ? " (not all are listed)" : "", bytes, time);
-}
-
-int
-cluster_rebalance_run (int n_args, char **args)
-{
-  g_autoptr (GError) error = NULL;
-  Gitstead__V1__ClusterRebalancePlanRequest request = GITSTEAD__V1__CLUSTER_REBALANCE_PLAN_REQUEST__INIT;
-  const Gitstead__V1__ClusterRebalancePlanReply *reply;
-  gint64 rate = 0;
-  if (!rebalance_plan)
-    return gsi_cli_usage ("cluster rebalance", "want --plan");
-  if (rebalance_rate != NULL && (!gsi_text_parse_size (rebalance_rate, &rate, &error) || rate <= 0))
-    return gsi_cli_usage ("cluster rebalance", "--rate %s", error != NULL ? error->message : "must be more than nothing");
-  request.bytes_per_second = (guint64) rate;
-  if (n_args > 0)
-    request.virtual_storage = args[0];
-  reply = (const Gitstead__V1__ClusterRebalancePlanReply *) gsi_cli_call ("Cluster/RebalancePlan", &request.base, &error);
-  if (reply == NULL)
-    return gsi_cli_fail (error, "cannot plan moves");
-  if (gsi_cli_json ())
-    return gsi_cli_finish_json (&reply->base, "the plan");
-  print_plan (reply);
-  return GSI_EXIT_OK;
 }

@@ -96,8 +96,13 @@ print_node (GsiTable *table, const Gitstead__V1__ClusterNode *node)
   g_autofree char *replicas = number (node->replicas), *behind = number (node->replicas_behind);
   g_autofree char *in_flight = number (node->in_flight);
   g_autofree char *weight = g_strdup_printf ("%" G_GINT64_FORMAT, node->weight);
+  g_autofree char *moves = node->moves_in == 0 && node->moves_out == 0
+                               ? g_strdup ("-")
+                               : g_strdup_printf ("%" G_GUINT64_FORMAT " in, %" G_GUINT64_FORMAT " out", node->moves_in,
+                                                  node->moves_out);
   gsi_table_row (table, node->storage, node->up ? "up" : "DOWN", since, cluster_state (node->state), latency, in_flight,
-                 free_bytes, total, replicas, behind, node->zone[0] != '\0' ? node->zone : "-", weight, NULL);
+                 free_bytes, total, replicas, behind, moves, node->zone[0] != '\0' ? node->zone : "-", weight,
+                 node->program[0] != '\0' ? node->program : "-", NULL);
 }
 
 static int
@@ -119,7 +124,7 @@ nodes_show (gpointer user)
       return GSI_EXIT_OK;
     }
   table = gsi_table_new ((const char *[]) { "NODE", "SEEN", "SINCE", "STATE", ">LATENCY", ">IN FLIGHT", ">FREE", ">SIZE",
-                                            ">REPLICAS", ">BEHIND", "ZONE", ">WEIGHT", NULL });
+                                            ">REPLICAS", ">BEHIND", "MOVES", "ZONE", ">WEIGHT", "PROGRAM", NULL });
   for (gsize i = 0; i < reply->n_nodes; i++)
     print_node (table, reply->nodes[i]);
   gsi_table_print (table);
@@ -186,7 +191,8 @@ print_explanation (const Gitstead__V1__ClusterExplainReply *reply)
       const Gitstead__V1__ClusterJob *job = reply->jobs[i];
       if (i == 0)
         g_print ("\n");
-      gsi_cli_say ("job %" G_GUINT64_FORMAT ": %s of %s, %s (%s)%s%s", job->id, job->kind,
+      gsi_cli_say ("job %" G_GUINT64_FORMAT ": %s %s%s%s, %s (%s)%s%s", job->id, job->kind,
+                   job->source[0] != '\0' ? job->source : "of ", job->source[0] != '\0' ? " to " : "",
                    job->target[0] != '\0' ? job->target : "all", job->state, job->reason,
                    job->error[0] != '\0' ? ": " : "", job->error);
     }

@@ -2,6 +2,7 @@
 /* From a registry's instances to router and wiring. See generation.h. */
 #include "main/generation.h"
 
+#include "main/gate.h"
 #include "main/probe.h"
 #include "main/server.h"
 
@@ -105,6 +106,7 @@ make_storage (GsiGeneration *generation, const GsiInstance *instance)
   storage->zone = g_strdup (zone != NULL ? zone : "");
   storage->weight = gsi_options_integer (options, "weight");
   storage->reads = gsi_server_reads (generation->server, storage->name);
+  gsi_gate_put (generation->server, storage);
   g_ptr_array_add (generation->storages, storage);
 }
 
@@ -159,8 +161,10 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
                             .round_every_us = gsi_options_integer (options, "care_interval"),
                             .verify_every_us = gsi_options_integer (options, "verify_interval"),
                             .scrub_every_us = gsi_options_integer (options, "scrub_interval"),
-                            .leftover_grace_us = gsi_options_integer (options, "leftover_grace") };
+                            .leftover_grace_us = gsi_options_integer (options, "leftover_grace"),
+                            .move_grace_us = gsi_options_integer (options, "move_grace") };
   config.known_for_us = gsi_options_integer (options, "known_for");
+  config.program = "gitstead/" GSI_VERSION;
   config.crash_at = gsi_options_string (options, "crash_at");
 
   gsi_generation_limits (registry, &wiring.limits);
@@ -170,5 +174,6 @@ gsi_generation_wire (GsiGeneration *generation, GsiGeneration *before)
   generation->wiring = config.wiring = gsi_wiring_new (&wiring);
   generation->router = gsi_router_new_after (&config, before != NULL ? before->router : NULL);
   gsi_wiring_set_user (generation->wiring, generation->router);
+  gsi_gates_look (server, generation); /* before anything else uses a storage */
   gsi_probes_make (generation, before);
 }

@@ -2,6 +2,7 @@
 /* repo.c - `gitstead repo`: repositories of a running server. */
 #include "base/text.h"
 #include "cli.h"
+#include "cluster.h"
 #include "command.h"
 #include "repo_files.h"
 
@@ -361,6 +362,20 @@ const GsiVerb gsi_repo_verbs[] = {
     .min_args = 2,
     .max_args = 2,
     .run = rename_run },
+  { .name = "move",
+    .arguments = "REPOSITORY --to STORAGE [--from STORAGE]",
+    .summary = "Move a replica to another storage, while the repository is used",
+    .about = "The replica is copied to STORAGE; then writes wait for less than a second, and the new one takes the place of the "
+             "old one, whose files go to the trash. Reads go on throughout, and there are never fewer current replicas than "
+             "before. The routers carry it out and go on when one of them dies; a write that began long before is "
+             "waited for. REPOSITORY is a path, or VIRTUAL-STORAGE:PATH.\n"
+             "The exit code is 0 when it was moved, else 1.",
+    .examples = "  gitstead repo move group/project --to node4\n"
+                "  gitstead repo move group/project --from node1 --to node4 --no-wait",
+    .options = cluster_move_options,
+    .min_args = 1,
+    .max_args = 1,
+    .run = cluster_move_run },
   { .name = "size",
     .arguments = "PATH",
     .summary = "Measure a repository's disk use",

@@ -3,6 +3,7 @@
 #include "main/report.h"
 
 #include "base/clock.h"
+#include "main/gate.h"
 #include "main/server.h"
 #include "router/settle.h"
 
@@ -74,7 +75,14 @@ round_work (gpointer user)
   if (now_us - server->reported_us >= every_us || server->reported_us == 0)
     {
       server->reported_us = now_us;
+      gsi_gates_look (server, generation);
       report_all (server, generation);
+    }
+  else if (gsi_gates_closed (generation))
+    {
+      gsi_gates_look (server, generation); /* an operator may have accepted the disk */
+      if (!gsi_gates_closed (generation))
+        server->reported_us = 0;
     }
   if (gsi_router_config (generation->router)->n_virtual_storages > 0)
     gsi_router_look_at_nodes (generation->router, NULL); /* the store's absence is told by its own probe */

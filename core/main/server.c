@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/crash.h"
+#include "main/gate.h"
 #include "main/probe.h"
 #include "main/report.h"
 #include "main/reload.h"
@@ -79,6 +80,7 @@ gsi_server_new (const char *config_path, GError **error)
   server->lent = g_ptr_array_new ();
   server->suspects = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   server->reads = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+  server->gates = g_ptr_array_new_with_free_func (gsi_gate_free);
   server->retired = g_ptr_array_new ();
   server->started_us = g_get_monotonic_time ();
   gs_mutex_init (&server->lock);
@@ -400,6 +402,7 @@ gsi_server_free (GsiServer *server)
   gsi_serve_free (server->serve);
   gsi_server_node_clear (server);
   gsi_generation_free (server->now);
+  g_ptr_array_unref (server->gates);
   g_ptr_array_unref (server->retired);
   gsi_events_free (server->events);
   gsi_host_free (server->host);

@@ -55,6 +55,7 @@ struct GsiServer
   GsiEvents *events;
   GsiHostSetup setup; /* what instances are made with */
   GHashTable *reads;  /* storage's name -> guint32: reads under way, whatever generation they belong to */
+  GPtrArray *gates;   /* before the storages (gate.c); added to by the main thread alone */
   GPtrArray *retired; /* of GsiGeneration: replaced, and not yet ended. Of the main thread */
   int wake_fd;        /* eventfd: the main loop has something to do */
   GsiServe *serve;

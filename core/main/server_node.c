@@ -88,6 +88,7 @@ gsi_server_make_node (GsiServer *server, GError **error)
   config.storages = (const GsiStorage *const *) server->exports->pdata;
   config.n_storages = server->exports->len;
   config.lease_us = gsi_options_integer (options, "stage_lease");
+  config.program = "gitstead/" GSI_VERSION;
   config.cancel = cancel_call;
   config.holds = router_holds;
   config.user = server;

@@ -231,6 +231,19 @@ slots_of (const GsStorageOps *ops)
 }
 
 static gboolean
+check_protocol (const Gitstead__V1__NodeSessionRequest *request, const char *program, GError **error)
+{
+  const guint32 newest = MAX (request->protocol, 1), oldest = MAX (request->oldest_protocol, 1);
+  if (newest >= GSI_NODE_PROTOCOL_OLDEST && oldest <= GSI_NODE_PROTOCOL)
+    return TRUE;
+  return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                  "the router speaks versions %u to %u of the protocol between routers and nodes, and this node (%s) %u to "
+                  "%u; upgrade the %s",
+                  oldest, newest, program, GSI_NODE_PROTOCOL_OLDEST, GSI_NODE_PROTOCOL,
+                  newest < GSI_NODE_PROTOCOL_OLDEST ? "router" : "node");
+}
+
+static gboolean
 serve_session (gpointer user, GsiCall *call, GError **error)
 {
   GsiServe *serve = user;
@@ -241,7 +254,8 @@ serve_session (gpointer user, GsiCall *call, GError **error)
   gint64 now_us = g_get_monotonic_time ();
   GsTxId session;
 
-  if (storage == NULL || !gsi_serve_txid (&request->session, "session", &session, error))
+  if (storage == NULL || !gsi_serve_txid (&request->session, "session", &session, error)
+      || !check_protocol (request, serve->config.program, error))
     return FALSE;
   gs_mutex_lock (&serve->lock);
   forget_sessions (serve, now_us);
@@ -254,6 +268,9 @@ serve_session (gpointer user, GsiCall *call, GError **error)
   reply.n_storages = serve->config.n_storages;
   reply.lease_ms = (guint32) (serve->config.lease_us / 1000);
   reply.slots = slots_of (storage->ops);
+  reply.protocol = GSI_NODE_PROTOCOL;
+  reply.oldest_protocol = GSI_NODE_PROTOCOL_OLDEST;
+  reply.program = (char *) serve->config.program;
   gsi_call_reply (call, &reply.base);
   return TRUE;
 }

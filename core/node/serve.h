@@ -13,6 +13,13 @@
 
 #include "node/node.h"
 
+/*
+ * Versions of what is said between routers and nodes: raised when one of them could misunderstand the other. What is only
+ * new (a field, a method, a slot) needs no other number. plugins/storage/remote has the same two.
+ */
+#define GSI_NODE_PROTOCOL 1u
+#define GSI_NODE_PROTOCOL_OLDEST 1u
+
 /** All borrowed for the life of the service. */
 typedef struct
 {
@@ -22,6 +29,7 @@ typedef struct
   const GsiStorage *const *storages; /* those that are lent */
   gsize n_storages;
   gint64 lease_us;
+  const char *program; /* "gitstead/VERSION" */
   /** Cancels calls under way of the cluster, by id. TRUE when there was one. */
   gboolean (*cancel) (gpointer user, const GsTxId *id);
   /** Is that write in the hand of this process' own router? */

@@ -111,6 +111,7 @@ gsi_serve_state (gpointer serve, GsiCall *call, GError **error)
   reply.generation = state.generation;
   reply.refs_digest = gsi_serve_bytes (state.refs_digest.bytes, sizeof state.refs_digest.bytes);
   reply.format = (guint32) state.format;
+  reply.writers = state.writers;
   gsi_call_reply (call, &reply.base);
   return TRUE;
 }

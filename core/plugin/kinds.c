@@ -43,7 +43,7 @@ static const GsiSlot storage_slots[] = {
   OPTIONAL (GsStorageOps, compute),          OPTIONAL (GsStorageOps, computed_free),
   ANY_TIME (GsStorageOps, probe),            OPTIONAL (GsStorageOps, disk),
   OPTIONAL (GsStorageOps, export_replica),   OPTIONAL (GsStorageOps, import_replica),
-  OPTIONAL (GsStorageOps, scrub),
+  OPTIONAL (GsStorageOps, scrub),            ANY_TIME (GsStorageOps, program),
   END,
 };
 

@@ -78,6 +78,8 @@ const GsOption gsi_server_options[] = {
   { .key = "leftover_grace", .type = GS_OPTION_DURATION, .fallback = "1h", .max = 365 * 24 * HOUR,
     .flags = GS_OPTION_RELOADABLE,
     .help = "How long a replica on a disk that no record names stays before it goes into the trash." },
+  { .key = "move_grace", .type = GS_OPTION_DURATION, .fallback = "10s", .max = 24 * HOUR, .flags = GS_OPTION_RELOADABLE,
+    .help = "How long a replica that was moved to another storage keeps its files, for reads that are on their way to it." },
   { .key = "known_for", .type = GS_OPTION_DURATION, .fallback = "5m", .max = 24 * HOUR,
     .flags = GS_OPTION_RELOADABLE,
     .help = "While the metadata store cannot be reached: how long reads of a repository go on by what the store said of it "

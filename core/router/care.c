@@ -25,6 +25,8 @@ typedef struct
   const GsiRouterConfig *config;
   GsCall *call;
   GHashTable *nodes; /* name -> GsNodeState of those that are not active */
+  GHashTable *moving; /* ids of repositories that are being moved, as guint64 * */
+  guint n_moves;     /* that were queued */
   guint n_looks;     /* verifications and scrubs that were queued */
   gint64 wall_us;
 } Round;
@@ -34,6 +36,13 @@ collect_node (const GsNodeRow *node, gpointer user)
 {
   if (node->state != GS_NODE_ACTIVE)
     g_hash_table_insert (user, g_strdup (node->storage), GINT_TO_POINTER ((gint) node->state));
+  return TRUE;
+}
+
+static gboolean
+collect_moving (const GsJobRow *job, gpointer user)
+{
+  g_hash_table_add (user, g_memdup2 (&job->repository_id, sizeof job->repository_id));
   return TRUE;
 }
 
@@ -58,6 +67,21 @@ gsi_router_wanted_copies (GsiRouter *router, const GsiRow *row)
 {
   const GsiStorageGroup *group = group_of (gsi_router_config (router), row);
   return row->copies != 0 || group == NULL ? row->copies : (guint) group->n_copies;
+}
+
+gboolean
+gsi_router_counts (GsiRouter *router, const GsiRow *row, gsize index)
+{
+  const gsize wanted = gsi_router_wanted_copies (router, row);
+  gsize surplus = wanted > 0 && row->n_replicas > wanted ? row->n_replicas - wanted : 0;
+  for (gsize i = 0; i < row->n_replicas && surplus > 0; i++)
+    if (row->replicas[i].generation < row->generation)
+      {
+        if (i == index)
+          return FALSE;
+        surplus--;
+      }
+  return TRUE;
 }
 
 static const GsiStorage *
@@ -171,9 +195,36 @@ ranked (Round *round, const GsiStorageGroup *group, const GsiRow *row)
   return names;
 }
 
+/* Away from a node that is being drained, to the best place that has none. FALSE: there is no such place. */
+static gboolean
+move_away (Round *round, const GsiStorageGroup *group, const GsiRow *row, const char *storage, GPtrArray *order)
+{
+  for (guint i = 0; i < order->len; i++)
+    if (!has_replica (row, order->pdata[i]) && gsi_router_view (member (group, order->pdata[i])).healthy)
+      {
+        if (round->n_moves < JOBS_MAX
+            && gsi_move_ask (round->router, round->call, row->id, storage, order->pdata[i], "its node is being drained", 0,
+                             NULL, NULL))
+          round->n_moves++;
+        return TRUE;
+      }
+  return FALSE;
+}
+
+/* One at a time, and nothing else meanwhile. */
+static gboolean
+drain (Round *round, const GsiStorageGroup *group, const GsiRow *row, GPtrArray *order)
+{
+  for (gsize i = 0; i < row->n_replicas; i++)
+    if (GPOINTER_TO_INT (g_hash_table_lookup (round->nodes, row->replicas[i].storage)) == GS_NODE_DRAINING
+        && move_away (round, group, row, row->replicas[i].storage, order))
+      return TRUE;
+  return FALSE;
+}
+
 /*
- * From a node that is being drained a replica goes when there are enough without it; with too few nodes it stays. Of one that
- * was removed only the record is left.
+ * From a node that is being drained, where no other node is left to move to, a replica goes when there are enough without it;
+ * with too few nodes it stays. Of one that was removed only the record is left.
  */
 static void
 let_go (Round *round, const GsiRow *row, const char *storage)
@@ -194,6 +245,8 @@ match_copies (Round *round, const GsiStorageGroup *group, const GsiRow *row)
 {
   g_autoptr (GPtrArray) order = ranked (round, group, row);
   guint wanted = MIN (gsi_router_wanted_copies (round->router, row), order->len), have = 0, current = 0;
+  if (wanted > 0 && row->n_replicas <= gsi_router_wanted_copies (round->router, row) && drain (round, group, row, order))
+    return;
   for (gsize i = 0; i < row->n_replicas; i++)
     if (stays (round, group, row->replicas[i].storage))
       {
@@ -275,7 +328,8 @@ run_round (Round *round, guint64 token, GError **error)
 {
   const GsiRouterConfig *config = round->config;
   guint64 after = 0;
-  if (!config->metadata->node_list (config->metadata_self, round->call, collect_node, round->nodes, error))
+  if (!config->metadata->node_list (config->metadata_self, round->call, collect_node, round->nodes, error)
+      || !gsi_move_each (round->router, round->call, 0, 0, 0, FALSE, collect_moving, round->moving, error))
     return FALSE;
   for (;;)
     {
@@ -290,7 +344,7 @@ run_round (Round *round, guint64 token, GError **error)
         {
           const GsiRow *row = rows->pdata[i];
           const GsiStorageGroup *group = group_of (config, row);
-          if (group == NULL)
+          if (group == NULL || g_hash_table_contains (round->moving, &row->id))
             continue;
           match_copies (round, group, row);
           look_at_replicas (round, row);
@@ -306,6 +360,7 @@ gsi_care_round (GsiRouter *router, GsCall *call, const char *who)
   const GsiRouterConfig *config = gsi_router_config (router);
   Round round = { .router = router, .config = config, .call = call,
                   .nodes = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL),
+                  .moving = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, NULL),
                   .wall_us = config->host->wall_us (config->host) };
   g_autoptr (GError) why = NULL;
   guint n_pruned;
@@ -317,6 +372,7 @@ gsi_care_round (GsiRouter *router, GsCall *call, const char *who)
       config->metadata->job_prune (config->metadata_self, call, GSI_CARE_KEEP_JOBS_US, 10000, &n_pruned, NULL);
       config->metadata->lease_release (config->metadata_self, call, LEASE, token, NULL);
     }
+  g_hash_table_destroy (round.moving);
   g_hash_table_destroy (round.nodes);
 }
 

@@ -189,6 +189,7 @@ static void
 count_replica (GsiVerdict *verdict, const GsiRow *row, const GsiRowReplica *replica, gboolean up)
 {
   gboolean current = replica->generation >= row->generation;
+  verdict->n_counted++;
   verdict->n_up += up;
   verdict->n_current += current;
   verdict->n_current_up += current && up;
@@ -198,7 +199,7 @@ count_replica (GsiVerdict *verdict, const GsiRow *row, const GsiRowReplica *repl
 }
 
 static Gitstead__V1__ClusterHealth
-health_of (const GsiVerdict *verdict, const GsiRow *row)
+health_of (const GsiVerdict *verdict)
 {
   if (verdict->n_current == 0)
     return GITSTEAD__V1__CLUSTER_HEALTH__CLUSTER_LOST;
@@ -206,7 +207,7 @@ health_of (const GsiVerdict *verdict, const GsiRow *row)
     return GITSTEAD__V1__CLUSTER_HEALTH__CLUSTER_UNAVAILABLE;
   if (!verdict->writable)
     return GITSTEAD__V1__CLUSTER_HEALTH__CLUSTER_READ_ONLY;
-  if (verdict->n_current_up < verdict->n_wanted || verdict->n_current_up < row->n_replicas)
+  if (verdict->n_current_up < verdict->n_wanted || verdict->n_current_up < verdict->n_counted)
     return GITSTEAD__V1__CLUSTER_HEALTH__CLUSTER_DEGRADED;
   return GITSTEAD__V1__CLUSTER_HEALTH__CLUSTER_HEALTHY;
 }
@@ -218,14 +219,17 @@ gsi_cluster_judge (GsiRouter *router, const GsiStorageGroup *group, const GsiRow
   GsiVerdict verdict = { 0 };
   g_autofree GsParticipant *views = g_new0 (GsParticipant, row->n_replicas + 1);
   g_autofree const GsParticipant **pointers = g_new0 (const GsParticipant *, row->n_replicas + 1);
-  GsTxnSetup setup = { sizeof setup, pointers, row->n_replicas, group != NULL ? group->min_copies : 1 };
+  GsTxnSetup setup = { sizeof setup, pointers, 0, group != NULL ? group->min_copies : 1 };
   for (gsize i = 0; i < row->n_replicas; i++)
     {
       const GsiRowReplica *replica = &row->replicas[i];
       gboolean up = gsi_cluster_up (router, replica->storage, NULL);
+      GsParticipant *view = &views[setup.n_participants];
+      if (!gsi_router_counts (router, row, i))
+        continue;
       count_replica (&verdict, row, replica, up);
-      views[i] = (GsParticipant) { sizeof views[i], replica->storage, replica->generation >= row->generation, up };
-      pointers[i] = &views[i];
+      *view = (GsParticipant) { sizeof *view, replica->storage, replica->generation >= row->generation, up };
+      pointers[setup.n_participants++] = view;
     }
   verdict.n_wanted = row->copies != 0 ? row->copies : group != NULL ? group->n_copies : 1;
   if (own != NULL)
@@ -235,7 +239,7 @@ gsi_cluster_judge (GsiRouter *router, const GsiStorageGroup *group, const GsiRow
                                        row->consistency);
   else
     verdict.why_not = g_strdup_printf ("this router's configuration has no virtual storage '%s'", row->virtual_storage);
-  verdict.health = health_of (&verdict, row);
+  verdict.health = health_of (&verdict);
   *ret_verdict = verdict;
 }
 
@@ -259,6 +263,9 @@ gsi_cluster_bindings (void)
     { 961, gsi_cluster_set_node },
     { 962, gsi_cluster_check_node },
     { 963, gsi_cluster_rebalance_plan },
+    { 970, gsi_cluster_move },
+    { 971, gsi_cluster_rebalance_apply },
+    { 972, gsi_cluster_moves },
     { 0, NULL },
   };
   return bindings;

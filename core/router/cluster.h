@@ -19,6 +19,7 @@ typedef struct
 {
   Gitstead__V1__ClusterHealth health;
   gsize n_wanted;     /* replicas that there should be */
+  gsize n_counted;    /* those that there are, without the ones on their way */
   gsize n_current, n_current_up, n_up;
   guint64 best;       /* newest generation that any replica is recorded to hold */
   guint64 best_up;    /* the same of those that can be reached */
@@ -100,5 +101,8 @@ gboolean gsi_cluster_accept_data_loss (gpointer router, GsiCall *call, GError **
 gboolean gsi_cluster_set_node (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_check_node (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_rebalance_plan (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_rebalance_apply (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_move (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_moves (gpointer router, GsiCall *call, GError **error);
 
 #endif

@@ -264,6 +264,7 @@ collect_job (const GsJobRow *job, gpointer user)
   message->id = job->id;
   message->kind = gsi_bag_text (report->bag, job->kind);
   message->target = gsi_bag_text (report->bag, job->target);
+  message->source = gsi_bag_text (report->bag, job->source);
   message->state = (char *) (job->state >= GS_JOB_QUEUED && job->state <= GS_JOB_FAILED ? states[job->state] : "");
   message->reason = gsi_bag_text (report->bag, job->reason);
   message->worker = gsi_bag_text (report->bag, job->worker);

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What would be moved if the routing plugin placed everything anew: Cluster/RebalancePlan. */
+/* What would be moved if the routing plugin placed everything anew, and having it moved: Cluster/RebalancePlan and RebalanceApply. */
 #include "router/cluster.h"
 
+#include "router/repair.h"
 #include "router/settle.h"
 
 #define MOVES_DEFAULT 1000
 #define MOVES_MAX 10000
 #define RATE_DEFAULT (50u * 1000 * 1000)
 #define MEASURE_US (30 * G_USEC_PER_SEC)
+/* No move waits longer, whatever the rate. */
+#define LATEST_US ((double) 30 * 86400 * G_USEC_PER_SEC)
 
 typedef struct
 {
@@ -125,6 +128,39 @@ plan_row (GsiRow *row, gpointer user)
   return TRUE;
 }
 
+/* All of it. @reply is filled; the arrays of @plan are freed by plan_clear. */
+static gboolean
+make_plan (Plan *plan, GError **error)
+{
+  const GsiStorageGroup *group = plan->group;
+  if (!gsi_router_look_at_nodes (plan->router, error))
+    return FALSE;
+  if (plan->limit > MOVES_MAX)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: at most %d", MOVES_MAX);
+  plan->views = g_new0 (GsNodeView, group->n_storages + 1);
+  plan->pointers = g_new0 (const GsNodeView *, group->n_storages + 1);
+  for (gsize i = 0; i < group->n_storages; i++)
+    {
+      plan->views[i] = gsi_router_node_view (plan->router, group->storages[i]);
+      plan->pointers[i] = &plan->views[i];
+    }
+  if (!gsi_cluster_each (plan->router, &plan->call->base, 0, plan_row, plan, error))
+    return FALSE;
+  if (plan->error == NULL)
+    return TRUE;
+  g_propagate_prefixed_error (error, g_steal_pointer (&plan->error),
+                              "the routing plugin of virtual storage '%s' places nothing: ", group->name);
+  return FALSE;
+}
+
+static void
+plan_clear (Plan *plan)
+{
+  g_free (plan->views);
+  g_free (plan->pointers);
+  g_clear_error (&plan->error);
+}
+
 gboolean
 gsi_cluster_rebalance_plan (gpointer user, GsiCall *call, GError **error)
 {
@@ -134,32 +170,92 @@ gsi_cluster_rebalance_plan (gpointer user, GsiCall *call, GError **error)
   const GsiStorageGroup *group = gsi_router_virtual_storage (router, request->virtual_storage, error);
   g_autoptr (GPtrArray) bag = gsi_bag_new (), moves = g_ptr_array_new ();
   guint64 rate = request->bytes_per_second != 0 ? request->bytes_per_second : RATE_DEFAULT;
-  g_autofree GsNodeView *views = NULL;
-  g_autofree const GsNodeView **pointers = NULL;
   Plan plan = { router, call, bag, group, .limit = request->limit != 0 ? request->limit : MOVES_DEFAULT, .reply = &reply,
                 .moves = moves };
-  if (group == NULL || !gsi_router_look_at_nodes (router, error))
+  gboolean made = group != NULL && make_plan (&plan, error);
+  plan_clear (&plan);
+  if (!made)
     return FALSE;
-  if (plan.limit > MOVES_MAX)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: at most %d", MOVES_MAX);
-  plan.views = views = g_new0 (GsNodeView, group->n_storages + 1);
-  plan.pointers = pointers = g_new0 (const GsNodeView *, group->n_storages + 1);
-  for (gsize i = 0; i < group->n_storages; i++)
-    {
-      views[i] = gsi_router_node_view (router, group->storages[i]);
-      pointers[i] = &views[i];
-    }
-  if (!gsi_cluster_each (router, &call->base, 0, plan_row, &plan, error))
-    return FALSE;
-  if (plan.error != NULL)
-    {
-      g_propagate_prefixed_error (error, plan.error, "the routing plugin of virtual storage '%s' places nothing: ",
-                                  group->name);
-      return FALSE;
-    }
   reply.seconds = (reply.bytes + rate - 1) / rate;
   reply.moves = (Gitstead__V1__ClusterMove **) moves->pdata;
   reply.n_moves = moves->len;
+  gsi_call_reply (call, &reply.base);
+  return TRUE;
+}
+
+/* -------------------------------------------------------------------------------------------- applying */
+
+static gboolean
+collect_moving (const GsJobRow *job, gpointer user)
+{
+  g_hash_table_add (user, g_memdup2 (&job->repository_id, sizeof job->repository_id));
+  return TRUE;
+}
+
+/*
+ * One move of a repository at a time: of several planned ones the rest is planned again the next time. Each begins once
+ * those before it could have been copied at the rate that was asked for.
+ */
+static gboolean
+queue_moves (Plan *plan, guint64 rate, Gitstead__V1__ClusterRebalanceApplyReply *reply, GError **error)
+{
+  g_autoptr (GHashTable) moving = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, NULL);
+  if (!gsi_move_each (plan->router, &plan->call->base, 0, 0, 0, FALSE, collect_moving, moving, error))
+    return FALSE;
+  for (guint i = 0; i < plan->moves->len; i++)
+    {
+      const Gitstead__V1__ClusterMove *move = plan->moves->pdata[i];
+      const gint64 after_us = rate == 0 ? 0 : (gint64) MIN ((double) reply->bytes * G_USEC_PER_SEC / (double) rate, LATEST_US);
+      guint64 id;
+      if (move->from[0] == '\0' || move->to[0] == '\0')
+        {
+          reply->left++;
+          continue;
+        }
+      if (g_hash_table_contains (moving, &move->id))
+        {
+          reply->busy++;
+          continue;
+        }
+      if (!gs_call_check (&plan->call->base, "queueing moves", error)
+          || !gsi_move_ask (plan->router, &plan->call->base, move->id, move->from, move->to, "rebalancing", after_us, &id, error))
+        return FALSE;
+      g_hash_table_add (moving, g_memdup2 (&move->id, sizeof move->id));
+      reply->queued++;
+      reply->bytes += move->bytes;
+      reply->first_id = reply->first_id == 0 ? id : MIN (reply->first_id, id);
+      reply->last_id = MAX (reply->last_id, id);
+    }
+  return TRUE;
+}
+
+gboolean
+gsi_cluster_rebalance_apply (gpointer user, GsiCall *call, GError **error)
+{
+  GsiRouter *router = user;
+  const GsiRouterConfig *config = gsi_router_config (router);
+  const Gitstead__V1__ClusterRebalanceApplyRequest *request = (const void *) call->request;
+  Gitstead__V1__ClusterRebalanceApplyReply reply = GITSTEAD__V1__CLUSTER_REBALANCE_APPLY_REPLY__INIT;
+  Gitstead__V1__ClusterRebalancePlanReply planned = GITSTEAD__V1__CLUSTER_REBALANCE_PLAN_REPLY__INIT;
+  const GsiStorageGroup *group = gsi_router_virtual_storage (router, request->virtual_storage, error);
+  g_autoptr (GPtrArray) bag = gsi_bag_new (), moves = g_ptr_array_new ();
+  Plan plan = { router, call, bag, group, .limit = request->limit != 0 ? request->limit : MOVES_DEFAULT, .reply = &planned,
+                .moves = moves };
+  gboolean made;
+  if (group == NULL)
+    return FALSE;
+  if (config->metadata->job_add == NULL)
+    return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "the metadata store keeps no jobs, so that nothing can be moved");
+  made = make_plan (&plan, error);
+  plan_clear (&plan);
+  if (!made || !queue_moves (&plan, request->bytes_per_second, &reply, error))
+    return FALSE;
+  reply.more = planned.more;
+  reply.looked_at = planned.looked_at;
+  config->host->log (config->host, GS_LOG_INFO, "cluster.rebalance",
+                     (GsField[]) { GS_TEXT ("virtual_storage", group->name), GS_NUMBER ("moves", reply.queued),
+                                   GS_NUMBER ("bytes", reply.bytes), GS_TEXT ("by", call->base.identity->name) },
+                     4);
   gsi_call_reply (call, &reply.base);
   return TRUE;
 }

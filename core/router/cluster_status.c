@@ -3,6 +3,7 @@
 #include "router/cluster.h"
 
 #include "router/nodes.h"
+#include "router/repair.h"
 #include "router/settle.h"
 
 /* How long one node may take to answer a small question. */
@@ -235,8 +236,12 @@ node_configured (GsiRouter *router, GsiBag *bag, GPtrArray *nodes, const GsiStor
   const GsiRouterConfig *config = gsi_router_config (router);
   Gitstead__V1__ClusterNode *node = node_message (bag, nodes, storage->name);
   g_autoptr (GPtrArray) groups = g_ptr_array_new ();
-  g_autofree char *problem = NULL;
+  g_autofree char *problem = NULL, *program = NULL;
   node->configured = TRUE;
+  if (storage->ops->program != NULL && storage->ops->program (storage->self, &program, NULL))
+    node->program = gsi_bag_text (bag, program);
+  else if (storage->ops->probe == NULL)
+    node->program = gsi_bag_text (bag, config->program);
   node->up = gsi_cluster_up (router, storage->name, &problem);
   node->problem = gsi_bag_text (bag, problem);
   node->in_flight = gsi_router_view (storage).in_flight;
@@ -270,6 +275,16 @@ count_replicas (GsiRow *row, gpointer user)
   return TRUE;
 }
 
+static gboolean
+count_move (const GsJobRow *job, gpointer user)
+{
+  NodeCount *count = user;
+  node_message (count->bag, count->nodes, job->target)->moves_in++;
+  if (job->source[0] != '\0')
+    node_message (count->bag, count->nodes, job->source)->moves_out++;
+  return TRUE;
+}
+
 static int
 by_storage (gconstpointer left, gconstpointer right)
 {
@@ -292,7 +307,9 @@ gsi_cluster_nodes (gpointer user, GsiCall *call, GError **error)
     node_known (bag, nodes, known->pdata[i]);
   for (gsize i = 0; i < config->n_storages; i++)
     node_configured (router, bag, nodes, config->storages[i]);
-  if (!gsi_cluster_each (router, &call->base, 0, count_replicas, &count, error))
+  if (!gsi_cluster_each (router, &call->base, 0, count_replicas, &count, error)
+      || (config->metadata->job_list != NULL
+          && !gsi_move_each (router, &call->base, 0, 0, 0, FALSE, count_move, &count, error)))
     return FALSE;
   for (guint i = 0; i < nodes->len; i++)
     {

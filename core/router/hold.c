@@ -72,6 +72,14 @@ all_current (const GsiRow *row)
   return TRUE;
 }
 
+/* One replica more than there should be: it may be on its way in, and another on its way out. */
+static gboolean
+is_moving (GsiRouter *router, const GsiRow *row)
+{
+  const guint wanted = gsi_router_wanted_copies (router, row);
+  return wanted > 0 && row->n_replicas > wanted;
+}
+
 gboolean
 gsi_hold_wait (GsiRouter *router, GsCall *call, GsiRow **row, GError **error)
 {
@@ -79,7 +87,7 @@ gsi_hold_wait (GsiRouter *router, GsCall *call, GsiRow **row, GError **error)
   gint64 until_us = g_get_monotonic_time () + GSI_HOLD_MAX_US;
   GsiRow *now = NULL;
   gboolean waited = FALSE;
-  if (config->metadata->lease_list == NULL || all_current (*row))
+  if (config->metadata->lease_list == NULL || (all_current (*row) && !is_moving (router, *row)))
     return TRUE;
   while (is_held (config, call, (*row)->id) && g_get_monotonic_time () < until_us)
     {

@@ -3,8 +3,8 @@
  * hold.h - writes to one repository held back for a moment, on all routers: while a replica takes its last step to be current,
  * or a repository changes its place.
  *
- * A hold is a lease in the metadata store. Only writes to repositories with a replica that is behind look for one, so a
- * whole repository pays nothing. Writes that began before are not stopped: whoever holds looks whether one was decided
+ * A hold is a lease in the metadata store. Only writes to repositories with a replica that is behind, or with one more than
+ * they should have, look for one, so a whole repository pays nothing. Writes that began before are not stopped: whoever holds looks whether one was decided
  * meanwhile.
  */
 #ifndef GSI_ROUTER_HOLD_H

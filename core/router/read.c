@@ -156,6 +156,37 @@ shows (GsiRouter *router, const GsiCall *call, const GsiStorage *storage, const 
 #define FINISH_AFTER_US (300 * 1000)
 #define FINISH_US (5 * G_USEC_PER_SEC)
 
+/*
+ * A storage that has no replica where the metadata store knows one has lost it: its NOT_FOUND must not look as if there were
+ * no such repository. One that was deleted or moved meanwhile is really not found.
+ */
+static void
+tell_loss (GsiRouter *router, GsiCall *call, const GsiStorage *storage, const GsiRow *row, GError **why)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  const GsiReplica replica = gsi_router_replica (router, storage, row);
+  g_autoptr (GsiRow) now = NULL;
+  gboolean there = TRUE, recorded = FALSE;
+  if (gs_error_code (*why) != GS_ERROR_NOT_FOUND
+      || !storage->ops->exists (storage->self, &call->base, &replica.repo, &there, NULL) || there
+      || !config->metadata->repo_get (config->metadata_self, &call->base, row->id, gsi_row_visit, &now, NULL))
+    return;
+  for (gsize i = 0; i < now->n_replicas; i++)
+    recorded |= strcmp (now->replicas[i].storage, storage->name) == 0;
+  if (!recorded)
+    return;
+  g_clear_error (why);
+  gs_fail (why, GS_ERROR_DATA_LOSS,
+           "the replica of repository '%s' on storage '%s' is missing; 'gitstead cluster explain' says what others there are",
+           row->path, storage->name);
+  config->host->log (config->host, GS_LOG_WARNING, "replica.missing",
+                     (GsField[]){ GS_NUMBER ("repository", row->id), GS_TEXT ("path", row->path),
+                                  GS_TEXT ("storage", storage->name) },
+                     3);
+  if (row->n_replicas > 1)
+    gsi_router_ask_repair (router, &call->base, row->id, storage->name, "its replica is missing");
+}
+
 /* Waiting for replicas that have not applied yet what was decided. */
 typedef struct
 {
@@ -213,6 +244,7 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
       storage = g_array_index (candidates, Candidate, index).storage;
       if (!shows (router, call, storage, row, candidates->len + late->len > 1, &why))
         {
+          tell_loss (router, call, storage, row, &why);
           if (gs_error_code (why) == GS_ERROR_UNAVAILABLE && gsi_router_view (storage).healthy)
             g_array_append_val (late, g_array_index (candidates, Candidate, index));
           g_array_remove_index (candidates, (guint) index);
@@ -225,6 +257,7 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
                            config->host->wall_us (config->host), candidates->len, passed_over);
           return TRUE;
         }
+      tell_loss (router, call, storage, row, &why);
       if (!worth_another_replica (why) || watched->touched || gs_call_cancelled (&call->base))
         break; /* where bytes are on their way, the client decides */
       g_array_remove_index (candidates, (guint) index);

@@ -28,6 +28,7 @@ struct GsiRepairer
   GsCond changed;
   gboolean stopping, polling;
   GPtrArray *running; /* of GsiJob */
+  guint n_moving;     /* of these, or just taken */
   GsThread workers[WORKERS_MAX], keepers[KEEPERS], carer;
   guint n_started, n_keepers;
   guint n_renewing; /* jobs that are off @running, with a keeper */
@@ -61,6 +62,7 @@ gsi_repairer_new (const GsiRepairerConfig *config)
     [GSI_REPAIR_FAILED] = { "gitstead_job_failures_total", "Attempts at queued jobs that failed and are made again." },
     [GSI_REPAIR_BYTES] = { "gitstead_repair_bytes_total", "Bytes copied between storages." },
     [GSI_REPAIR_DAMAGED] = { "gitstead_replicas_damaged_total", "Replicas that were found damaged." },
+    [GSI_REPAIR_MOVED] = { "gitstead_moves_total", "Replicas that were moved to another storage." },
     [GSI_REPAIR_SCRUBBED] = { "gitstead_replicas_scrubbed_total", "Replicas that were read through and found whole." },
   };
   GsiRepairer *repairer = g_new0 (GsiRepairer, 1);
@@ -232,6 +234,7 @@ static const struct
   { GSI_JOB_VERIFY, gsi_job_verify },
   { GSI_JOB_SCRUB, gsi_job_scrub },
   { GSI_JOB_REMOVE, gsi_job_remove },
+  { GSI_JOB_MOVE, gsi_job_move }, /* last: take_job () */
 };
 
 static gint64
@@ -248,7 +251,7 @@ log_failed (GsiRepairer *repairer, const GsiJob *job, const GError *why, gint64 
   const GsField fields[]
       = { GS_TEXT ("kind", job->kind),          GS_NUMBER ("repository", job->repository_id),
           GS_TEXT ("storage", job->target),     GS_NUMBER ("attempt", job->attempts),
-          GS_NUMBER ("again_ms", retry_us / 1000), GS_TEXT ("error", why->message) };
+          GS_NUMBER ("again_ms", retry_us < 0 ? -1 : retry_us / 1000), GS_TEXT ("error", why->message) };
   gsi_repairer_count (repairer, GSI_REPAIR_FAILED, 1);
   repairer->config.host->log (repairer->config.host, GS_LOG_WARNING, "job.failed", fields, G_N_ELEMENTS (fields));
 }
@@ -271,7 +274,7 @@ run_job (GsiRepairer *repairer, GsiJob *job)
   if (!done && why == NULL)
     gs_fail (&why, GS_ERROR_INTERNAL, "nobody here knows how to do this");
   if (!done && !gs_call_cancelled (&job->call))
-    log_failed (repairer, job, why, retry_us = retry_after (job, why));
+    log_failed (repairer, job, why, retry_us = job->hopeless ? -1 : retry_after (job, why));
   gsi_own_call_init (&own, &identity, "job end");
   own.deadline_us = g_get_monotonic_time () + repairer->config.lease_us;
   /* Lost: its new holder records how it ends. Not reached: the lease runs out, and it is done again, which does no harm. */
@@ -294,16 +297,36 @@ take_visit (const GsJobRow *row, gpointer user)
   return FALSE;
 }
 
-/* Only for storages that are there: what waits for one that is away is due at once when it is back. */
+/* A thousand moves must not keep a repair waiting: half of the workers stay free of them. */
+static gboolean
+may_move (GsiRepairer *repairer)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&repairer->lock);
+  return repairer->n_moving < MAX (repairer->config.n_workers / 2, 1);
+}
+
+static void
+count_move (GsiRepairer *repairer, const GsiJob *job, gint n)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&repairer->lock);
+  if (strcmp (job->kind, GSI_JOB_MOVE) == 0)
+    repairer->n_moving = (guint) ((gint) repairer->n_moving + n);
+}
+
+/*
+ * Only for storages that are there: what waits for one that is away is due at once when it is back. Moves only when nothing
+ * else is due.
+ */
 static gboolean
 take_job (GsiRepairer *repairer, GsiJob *job, GError **error)
 {
   const GsiRouterConfig *config = job->config;
   g_autoptr (GPtrArray) targets = g_ptr_array_new ();
-  const char *names[G_N_ELEMENTS (kinds) + 1] = { NULL };
+  const char *names[G_N_ELEMENTS (kinds)] = { NULL }; /* without the last one */
+  static const char *const moves[] = { GSI_JOB_MOVE, NULL };
   GsJobOffer offer = { .size = sizeof offer, .worker = repairer->name, .kinds = names,
                        .lease_us = repairer->config.lease_us };
-  for (gsize i = 0; i < G_N_ELEMENTS (kinds); i++)
+  for (gsize i = 0; i + 1 < G_N_ELEMENTS (kinds); i++)
     names[i] = kinds[i].kind;
   for (gsize i = 0; i < config->n_storages; i++)
     if (gsi_router_view (config->storages[i]).healthy)
@@ -312,6 +335,12 @@ take_job (GsiRepairer *repairer, GsiJob *job, GError **error)
     return TRUE;
   g_ptr_array_add (targets, NULL);
   offer.targets = (const char *const *) targets->pdata;
+  job->renew_us = g_get_monotonic_time ();
+  if (!config->metadata->job_take (config->metadata_self, &job->call, &offer, take_visit, job, error))
+    return FALSE;
+  if (job->kind != NULL || !may_move (repairer))
+    return TRUE;
+  offer.kinds = moves;
   job->renew_us = g_get_monotonic_time ();
   return config->metadata->job_take (config->metadata_self, &job->call, &offer, take_visit, job, error);
 }
@@ -343,11 +372,13 @@ work_once (GsiRepairer *repairer, gboolean *polling)
     }
   if (found)
     {
+      count_move (repairer, &job, 1);
       gs_mutex_lock (&repairer->lock);
       repairer->polling = *polling = FALSE;
       gs_cond_broadcast (&repairer->changed);
       gs_mutex_unlock (&repairer->lock);
       run_job (repairer, &job);
+      count_move (repairer, &job, -1);
     }
   if (job.stop_fd >= 0)
     close (job.stop_fd);

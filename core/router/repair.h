@@ -17,6 +17,7 @@
 #define GSI_JOB_VERIFY "verify" /* the target's identity and refs against what is recorded */
 #define GSI_JOB_SCRUB "scrub"   /* that, and every object */
 #define GSI_JOB_REMOVE "remove" /* the target is one copy too many */
+#define GSI_JOB_MOVE "move"     /* the target takes the place of the source */
 
 typedef struct GsiRepairer GsiRepairer;
 
@@ -46,7 +47,20 @@ void gsi_repairer_free (GsiRepairer *repairer);
 gboolean gsi_router_ask_job (GsiRouter *router, GsCall *call, const char *kind, guint64 repository_id,
                              const char *storage, const char *reason, gint64 after_us, guint64 *ret_id, GError **error);
 
-/* ---- for the jobs (repair_job.c, verify.c) ---- */
+/* ---- moves (move.c) ---- */
+
+/** Why a replica of @row cannot move from @from to @to: FALSE with @error. Both are names of storages. */
+gboolean gsi_move_check (GsiRouter *router, const GsiRow *row, const char *from, const char *to, GError **error);
+/** Queues a move that begins in @after_us. *@ret_id (may be NULL) is the job's. Several of one repository wait for each other. */
+gboolean gsi_move_ask (GsiRouter *router, GsCall *call, guint64 repository_id, const char *from, const char *to,
+                       const char *reason, gint64 after_us, guint64 *ret_id, GError **error);
+/**
+ * Every move that waits or runs; with @ended those too that ended. @repository_id 0 = of all. FALSE from @visit ends it.
+ */
+gboolean gsi_move_each (GsiRouter *router, GsCall *call, guint64 repository_id, guint64 first_id, guint64 last_id,
+                        gboolean ended, GsJobRowVisit visit, gpointer user, GError **error);
+
+/* ---- for the jobs (repair_job.c, move.c, verify.c) ---- */
 
 typedef struct
 {
@@ -60,6 +74,7 @@ typedef struct
   char *kind, *target, *source, *reason;
   guint32 attempts;
   gint64 renew_us; /* when the lease was renewed last */
+  gboolean hopeless; /* it failed, and will not do better */
 } GsiJob;
 
 GsiPacer *gsi_repairer_pacer (GsiRepairer *repairer);
@@ -70,6 +85,7 @@ typedef enum
   GSI_REPAIR_BYTES,
   GSI_REPAIR_DAMAGED,
   GSI_REPAIR_SCRUBBED,
+  GSI_REPAIR_MOVED,
   GSI_REPAIR_COUNTS
 } GsiRepairCount;
 void gsi_repairer_count (GsiRepairer *repairer, GsiRepairCount what, double n);
@@ -78,6 +94,7 @@ gboolean gsi_job_repair (GsiJob *job, GError **error);
 gboolean gsi_job_verify (GsiJob *job, GError **error);
 gboolean gsi_job_scrub (GsiJob *job, GError **error);
 gboolean gsi_job_remove (GsiJob *job, GError **error);
+gboolean gsi_job_move (GsiJob *job, GError **error);
 
 /** One look at a replica against what is recorded: *@ret_damage (*full*) says what is wrong, NULL when nothing is.
  *  FALSE: it cannot be told now. */

@@ -4,7 +4,7 @@
  * last, where writes never end, a copy while they wait.
  */
 #include "router/hold.h"
-#include "router/repair.h"
+#include "router/repair_steps.h"
 #include "router/settle.h"
 
 #define FREE_ROUNDS 4       /* before writes are asked to wait */
@@ -15,25 +15,8 @@
 #define AFTER_HOLD_US (400 * 1000)
 #define POLL_US (20 * 1000)
 
-typedef struct
-{
-  GsiJob *job;
-  const GsiRouterConfig *config;
-  GsCall *call;
-  const GsiStorage *target;
-  GsiRow *row;
-  GsiRowReplica *mine; /* in the row; NULL: it is no replica any more */
-  gboolean replace, settled;
-  GHashTable *bad;     /* names of sources that failed */
-  const char *source;
-  guint rounds;
-  guint64 bytes, from_generation;
-  gint64 held_us;
-} Repair;
-
-/* FALSE also when there is nothing to repair any more: then without @error. */
-static gboolean
-refresh (Repair *repair, GError **error)
+gboolean
+gsi_repair_refresh (GsiRepair *repair, GError **error)
 {
   GsiRow *row = NULL;
   g_autoptr (GError) why = NULL;
@@ -43,6 +26,8 @@ refresh (Repair *repair, GError **error)
     {
       if (gs_error_code (why) != GS_ERROR_NOT_FOUND)
         g_propagate_error (error, g_steal_pointer (&why));
+      else
+        g_clear_pointer (&repair->row, gsi_row_free);
       return FALSE;
     }
   gsi_row_free (repair->row);
@@ -53,15 +38,21 @@ refresh (Repair *repair, GError **error)
   return repair->mine != NULL;
 }
 
-static gboolean
-is_current (const Repair *repair)
+gboolean
+gsi_repair_is_current (const GsiRepair *repair)
 {
   return repair->mine->generation >= repair->row->generation;
 }
 
+gboolean
+gsi_repair_has_all (const GsiRepair *repair)
+{
+  return gsi_repair_is_current (repair) || repair->reached >= repair->row->generation;
+}
+
 /* One that is current, is there, and did not fail before; the least busy. */
 static const GsiStorage *
-pick_source (Repair *repair, GError **error)
+pick_source (GsiRepair *repair, GError **error)
 {
   const GsiStorage *best = NULL;
   guint least = G_MAXUINT;
@@ -93,10 +84,11 @@ pick_source (Repair *repair, GError **error)
 
 /* The disk is asked, and the change of that generation says what it should hold. */
 static gboolean
-record_progress (Repair *repair, const GsReplicaState *state, gboolean *ret_proven, GError **error)
+record_progress (GsiRepair *repair, const GsReplicaState *state, gboolean *ret_proven, GError **error)
 {
   const GsMetadataOps *ops = repair->config->metadata;
-  gboolean there = refresh (repair, error);
+  gboolean there = gsi_repair_refresh (repair, error);
+  guint64 generation;
   *ret_proven = TRUE;
   if (!there)
     return FALSE;
@@ -107,13 +99,15 @@ record_progress (Repair *repair, const GsReplicaState *state, gboolean *ret_prov
       *ret_proven = FALSE;
       return TRUE;
     }
+  repair->reached = state->generation;
+  generation = repair->modest ? MIN (state->generation, MAX (repair->row->generation, 1) - 1) : state->generation;
   return ops->replica_set (repair->config->metadata_self, repair->call, repair->row->id,
-                           repair->target->name, state->generation, FALSE, error)
-         && refresh (repair, error);
+                           repair->target->name, generation, FALSE, error)
+         && gsi_repair_refresh (repair, error);
 }
 
 static gboolean
-anyone_is_current (const Repair *repair)
+anyone_is_current (const GsiRepair *repair)
 {
   for (gsize i = 0; i < repair->row->n_replicas; i++)
     if (repair->row->replicas[i].generation >= repair->row->generation)
@@ -126,7 +120,7 @@ anyone_is_current (const Repair *repair)
  * its vote alone may be the only one that has it: it is not written over, and counts again when its refs are those decided.
  */
 static gboolean
-look_at_disk (Repair *repair, GError **error)
+look_at_disk (GsiRepair *repair, GError **error)
 {
   const GsRepo repo = { sizeof repo, repair->row->id, repair->row->replica_path };
   GsReplicaState state = { .size = sizeof state };
@@ -152,7 +146,7 @@ look_at_disk (Repair *repair, GError **error)
 }
 
 static void
-log_source (Repair *repair, const GsiStorage *source, const GError *why)
+log_source (GsiRepair *repair, const GsiStorage *source, const GError *why)
 {
   const GsField fields[] = { GS_NUMBER ("repository", repair->row->id), GS_TEXT ("source", source->name),
                              GS_TEXT ("storage", repair->target->name), GS_TEXT ("error", why->message) };
@@ -162,7 +156,7 @@ log_source (Repair *repair, const GsiStorage *source, const GError *why)
 
 /* Who cannot give a copy is looked at more closely. */
 static void
-shun (Repair *repair, const GsiStorage *source, const GError *why)
+shun (GsiRepair *repair, const GsiStorage *source, const GError *why)
 {
   log_source (repair, source, why);
   g_hash_table_add (repair->bad, g_strdup (source->name));
@@ -172,15 +166,14 @@ shun (Repair *repair, const GsiStorage *source, const GError *why)
 }
 
 static gboolean
-settle (Repair *repair, GError **error)
+settle (GsiRepair *repair, GError **error)
 {
   repair->settled = TRUE;
   return gsi_router_settle (repair->job->router, repair->target, repair->call, error);
 }
 
-/* One copy. FALSE without @error: there is nothing to repair any more. */
-static gboolean
-copy_once (Repair *repair, GError **error)
+gboolean
+gsi_repair_copy_once (GsiRepair *repair, GError **error)
 {
   for (;;)
     {
@@ -218,7 +211,7 @@ copy_once (Repair *repair, GError **error)
         }
       if (!copy.source_failed && gs_error_code (why) == GS_ERROR_BUSY && !repair->settled)
         {
-          if (!settle (repair, error) || !refresh (repair, error))
+          if (!settle (repair, error) || !gsi_repair_refresh (repair, error))
             return FALSE;
           continue;
         }
@@ -234,7 +227,7 @@ copy_once (Repair *repair, GError **error)
         shun (repair, source, why);
       else
         repair->replace = TRUE; /* what it has does not fit: all of it anew */
-      if ((repair->replace && !repair->settled && !settle (repair, error)) || !refresh (repair, error))
+      if ((repair->replace && !repair->settled && !settle (repair, error)) || !gsi_repair_refresh (repair, error))
         return FALSE;
     }
 }
@@ -255,7 +248,7 @@ count_voters (const GsChange *change, gpointer user)
 
 /* Where one replica alone takes writes, the others never take part: there is nothing to wait for. */
 static gboolean
-takes_part (Repair *repair)
+takes_part (GsiRepair *repair)
 {
   Voters voters = { 0 };
   return repair->row->generation > 0
@@ -266,16 +259,16 @@ takes_part (Repair *repair)
 
 /* Copies while writes wait, until it has been current for a while. */
 static gboolean
-converge_held (Repair *repair, const GsiHold *hold, gint64 least_us, GError **error)
+converge_held (GsiRepair *repair, const GsiHold *hold, gint64 least_us, GError **error)
 {
   gint64 until_us = hold->since_us + HELD_MOST_US;
   while (g_get_monotonic_time () < until_us)
     {
-      if (!refresh (repair, error))
+      if (!gsi_repair_refresh (repair, error))
         return FALSE;
-      if (!is_current (repair))
+      if (!gsi_repair_is_current (repair))
         {
-          if (!copy_once (repair, error))
+          if (!gsi_repair_copy_once (repair, error))
             return FALSE;
         }
       else if (g_get_monotonic_time () - hold->since_us >= least_us)
@@ -291,7 +284,7 @@ converge_held (Repair *repair, const GsiHold *hold, gint64 least_us, GError **er
 
 /* A write that began before the hold may be decided after it. Then once more, for longer. */
 static gboolean
-last_step (Repair *repair, GError **error)
+last_step (GsiRepair *repair, GError **error)
 {
   gint64 least_us = HELD_LEAST_US;
   for (guint tries = 0; tries < HELD_TRIES; tries++, least_us *= 2)
@@ -310,12 +303,12 @@ last_step (Repair *repair, GError **error)
       repair->held_us += g_get_monotonic_time () - hold.since_us;
       if (!done)
         return FALSE;
-      for (until_us = g_get_monotonic_time () + AFTER_HOLD_US; is_current (repair);)
+      for (until_us = g_get_monotonic_time () + AFTER_HOLD_US; gsi_repair_is_current (repair);)
         {
           if (g_get_monotonic_time () > until_us)
             return TRUE;
           if (!gs_call_check (repair->call, "repairing a replica", error) || (g_usleep (POLL_US), FALSE)
-              || !refresh (repair, error))
+              || !gsi_repair_refresh (repair, error))
             return FALSE;
         }
     }
@@ -325,24 +318,24 @@ last_step (Repair *repair, GError **error)
 
 /* FALSE without @error: there is nothing to repair any more. */
 static gboolean
-make_current (Repair *repair, GError **error)
+make_current (GsiRepair *repair, GError **error)
 {
   guint free_rounds = 0;
-  while (!is_current (repair))
+  while (!gsi_repair_is_current (repair))
     {
       if (free_rounds >= FREE_ROUNDS && takes_part (repair))
         return last_step (repair, error);
       if (free_rounds++ >= PATIENT_ROUNDS)
         return gs_fail (error, GS_ERROR_BUSY, "repository '%s': writes come faster than they are copied to '%s'",
                         repair->row->path, repair->job->target);
-      if (!gs_call_check (repair->call, "repairing a replica", error) || !copy_once (repair, error))
+      if (!gs_call_check (repair->call, "repairing a replica", error) || !gsi_repair_copy_once (repair, error))
         return FALSE;
     }
   return TRUE;
 }
 
 static void
-log_done (Repair *repair, gint64 began_us)
+log_done (GsiRepair *repair, gint64 began_us)
 {
   const GsField fields[] = { GS_NUMBER ("repository", repair->row->id),
                              GS_TEXT ("path", repair->row->path),
@@ -363,7 +356,7 @@ log_done (Repair *repair, gint64 began_us)
  * knows. FALSE without @error: there is nothing to repair any more.
  */
 static gboolean
-make_first (Repair *repair, GError **error)
+make_first (GsiRepair *repair, GError **error)
 {
   const GsRepo repo = { sizeof repo, repair->row->id, repair->row->replica_path };
   gint64 began_us = g_get_monotonic_time ();
@@ -377,29 +370,71 @@ make_first (Repair *repair, GError **error)
       g_propagate_error (error, g_steal_pointer (&why));
       return FALSE;
     }
-  if ((repair->replace && !settle (repair, error)) || !copy_once (repair, error))
+  if ((repair->replace && !settle (repair, error)) || !gsi_repair_copy_once (repair, error))
     return FALSE;
   log_done (repair, began_us);
   return TRUE;
 }
 
+/* Up to the copies: what the target's disk has is known. TRUE with *@ret_done: it is current. */
 static gboolean
-repair_steps (Repair *repair, GError **error)
+begin (GsiRepair *repair, gboolean *ret_done, GError **error)
 {
-  gint64 began_us = g_get_monotonic_time ();
-  if (!refresh (repair, error))
+  if (!gsi_repair_refresh (repair, error))
     return FALSE;
-  if (repair->row->generation == 0 && (!make_first (repair, error) || !refresh (repair, error)))
+  if (repair->row->generation == 0 && (!make_first (repair, error) || !gsi_repair_refresh (repair, error)))
     return FALSE;
-  if (is_current (repair))
+  *ret_done = gsi_repair_is_current (repair);
+  if (*ret_done)
     return TRUE;
   repair->from_generation = repair->mine->generation;
-  repair->replace = repair->mine->generation == 0; /* new, or found damaged */
+  repair->replace = repair->mine->generation == 0 && !repair->fresh; /* new, or found damaged */
   /*
    * What it voted for must have its end before another's state takes the place of its own. A storage refuses a copy while its
    * journal holds anything, unless it is to be replaced; to look through all journals each time would take too long.
    */
-  if ((repair->replace && !settle (repair, error)) || !refresh (repair, error) || !look_at_disk (repair, error) || !make_current (repair, error))
+  return (!repair->replace || settle (repair, error)) && gsi_repair_refresh (repair, error) && look_at_disk (repair, error);
+}
+
+gboolean
+gsi_repair_approach (GsiRepair *repair, GError **error)
+{
+  gboolean done = FALSE;
+  if (!begin (repair, &done, error))
+    return FALSE;
+  for (guint i = 0; i < FREE_ROUNDS && !gsi_repair_has_all (repair); i++)
+    if (!gs_call_check (repair->call, "moving a replica", error) || !gsi_repair_copy_once (repair, error))
+      return FALSE;
+  return TRUE;
+}
+
+void
+gsi_repair_init (GsiRepair *repair, GsiJob *job)
+{
+  *repair = (GsiRepair) { .job = job,
+                          .config = job->config,
+                          .call = &job->call,
+                          .target = gsi_router_storage (job->router, job->target),
+                          .bad = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL) };
+}
+
+void
+gsi_repair_clear (GsiRepair *repair)
+{
+  g_hash_table_destroy (repair->bad);
+  gsi_row_free (repair->row);
+}
+
+static gboolean
+repair_steps (GsiRepair *repair, GError **error)
+{
+  gint64 began_us = g_get_monotonic_time ();
+  gboolean done = FALSE;
+  if (!begin (repair, &done, error))
+    return FALSE;
+  if (done)
+    return TRUE;
+  if (!make_current (repair, error))
     return FALSE;
   log_done (repair, began_us);
   repair->config->metadata->replica_verified (repair->config->metadata_self, repair->call, repair->row->id,
@@ -410,17 +445,14 @@ repair_steps (Repair *repair, GError **error)
 gboolean
 gsi_job_repair (GsiJob *job, GError **error)
 {
-  Repair repair = { .job = job,
-                    .config = job->config,
-                    .call = &job->call,
-                    .target = gsi_router_storage (job->router, job->target),
-                    .bad = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL) };
+  GsiRepair repair;
   g_autoptr (GError) why = NULL;
-  gboolean done = repair.target != NULL
-                      ? repair_steps (&repair, &why)
-                      : gs_fail (&why, GS_ERROR_FAILED_PRECONDITION, "no storage '%s' is configured here", job->target);
-  g_hash_table_destroy (repair.bad);
-  gsi_row_free (repair.row);
+  gboolean done;
+  gsi_repair_init (&repair, job);
+  done = repair.target != NULL
+             ? repair_steps (&repair, &why)
+             : gs_fail (&why, GS_ERROR_FAILED_PRECONDITION, "no storage '%s' is configured here", job->target);
+  gsi_repair_clear (&repair);
   if (done || why == NULL) /* repository or replica are gone: there is nothing to do */
     return TRUE;
   g_propagate_error (error, g_steal_pointer (&why));

@@ -49,6 +49,7 @@ typedef struct
   gint64 round_every_us;
   gint64 verify_every_us, scrub_every_us; /* 0 = never by itself */
   gint64 leftover_grace_us;
+  gint64 move_grace_us; /* a replica that was moved keeps its files so long: reads that were sent there are at work by then */
 } GsiCare;
 
 /** Everything the router stands on. All borrowed for the router's life; filled in by core/main. */
@@ -75,6 +76,7 @@ typedef struct
   GsiEvents *events; /* where what is done is told; may be NULL */
   GsiCare care;
   gint64 known_for_us; /* so long reads go on by what the metadata store said last; 0 = not at all */
+  const char *program; /* what runs here, as "gitstead/VERSION"; may be NULL */
   const char *crash_at; /* tests: the process kills itself at this named step; NULL = never */
 } GsiRouterConfig;
 
@@ -185,6 +187,11 @@ void gsi_router_ask_repair (GsiRouter *router, GsCall *call, guint64 id, const c
 
 /** How many copies there should be: the repository's own number, or the virtual storage's; 0 when that is not known here. */
 guint gsi_router_wanted_copies (GsiRouter *router, const GsiRow *row);
+/**
+ * Is the replica at @index one of those that writes are counted by? Where there are more than there should be, those that
+ * are behind are not: they are on their way in, or out, and a majority must not depend on them.
+ */
+gboolean gsi_router_counts (GsiRouter *router, const GsiRow *row, gsize index);
 
 /** A write goes on behind its answer. FALSE when there are too many of them, or the end has come. */
 gboolean gsi_router_background_begin (GsiRouter *router);

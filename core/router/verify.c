@@ -282,6 +282,20 @@ is_on_disk (GsiJob *job, const GsiRow *row, const GsiRowReplica *replica)
              || memcmp (&state.refs_digest, &row->refs_digest, sizeof state.refs_digest) == 0);
 }
 
+typedef struct
+{
+  const char *target;
+  gboolean found;
+} Onto;
+
+static gboolean
+is_onto (const GsJobRow *move, gpointer user)
+{
+  Onto *onto = user;
+  onto->found = onto->found || strcmp (move->target, onto->target) == 0;
+  return !onto->found;
+}
+
 /*
  * After the record: what is left is a folder that no record names. FALSE: it is there still, and the job is to be done
  * again. A process that was stopped for a while and has lost the job meanwhile must not take away what came after it.
@@ -293,12 +307,14 @@ clear_away (GsiJob *job, const GsiRow *row, GError **error)
   const GsiStorage *storage = gsi_router_storage (job->router, job->target);
   const GsRepo repo = { sizeof repo, row->id, row->replica_path };
   g_autoptr (GsiRow) now = NULL;
+  Onto onto = { job->target, FALSE };
   g_autoptr (GError) why = NULL;
   if (!gs_call_check (&job->call, "removing a replica", error)
+      || !gsi_move_each (job->router, &job->call, job->repository_id, 0, 0, FALSE, is_onto, &onto, error)
       || !read_row (config, &job->call, job->repository_id, &now, error))
     return FALSE;
-  if (storage == NULL || now == NULL || replica_on (now, job->target) != NULL)
-    return TRUE; /* housekeeping's, or a replica again */
+  if (storage == NULL || now == NULL || replica_on (now, job->target) != NULL || onto.found)
+    return TRUE; /* housekeeping's, or a replica again, or to be one */
   if (!storage->ops->remove (storage->self, &job->call, &repo, &why) && gs_error_code (why) != GS_ERROR_NOT_FOUND)
     {
       g_propagate_prefixed_error (error, g_steal_pointer (&why), "the replica on '%s' is forgotten and not yet removed: ",
@@ -323,9 +339,12 @@ gsi_job_remove (GsiJob *job, GError **error)
     return FALSE;
   if (row == NULL)
     return TRUE;
-  /* An earlier attempt was cut short. A first copy of what was never written is made before it is recorded: not ours. */
+  /*
+   * An earlier attempt was cut short, or its record went with a move. A first copy of what was never written is made before it is
+   * recorded: not ours.
+   */
   if (replica_on (row, job->target) == NULL)
-    return job->attempts < 2 || row->generation == 0 || clear_away (job, row, error);
+    return (job->source[0] == '\0' && (job->attempts < 2 || row->generation == 0)) || clear_away (job, row, error);
   for (gsize i = 0; i < row->n_replicas; i++)
     current += strcmp (row->replicas[i].storage, job->target) != 0 && row->replicas[i].generation >= row->generation;
   wanted = gsi_router_wanted_copies (job->router, row);

@@ -13,6 +13,8 @@
 
 /* How soon it is seen that the caller went away while participants stage. */
 #define LOOK_US (50 * 1000)
+/* How often a call is begun again because its repository changed its place. */
+#define TRIES 3
 
 typedef struct
 {
@@ -492,16 +494,17 @@ write_new (GsiRouter *router, GsiCall *call)
   return write;
 }
 
-gboolean
-gsi_router_write (gpointer user, GsiCall *call, GError **error)
+/* *@ret_moved: nothing was done, as the repository changed its place meanwhile; nothing of the caller's was used up. */
+static gboolean
+write_once (GsiRouter *router, GsiCall *call, gboolean *ret_moved, GError **error)
 {
-  GsiRouter *router = user;
   const GsiWriteBinding *binding = NULL;
   const GsiStorageGroup *vs = NULL;
   g_autoptr (GsiRow) row = NULL;
   gboolean repeated = FALSE, ok;
   Write *write;
 
+  *ret_moved = FALSE;
   if (!call->method->storage)
     for (binding = gsi_node_writes (); binding->number != call->method->number;)
       binding++;
@@ -525,7 +528,25 @@ gsi_router_write (gpointer user, GsiCall *call, GError **error)
       write_event (write, GS_EVENT_BEGIN, 0, NULL);
       write_run (write, TRUE);
       ok = write_conclude (write, error);
+      *ret_moved = !ok && write->moved && !write->open && !call->method->bytes_in;
     }
   write_part_with (write);
   return ok;
+}
+
+gboolean
+gsi_router_write (gpointer router, GsiCall *call, GError **error)
+{
+  for (guint tries = 1;; tries++)
+    {
+      g_autoptr (GError) why = NULL;
+      gboolean moved;
+      if (write_once (router, call, &moved, &why))
+        return TRUE;
+      if (!moved || tries == TRIES)
+        {
+          g_propagate_error (error, g_steal_pointer (&why));
+          return FALSE;
+        }
+    }
 }

@@ -109,6 +109,8 @@ struct Write
   GsCond changed;
   GArray *events; /* of Event, first to be fed first */
   guint n_jobs, n_staging;
+  gboolean moved;   /* nothing was done: its replicas were moved away, and others were written since */
+  guint n_moved;
   guint n_staged, n_applied; /* the machine's: so many events of each there were */
   gboolean nothing; /* a participant staged no update: there is nothing to decide */
   HooksFate hooks;  /* what the one who asks them found */

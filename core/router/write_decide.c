@@ -7,6 +7,8 @@
 /* How often the store is asked afterwards, and how soon the end of the router is seen. */
 #define ASK_EVERY_US (1 * G_USEC_PER_SEC)
 #define LOOK_US (100 * 1000)
+/* How often one write follows a repository that changes its place. */
+#define MOVED_MAX 3
 
 static const Part *
 write_first_voter (Write *write)
@@ -194,18 +196,25 @@ write_refresh (Write *write, GError **error)
   return TRUE;
 }
 
-static gboolean
-is_in_use (const GsiRow *row, const char *storage)
+static const GsiRowReplica *
+recorded (const GsiRow *row, const char *storage)
 {
   for (gsize i = 0; i < row->n_replicas; i++)
     if (strcmp (row->replicas[i].storage, storage) == 0)
-      return row->replicas[i].generation >= row->generation;
-  return FALSE;
+      return &row->replicas[i];
+  return NULL;
+}
+
+static gboolean
+is_in_use (const GsiRow *row, const char *storage)
+{
+  const GsiRowReplica *replica = recorded (row, storage);
+  return replica != NULL && replica->generation >= row->generation;
 }
 
 /*
- * Another write was decided, or a replica was taken out of use: voters that are no longer current would get a gap in their
- * history, or promise a copy that is bad. The plugin names the rest anew. FALSE: all are current.
+ * Another write was decided, or a replica was taken out of use or moved away: voters that are no longer current would get a gap
+ * in their history, or promise a copy that is bad. The plugin names the rest anew. FALSE: all are current.
  */
 static gboolean
 write_leave_out (Write *write)
@@ -214,6 +223,7 @@ write_leave_out (Write *write)
   for (gsize i = 0; i < write->n_parts; i++)
     if (write->parts[i]->voter && !is_in_use (write->row, write->parts[i]->storage->name))
       {
+        write->moved = write->moved || recorded (write->row, write->parts[i]->storage->name) == NULL;
         write_event (write, GS_EVENT_BEHIND, i, NULL);
         any = TRUE;
       }
@@ -222,6 +232,49 @@ write_leave_out (Write *write)
   if (any)
     write_event (write, GS_EVENT_UNDECIDED, 0, NULL);
   return any;
+}
+
+/* All voters were moved away: one of them, which is to count again. NULL otherwise. */
+static const Part *
+moved_voter (const Write *write)
+{
+  const Part *found = NULL;
+  for (gsize i = 0; i < write->n_parts; i++)
+    if (write->parts[i]->voter)
+      {
+        if (recorded (write->row, write->parts[i]->storage->name) != NULL)
+          return NULL;
+        found = write->parts[i];
+      }
+  return found;
+}
+
+/*
+ * A write that came too late for its only replica, which was moved away, is no reason to refuse it: that replica counts again, as
+ * long as nothing was decided since. FALSE: that cannot be.
+ */
+static gboolean
+write_take_back (Write *write)
+{
+  const GsiRouterConfig *config = write->config;
+  const GsRepo repo = { sizeof repo, write->id, write->replica_path };
+  GsReplicaState state = { .size = sizeof state };
+  const Part *part = write->n_moved++ < MOVED_MAX ? moved_voter (write) : NULL;
+  if (part == NULL || !part->storage->ops->state (part->storage->self, &write->call->base, &repo, &state, NULL)
+      || state.repository_id != write->id || state.generation != write->row->generation
+      || memcmp (&state.refs_digest, &write->row->refs_digest, sizeof state.refs_digest) != 0
+      || !config->metadata->replica_set (config->metadata_self, &write->call->base, write->id, part->storage->name,
+                                         state.generation, FALSE, NULL)
+      || !write_refresh (write, NULL))
+    return FALSE;
+  config->host->log (config->host, GS_LOG_INFO, "write.replica.back",
+                     (GsField[]) { GS_TEXT ("repository", write->path), GS_TEXT ("storage", part->storage->name) }, 2);
+  /* Those that have its place are left behind by this write. */
+  for (gsize i = 0; i < write->row->n_replicas; i++)
+    if (strcmp (write->row->replicas[i].storage, part->storage->name) != 0)
+      gsi_router_ask_repair (write->router, &write->call->base, write->id, write->row->replicas[i].storage,
+                             "a write came late to the replica that it had taken the place of");
+  return TRUE;
 }
 
 void
@@ -247,7 +300,7 @@ write_decide (Write *write)
           g_clear_error (&why);
           if (write_refresh (write, &why))
             {
-              if (write_leave_out (write))
+              if (!write_take_back (write) && write_leave_out (write))
                 return;
               continue;
             }

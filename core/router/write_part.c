@@ -182,11 +182,13 @@ write_parts_setup (Write *write, GError **error)
   write->replica_path = g_strdup (write->row->replica_path);
   write->id = write->row->id;
   write->parts = g_new0 (Part *, write->row->n_replicas + 1);
-  for (; write->n_parts < write->row->n_replicas; write->n_parts++)
-    {
-      part_setup (write, write->n_parts, &write->row->replicas[write->n_parts]);
-      views[write->n_parts] = &write->parts[write->n_parts]->view;
-    }
+  for (gsize i = 0; i < write->row->n_replicas; i++)
+    if (gsi_router_counts (write->router, write->row, i))
+      {
+        part_setup (write, write->n_parts, &write->row->replicas[i]);
+        views[write->n_parts] = &write->parts[write->n_parts]->view;
+        write->n_parts++;
+      }
   write->alone = write->n_parts == 1 || write->config->pool == NULL;
   setup.participants = views;
   setup.n_participants = write->n_parts;

@@ -328,6 +328,25 @@ probed (Conformance *c)
   CHECK (c, ok, "to be told that it is there again", "it is not");
 }
 
+void
+program_told (Conformance *c)
+{
+  const GsStorageOps *ops = c->ops;
+  g_autofree char *program = NULL;
+  g_autoptr (GError) error = NULL;
+  if (ops->program == NULL)
+    {
+      conformance_skip (c, "the storage lives in this process");
+      return;
+    }
+  CHECK (c, ops->probe != NULL, "a storage of another process", "none that can be away");
+  if (ops->program (c->self, &program, &error))
+    CHECK (c, program != NULL && *program != '\0' && g_utf8_validate (program, -1, NULL), "a program's name", "%s",
+           program != NULL ? program : "nothing");
+  else
+    CHECK (c, gs_error_code (error) == GS_ERROR_UNAVAILABLE, "UNAVAILABLE when nothing was heard", "%s", error->message);
+}
+
 /* FALSE after failing or skipping the case. */
 static gboolean
 ask_disk (Conformance *c, GsDisk *ret_disk)

@@ -562,6 +562,7 @@ const ConformanceCase conformance_storage[] = {
   { "S70", "an accessor of the Git API is answered, an unknown one UNIMPLEMENTED", api_answered },
   { "S71", "the same request computes the same change, and nothing is written", api_computed },
   { "S72", "a storage of another process says whether it is there", probed, TRUE },
+  { "S74", "a storage of another process says which program it lives in", program_told, TRUE },
   { "S73", "a medium is the same when it is asked again, and after a restart", medium, TRUE },
   { "S80", "a copy of a replica is the replica, and goes on as it does", copy_whole },
   { "S80", "a copy without what the receiver has completes it", copy_part },

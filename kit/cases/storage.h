@@ -123,5 +123,6 @@ void maintained (Conformance *c);
 void maintained_under_load (Conformance *c);
 void probed (Conformance *c);
 void medium (Conformance *c);
+void program_told (Conformance *c);
 
 #endif

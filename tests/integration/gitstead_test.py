@@ -208,19 +208,29 @@ class Server:
         with open(self.config, "w") as out:
             out.write(yaml(config) + "\n")
 
-    def start(self, **storage_options):
-        """Starts and waits until it is ready. Options given here hold for this start only."""
+    def launch(self, change=None, **storage_options):
+        """Starts, and waits for nothing. Options given here hold for this start only, and so does what @change makes of the
+        configuration's text."""
         kept = dict(self.storage_options)
         self.storage_options.update(storage_options)
         self.start_postgres()
         self.write_config()
         self.storage_options = kept
+        if change is not None:
+            with open(self.config) as file:
+                text = change(file.read())
+            with open(self.config, "w") as out:
+                out.write(text)
         self.start_redis()
         if self not in Server.running:
             Server.running.append(self)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.prefix + [PROGRAM, "serve", "--config", self.config], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, cwd=self.folder)
+
+    def start(self, **storage_options):
+        """Launches it and waits until it is ready."""
+        self.launch(**storage_options)
         deadline = time.monotonic() + 20 * SLOW
         while not self.is_ready():
             try:

@@ -6,8 +6,8 @@ import os
 import threading
 
 import gitstead_test
-from cluster_test import Cluster
 from gitstead_test import Git, Server, ServerTestCase, TestCase, eventually
+from test_repair import RepairCluster
 
 NONE = "0" * 40
 CONFIG_REF = "refs/gitstead/files/config"
@@ -309,7 +309,7 @@ class Crashes(Calls, TestCase):
         self.assertEqual(self.config("crash")[0], {"gitstead.description": ["last"]})
 
 
-class Replicated(Calls, Cluster):
+class Replicated(Calls, RepairCluster):
     def set_ref(self, node, info):
         return Git()("for-each-ref", "--format=%(objectname)", CONFIG_REF, cwd=node.path(info["replica_path"]))
 

@@ -4,9 +4,10 @@ import json
 import os
 
 import gitstead_test
-from cluster_test import Cluster, Node
+from cluster_test import Node
 from gitstead_test import Git, ServerTestCase, eventually
 from test_files import NONE, Calls
+from test_repair import RepairCluster
 
 HOOKS_REF = "refs/gitstead/files/hooks"
 DENY = "#!/bin/sh\necho 'Not in this house'\nexit 1\n"
@@ -18,10 +19,8 @@ class HookCalls(Calls):
         return self.done("Repository/HooksSet", repository={"path": name}, files=files, **rest)
 
 
-class Hooks(HookCalls, ServerTestCase):
+class WithHooks(HookCalls, ServerTestCase):
     COUNT = 0
-
-    options = {"storage": {"run_hooks": "true", "hook_timeout": "3s"}}
 
     @classmethod
     def setUpClass(cls):
@@ -30,8 +29,8 @@ class Hooks(HookCalls, ServerTestCase):
 
     def setUp(self):
         super().setUp()
-        Hooks.COUNT += 1
-        self.name = "hooks/r%d" % Hooks.COUNT
+        WithHooks.COUNT += 1
+        self.name = "hooks/r%d" % WithHooks.COUNT
         self.url = self.server.create(self.name)
         self.work, self.out = self.scratch(), self.scratch()
         Git()("init", "-q", "-b", "main", cwd=self.work)
@@ -60,6 +59,10 @@ class Hooks(HookCalls, ServerTestCase):
     def lines(self, name):
         with open(os.path.join(self.out, name)) as file:
             return file.read().splitlines()
+
+
+class Hooks(WithHooks):
+    options = {"storage": {"run_hooks": "true", "hook_timeout": "5m"}}
 
     def test_they_are_kept_and_replaced(self):
         empty = self.done("Repository/HooksGet", repository={"path": self.name})
@@ -171,9 +174,15 @@ class Hooks(HookCalls, ServerTestCase):
         self.configure(self.name, {"gitstead.description": "x"})
         self.hooks(self.name, {})
 
+
+class Failing(WithHooks):
+    """Hooks that do not end, or do not begin."""
+
+    options = {"storage": {"run_hooks": "true", "hook_timeout": "6s"}}
+
     def test_one_that_takes_too_long_or_cannot_run(self):
         self.hooks(self.name, {"pre-receive.d/slow": "#!/bin/sh\necho $$ > %s/pid\necho waiting\nsleep 600 &\nwait\n" % self.out})
-        self.declined("main", words=("pre-receive hook declined: it took longer than 3 seconds", "remote: waiting"))
+        self.declined("main", words=("pre-receive hook declined: it took longer than 6 seconds", "remote: waiting"))
         pid = int(self.lines("pid")[0])
         eventually(lambda: not os.path.exists("/proc/%d" % pid), 20, "the end of the hook")
         for text in ("not a program", "#!/nonexistent/interpreter\n"):
@@ -200,7 +209,7 @@ class Off(HookCalls, ServerTestCase):
         self.assertNotIn("storage.hook", self.server.log_text())
 
 
-class Replicated(HookCalls, Cluster):
+class Replicated(HookCalls, RepairCluster):
     def placed(self, server):
         if type(server) is Node:
             server.storage_options = {"run_hooks": "true"}

@@ -9,6 +9,7 @@ import subprocess
 import gitstead_test
 from cluster_test import NODES, Cluster, Router
 from gitstead_test import Git, eventually
+from test_move import STEPS as MOVE
 from test_repair import Writer
 
 PATH = "team/project"
@@ -276,7 +277,7 @@ class Steps(Cluster):
 class Names(gitstead_test.TestCase):
     def test_every_step_is_tried_and_told(self):
         """What the sources name is what is tried above, and what the documentation tells."""
-        tried = UNDECIDED + DECIDED + PUSH + CREATE + FILL + DELETE + COPY + REMOVE + HELD
+        tried = UNDECIDED + DECIDED + PUSH + CREATE + FILL + DELETE + COPY + REMOVE + HELD + MOVE
         found = set()
         folder = os.path.join(gitstead_test.SOURCE, "core/router")
         for name in os.listdir(folder):

@@ -396,6 +396,13 @@ repo_close (Repo *repo, gboolean writer)
     repo_free (repo);
 }
 
+guint32
+repo_writers (Repo *repo)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&repo->storage->lock);
+  return repo->writers;
+}
+
 gboolean
 repo_take_out (Storage *storage, const char *path, GError **error)
 {

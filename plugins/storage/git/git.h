@@ -152,6 +152,8 @@ void repo_close (Repo *repo, gboolean writer);
  */
 gboolean repo_shut_out (Repo *repo, GsCall *call, gint64 until_us, GError **error);
 void repo_let_in (Repo *repo);
+/** Writes to it that are being staged, or are staged. */
+guint32 repo_writers (Repo *repo);
 /** Nobody can open the replica until repo_removed; BUSY while somebody writes. */
 gboolean repo_take_out (Storage *storage, const char *path, GError **error);
 void repo_removed (Storage *storage, const char *path);

@@ -453,7 +453,8 @@ storage_state (gpointer self, GsCall *call, const GsRepo *repo, GsReplicaState *
   if (done)
     {
       GsReplicaState state = {
-        .size = sizeof state, .repository_id = record.id, .generation = record.generation, .format = record.format
+        .size = sizeof state, .repository_id = record.id, .generation = record.generation, .format = record.format,
+        .writers = repo_writers (open)
       };
       ref_snapshot_digest (snapshot, &state.refs_digest);
       ref_snapshot_unref (snapshot);

@@ -218,7 +218,8 @@ memory_state (gpointer data, GsCall *call, const GsRepo *repo, GsReplicaState *r
                                  .repository_id = replica->id,
                                  .generation = replica->generation,
                                  .refs_digest = replica->digest,
-                                 .format = replica->format };
+                                 .format = replica->format,
+                                 .writers = g_hash_table_size (replica->open) };
   return TRUE;
 }
 

@@ -37,6 +37,18 @@ remote_probe (gpointer self, GError **error)
   return remote_there (self, error);
 }
 
+static gboolean
+remote_program (gpointer data, char **ret_program, GError **error)
+{
+  Remote *self = data;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&self->lock);
+  if (self->program == NULL)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "%s: the node at %s has not said what it runs", self->host->instance,
+                    self->url);
+  *ret_program = g_strdup (self->program);
+  return TRUE;
+}
+
 const GsStorageOps remote_ops = {
   .create = remote_create,
   .remove = remote_remove,
@@ -66,6 +78,7 @@ const GsStorageOps remote_ops = {
   .import_replica = remote_import,
   .scrub = remote_scrub,
   .probe = remote_probe,
+  .program = remote_program,
 };
 
 static void
@@ -82,6 +95,7 @@ remote_destroy (gpointer data)
   g_free (self->tls_key);
   g_free (self->tls_server_name);
   g_free (self->why);
+  g_free (self->program);
   g_ptr_array_unref (self->streams);
   gs_cond_clear (&self->changed);
   gs_mutex_clear (&self->lock);

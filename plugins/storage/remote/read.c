@@ -116,6 +116,7 @@ remote_state (gpointer self, GsCall *call, const GsRepo *repo, GsReplicaState *r
   state.repository_id = reply->repository_id;
   state.generation = reply->generation;
   state.format = (GsObjectFormat) reply->format;
+  state.writers = reply->writers;
   *ret_state = state;
   return TRUE;
 }

@@ -34,6 +34,10 @@
 #define FRAME_MAX (64u << 20)
 #define ARENA_BYTES (256u << 20)
 
+/* Versions of what is said between routers and nodes; core/node/serve.h has the same two, and says when they are raised. */
+#define REMOTE_PROTOCOL 1u
+#define REMOTE_PROTOCOL_OLDEST 1u
+
 typedef struct
 {
   const GsHost *host;
@@ -54,6 +58,7 @@ typedef struct
   gboolean suspect;    /* look at once */
   gboolean stopping;
   char *why;           /* it is down */
+  char *program;       /* what the node runs, as it said last */
   guint32 slots;
   gboolean known;      /* the node has said what it has */
   GPtrArray *streams;  /* of Flow: under way */

@@ -50,8 +50,25 @@ remote_lost (Remote *self, const char *why)
 
 /* ------------------------------------------------------------------------------------------- probing */
 
+#define PROGRAM_MAX 63
+
+/* A node that was not told of versions, or does not know of them, speaks the first. */
 static gboolean
-probe (Remote *self, guint32 *ret_slots, GError **error)
+check_protocol (Remote *self, const Gitstead__V1__NodeSessionReply *reply, const char *program, GError **error)
+{
+  const guint32 newest = MAX (reply->protocol, 1), oldest = MAX (reply->oldest_protocol, 1);
+  if (newest >= REMOTE_PROTOCOL_OLDEST && oldest <= REMOTE_PROTOCOL)
+    return TRUE;
+  return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
+                  "the node at %s (%s) speaks versions %u to %u of the protocol between routers and nodes, and this router "
+                  "%u to %u; upgrade the %s",
+                  self->url, program, oldest, newest, REMOTE_PROTOCOL_OLDEST, REMOTE_PROTOCOL,
+                  newest < REMOTE_PROTOCOL_OLDEST ? "node" : "router");
+}
+
+/* *@ret_program: what the node runs, also when that is why it is refused. *full*, NULL when it did not say. */
+static gboolean
+probe (Remote *self, guint32 *ret_slots, char **ret_program, GError **error)
 {
   Gitstead__V1__NodeSessionRequest request = GITSTEAD__V1__NODE_SESSION_REQUEST__INIT;
   const Gitstead__V1__NodeSessionReply *reply;
@@ -63,6 +80,8 @@ probe (Remote *self, guint32 *ret_slots, GError **error)
   const guint8 *bytes;
   request.session = remote_bytes (self->session.bytes, GS_TXID_SIZE);
   request.storage = self->storage;
+  request.protocol = REMOTE_PROTOCOL;
+  request.oldest_protocol = REMOTE_PROTOCOL_OLDEST;
   payload = gs_wire_encode (&request.base);
   if (!gs_client_call_raw (self->clients[0], 1000, payload, &wire, &answer, error))
     return FALSE;
@@ -70,8 +89,10 @@ probe (Remote *self, guint32 *ret_slots, GError **error)
   reply = (gpointer) gs_wire_decode (arena, &gitstead__v1__node_session_reply__descriptor, bytes, len, error);
   if (reply == NULL)
     return FALSE;
+  if (reply->program[0] != '\0' && g_utf8_validate (reply->program, -1, NULL))
+    *ret_program = g_utf8_substring (reply->program, 0, MIN (PROGRAM_MAX, g_utf8_strlen (reply->program, -1)));
   *ret_slots = reply->slots;
-  return TRUE;
+  return check_protocol (self, reply, *ret_program != NULL ? *ret_program : "an unknown program", error);
 }
 
 static void
@@ -79,8 +100,14 @@ probe_once (Remote *self)
 {
   g_autoptr (GError) why = NULL;
   guint32 slots = 0;
-  gboolean up = probe (self, &slots, &why), news;
+  char *program = NULL;
+  gboolean up = probe (self, &slots, &program, &why), news;
   gs_mutex_lock (&self->lock);
+  if (program != NULL)
+    {
+      g_free (self->program);
+      self->program = program;
+    }
   self->suspect = FALSE;
   if (up)
     {

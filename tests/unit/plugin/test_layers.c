@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Layers, by configuration and in effect: who stands before whom, and what trace, fault and delay do to calls. */
-#include "plugin/registry.h"
+#include "registry_case.h"
 
 #include <gitstead/access.h>
 #include <gitstead/cache.h>
@@ -11,85 +11,19 @@
 
 #include <fakehost.h>
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-typedef struct
-{
-  char *folder, *log_path;
-  GsiLog *log;
-  GsiMetrics *metrics;
-  GsiPool *pool;
-  GsiTimers *timers;
-  GsiHostSetup setup;
-  GsiRegistry *registry;
-} Fixture;
-
-static gboolean
-no_method (gpointer user, guint32 number, const char *name, GsMethodInfo *ret_info)
-{
-  return FALSE;
-}
-
-static GsCallHandle
-no_begin (gpointer user, const char *instance, const GsInbound *inbound)
-{
-  return 0;
-}
-
-static void
-no_call (gpointer user, GsCallHandle call)
-{
-}
-
-static GBytes *
-no_page (gpointer user, const char *page, gboolean *ret_ok)
-{
-  *ret_ok = FALSE;
-  return g_bytes_new_static ("", 0);
-}
-
 static int
 set_up (void **state)
 {
-  Fixture *fixture = g_new0 (Fixture, 1);
-  GsiLogSettings settings = { .level = GS_LOG_DEBUG };
-  g_autofree char *path = NULL;
-  fixture->folder = fake_tempdir_new ();
-  settings.path = fixture->log_path = g_build_filename (fixture->folder, "log", NULL);
-  fixture->log = gsi_log_new (&settings, NULL);
-  fixture->metrics = gsi_metrics_new (100);
-  fixture->pool = gsi_pool_new ("test", 2, 16, NULL);
-  fixture->timers = gsi_timers_new (fixture->pool, 16, NULL);
-  fixture->setup = (GsiHostSetup){ .log = fixture->log,
-                                   .metrics = fixture->metrics,
-                                   .pool = fixture->pool,
-                                   .timers = fixture->timers,
-                                   .services = { NULL, no_method, no_begin, no_call, no_call, no_page } };
-  path = g_strconcat (g_getenv ("GITSTEAD_TEST_PLUGIN_PATH"), ":", g_getenv ("GITSTEAD_TEST_FAKES"), NULL);
-  g_setenv ("GITSTEAD_PLUGIN_PATH", path, TRUE);
-  *state = fixture;
+  g_autofree char *path
+      = g_strconcat (g_getenv ("GITSTEAD_TEST_PLUGIN_PATH"), ":", g_getenv ("GITSTEAD_TEST_FAKES"), NULL);
+  *state = fixture_new (path, TRUE);
   return 0;
 }
 
 static int
 tear_down (void **state)
 {
-  Fixture *fixture = *state;
-  gsi_registry_free (fixture->registry);
-  gsi_timers_free (fixture->timers);
-  gsi_pool_free (fixture->pool);
-  gsi_metrics_free (fixture->metrics);
-  gsi_log_free (fixture->log);
-  fake_tempdir_remove (fixture->folder);
-  g_free (fixture->log_path);
-  g_free (fixture);
-  return 0;
+  return fixture_free (*state);
 }
 
 /* Of each kind that is wrapped the layers that are given, as they stand in the file; NULL: none. */
@@ -128,13 +62,6 @@ static GsiInstance *
 the (Fixture *fixture, guint32 kind)
 {
   return gsi_registry_get (fixture->registry, kind, NULL);
-}
-
-static void
-assert_has (const char *text, const char *part)
-{
-  if (strstr (text, part) == NULL)
-    fail_msg ("\"%s\" does not say \"%s\"", text, part);
 }
 
 static guint

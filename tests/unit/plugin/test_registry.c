@@ -1,80 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a config file to running instances and back: sections, needs, order, failures half way. */
-#include "plugin/registry.h"
+#include "registry_case.h"
 
 #include <glib/gstdio.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-typedef struct
-{
-  char *folder, *trace;
-  GsiMetrics *metrics;
-  GsiPool *pool;
-  GsiTimers *timers;
-  GsiHostSetup setup;
-} Fixture;
-
-static gboolean
-no_method (gpointer user, guint32 number, const char *name, GsMethodInfo *ret_info)
-{
-  return FALSE;
-}
-
-static GsCallHandle
-no_begin (gpointer user, const char *instance, const GsInbound *inbound)
-{
-  return 0;
-}
-
-static void
-no_call (gpointer user, GsCallHandle call)
-{
-}
-
-static GBytes *
-no_page (gpointer user, const char *page, gboolean *ret_ok)
-{
-  *ret_ok = FALSE;
-  return g_bytes_new_static ("", 0);
-}
 
 static int
 set_up (void **state)
 {
-  Fixture *fixture = g_new0 (Fixture, 1);
-  fixture->folder = g_dir_make_tmp ("gitstead-registry-XXXXXX", NULL);
-  fixture->trace = g_build_filename (fixture->folder, "trace", NULL);
-  fixture->metrics = gsi_metrics_new (100);
-  fixture->pool = gsi_pool_new ("test", 2, 16, NULL);
-  fixture->timers = gsi_timers_new (fixture->pool, 16, NULL);
-  fixture->setup = (GsiHostSetup){ .metrics = fixture->metrics,
-                                   .pool = fixture->pool,
-                                   .timers = fixture->timers,
-                                   .services = { NULL, no_method, no_begin, no_call, no_call, no_page } };
-  g_setenv ("GITSTEAD_PLUGIN_PATH", g_getenv ("GITSTEAD_TEST_FAKES"), TRUE);
-  *state = fixture;
+  *state = fixture_new (g_getenv ("GITSTEAD_TEST_FAKES"), FALSE);
   return 0;
 }
 
 static int
 tear_down (void **state)
 {
-  Fixture *fixture = *state;
-  gsi_timers_free (fixture->timers);
-  gsi_pool_free (fixture->pool);
-  gsi_metrics_free (fixture->metrics);
-  g_unlink (fixture->trace);
-  g_rmdir (fixture->folder);
-  g_free (fixture->trace);
-  g_free (fixture->folder);
-  g_free (fixture);
-  return 0;
+  return fixture_free (*state);
 }
 
 #define TAIL                                                                                                           \
@@ -97,36 +37,13 @@ static const char good[] = "transports: [{plugin: fake, trace: trace}]\n"
                            "metadata: {plugin: fake, trace: trace}\n"
                            "server: {name: node-7, workers: 3, log_file: a/../b.log}\n";
 
-static GsiRegistry *
-parse (Fixture *fixture, const char *yaml, GError **error)
-{
-  g_autofree char *name = g_build_filename (fixture->folder, "gitstead.yaml", NULL);
-  return gsi_registry_parse (name, yaml, error);
-}
-
-static void
-assert_has (const char *text, const char *part)
-{
-  if (strstr (text, part) == NULL)
-    fail_msg ("\"%s\" does not say \"%s\"", text, part);
-}
-
 static void
 assert_refused (Fixture *fixture, const char *yaml, const char *want)
 {
   g_autoptr (GError) error = NULL;
-  assert_null (parse (fixture, yaml, &error));
+  assert_null (parse_yaml (fixture, yaml, &error));
   assert_true (g_error_matches (error, GS_ERROR, GS_ERROR_INVALID_ARGUMENT));
   assert_has (error->message, want);
-}
-
-static char *
-traced (Fixture *fixture)
-{
-  char *text = NULL;
-  if (!g_file_get_contents (fixture->trace, &text, NULL, NULL))
-    text = g_strdup ("");
-  return text;
 }
 
 /* -------------------------------------------------------------------------------------------- life */
@@ -136,7 +53,7 @@ test_whole_life_in_order (void **state)
 {
   Fixture *fixture = *state;
   g_autoptr (GError) error = NULL;
-  GsiRegistry *registry = parse (fixture, good, &error);
+  GsiRegistry *registry = parse_yaml (fixture, good, &error);
   g_autofree char *seen = NULL;
   g_autoptr (GBytes) page = NULL;
 
@@ -174,7 +91,7 @@ static void
 test_free_stops_what_runs (void **state)
 {
   Fixture *fixture = *state;
-  GsiRegistry *registry = parse (fixture, good, NULL);
+  GsiRegistry *registry = parse_yaml (fixture, good, NULL);
   g_autofree char *seen = NULL;
 
   assert_true (gsi_registry_create (registry, &fixture->setup, NULL));
@@ -189,7 +106,7 @@ static void
 test_what_is_there_can_be_found (void **state)
 {
   Fixture *fixture = *state;
-  g_autoptr (GsiRegistry) registry = parse (fixture, good, NULL);
+  g_autoptr (GsiRegistry) registry = parse_yaml (fixture, good, NULL);
   const GsiVirtualStorage *virtual = gsi_registry_virtual_storage (registry, "");
   GsiInstance *cache = gsi_registry_get (registry, GS_KIND_CACHE, NULL);
   g_autofree char *printed = gsi_registry_print (registry);
@@ -213,7 +130,7 @@ test_what_is_there_can_be_found (void **state)
   assert_null (strstr (printed, "s3cret"));
   assert_has (printed, "    lower: base\n");
   /* What is printed is itself a configuration. */
-  again = parse (fixture, printed, NULL);
+  again = parse_yaml (fixture, printed, NULL);
   assert_non_null (again);
 }
 
@@ -231,7 +148,7 @@ test_where_a_storage_is (void **state)
       = { "weight: -1", "weight: 1000001", "weight: heavy", "zone: a/b/c", "zone: /r", "zone: z/", "zone: 'a b'",
           "zone: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "zoen: north" };
   g_autoptr (GsiRegistry) registry
-      = parse (fixture, HEAD CACHE "storages:\n- {name: one, plugin: fake, zone: eu-1/r_2.a, weight: 7}\n"
+      = parse_yaml (fixture, HEAD CACHE "storages:\n- {name: one, plugin: fake, zone: eu-1/r_2.a, weight: 7}\n"
                                    "- {name: two, plugin: fake}\n" TAIL, NULL);
   const GsiOptions *one, *two;
   g_autofree char *printed = NULL;
@@ -251,7 +168,7 @@ test_where_a_storage_is (void **state)
       g_autofree char *text
           = g_strdup_printf (HEAD CACHE "storages: [{name: one, plugin: fake, %s}]\n" TAIL, bad[i]);
       g_autoptr (GError) error = NULL;
-      assert_null (parse (fixture, text, &error));
+      assert_null (parse_yaml (fixture, text, &error));
       assert_int_equal (gs_error_code (error), GS_ERROR_INVALID_ARGUMENT);
       assert_has (error->message, "storage one");
       assert_null (strchr (error->message, '\n')); /* one mistake, told once */
@@ -264,7 +181,7 @@ test_failed_start_stops_the_others (void **state)
   Fixture *fixture = *state;
   g_autoptr (GError) error = NULL;
   g_autoptr (GsiRegistry) registry
-      = parse (fixture, HEAD CACHE "storages: [{name: one, plugin: fake, fail: start, trace: trace}]\n" TAIL, &error);
+      = parse_yaml (fixture, HEAD CACHE "storages: [{name: one, plugin: fake, fail: start, trace: trace}]\n" TAIL, &error);
   g_autofree char *seen = NULL;
 
   assert_true (gsi_registry_create (registry, &fixture->setup, NULL));
@@ -282,7 +199,7 @@ test_silent_failures_are_told (void **state)
   Fixture *fixture = *state;
   g_autoptr (GError) error = NULL;
   GsiRegistry *registry
-      = parse (fixture, HEAD CACHE "storages: [{name: one, plugin: fake, fail: silent-start}]\n" TAIL, NULL);
+      = parse_yaml (fixture, HEAD CACHE "storages: [{name: one, plugin: fake, fail: silent-start}]\n" TAIL, NULL);
   g_autofree char *bad = g_strdup_printf (HEAD "cache: {plugin: %s/cache-silent-create.so}\n" STORAGE TAIL,
                                           g_getenv ("GITSTEAD_TEST_BAD"));
 
@@ -292,7 +209,7 @@ test_silent_failures_are_told (void **state)
   gsi_registry_free (registry);
   g_clear_error (&error);
 
-  registry = parse (fixture, bad, &error);
+  registry = parse_yaml (fixture, bad, &error);
   assert_null (error);
   assert_false (gsi_registry_create (registry, &fixture->setup, &error));
   assert_true (g_error_matches (error, GS_ERROR, GS_ERROR_INTERNAL));
@@ -307,7 +224,7 @@ test_failed_create_destroys_the_others (void **state)
   Fixture *fixture = *state;
   g_autoptr (GError) error = NULL;
   g_autoptr (GsiRegistry) registry
-      = parse (fixture, HEAD CACHE "storages: [{name: one, plugin: fake, fail: create}]\n" TAIL, NULL);
+      = parse_yaml (fixture, HEAD CACHE "storages: [{name: one, plugin: fake, fail: create}]\n" TAIL, NULL);
   g_autofree char *seen = NULL;
 
   assert_false (gsi_registry_create (registry, &fixture->setup, &error));
@@ -321,7 +238,7 @@ static void
 test_needs_must_be_started (void **state)
 {
   Fixture *fixture = *state;
-  g_autoptr (GsiRegistry) registry = parse (fixture, HEAD CACHE STORAGE TAIL, NULL);
+  g_autoptr (GsiRegistry) registry = parse_yaml (fixture, HEAD CACHE STORAGE TAIL, NULL);
   g_autoptr (GError) error = NULL;
 
   assert_true (gsi_registry_create (registry, &fixture->setup, NULL));
@@ -333,7 +250,7 @@ static void
 test_transport_wants_somebody_to_call (void **state)
 {
   Fixture *fixture = *state;
-  g_autoptr (GsiRegistry) registry = parse (fixture, HEAD CACHE STORAGE TAIL, NULL);
+  g_autoptr (GsiRegistry) registry = parse_yaml (fixture, HEAD CACHE STORAGE TAIL, NULL);
   g_autoptr (GError) error = NULL;
   GsiHostSetup setup = fixture->setup;
 
@@ -426,7 +343,7 @@ test_all_mistakes_at_once (void **state)
   g_autoptr (GError) error = NULL;
 
   assert_null (
-      parse (fixture, "server: {quue: 1}\nstorages: [{name: one, plugin: fake, count: 11}]\nzzz: 1\n", &error));
+      parse_yaml (fixture, "server: {quue: 1}\nstorages: [{name: one, plugin: fake, count: 11}]\nzzz: 1\n", &error));
   assert_has (error->message, "did you mean \"queue\"?");
   assert_has (error->message, "count must be from 1 to 10");
   assert_has (error->message, "there is no section \"zzz\"");
@@ -441,7 +358,7 @@ test_cache_may_be_left_out (void **state)
 {
   Fixture *fixture = *state;
   g_autoptr (GError) error = NULL;
-  g_autoptr (GsiRegistry) registry = parse (fixture, HEAD STORAGE TAIL, &error);
+  g_autoptr (GsiRegistry) registry = parse_yaml (fixture, HEAD STORAGE TAIL, &error);
 
   assert_null (error);
   assert_string_equal (gsi_instance_plugin (gsi_registry_get (registry, GS_KIND_CACHE, NULL))->plugin.name, "none");

@@ -1,82 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From one registry to the next: what is kept, adjusted, made anew, and what waits for a restart. */
-#include "plugin/registry.h"
+#include "registry_case.h"
 
 #include <gitstead/thread.h>
 
 #include <glib/gstdio.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-typedef struct
-{
-  char *folder, *trace;
-  GsiMetrics *metrics;
-  GsiPool *pool;
-  GsiTimers *timers;
-  GsiHostSetup setup;
-} Fixture;
-
-static gboolean
-no_method (gpointer user, guint32 number, const char *name, GsMethodInfo *ret_info)
-{
-  return FALSE;
-}
-
-static GsCallHandle
-no_begin (gpointer user, const char *instance, const GsInbound *inbound)
-{
-  return 0;
-}
-
-static void
-no_call (gpointer user, GsCallHandle call)
-{
-}
-
-static GBytes *
-no_page (gpointer user, const char *page, gboolean *ret_ok)
-{
-  *ret_ok = FALSE;
-  return g_bytes_new_static ("", 0);
-}
 
 static int
 set_up (void **state)
 {
-  Fixture *fixture = g_new0 (Fixture, 1);
-  fixture->folder = g_dir_make_tmp ("gitstead-reload-XXXXXX", NULL);
-  fixture->trace = g_build_filename (fixture->folder, "trace", NULL);
-  fixture->metrics = gsi_metrics_new (100);
-  fixture->pool = gsi_pool_new ("test", 2, 16, NULL);
-  fixture->timers = gsi_timers_new (fixture->pool, 16, NULL);
-  fixture->setup = (GsiHostSetup){ .metrics = fixture->metrics,
-                                   .pool = fixture->pool,
-                                   .timers = fixture->timers,
-                                   .services = { NULL, no_method, no_begin, no_call, no_call, no_page } };
-  g_setenv ("GITSTEAD_PLUGIN_PATH", g_getenv ("GITSTEAD_TEST_FAKES"), TRUE);
-  *state = fixture;
+  *state = fixture_new (g_getenv ("GITSTEAD_TEST_FAKES"), FALSE);
   return 0;
 }
 
 static int
 tear_down (void **state)
 {
-  Fixture *fixture = *state;
-  gsi_timers_free (fixture->timers);
-  gsi_pool_free (fixture->pool);
-  gsi_metrics_free (fixture->metrics);
-  g_unlink (fixture->trace);
-  g_rmdir (fixture->folder);
-  g_free (fixture->trace);
-  g_free (fixture->folder);
-  g_free (fixture);
-  return 0;
+  return fixture_free (*state);
 }
 
 /* The parts of a configuration; NULL: as usual. */
@@ -84,30 +24,6 @@ typedef struct
 {
   const char *server, *metadata, *access, *cache, *storages, *groups, *transports;
 } Parts;
-
-static GsiRegistry *
-parse (Fixture *fixture, const char *yaml, GError **error)
-{
-  g_autofree char *name = g_build_filename (fixture->folder, "gitstead.yaml", NULL);
-  return gsi_registry_parse (name, yaml, error);
-}
-
-static void
-assert_has (const char *text, const char *part)
-{
-  if (strstr (text, part) == NULL)
-    fail_msg ("\"%s\" does not say \"%s\"", text, part);
-}
-
-static char *
-traced (Fixture *fixture)
-{
-  char *text = NULL;
-  if (!g_file_get_contents (fixture->trace, &text, NULL, NULL))
-    text = g_strdup ("");
-  return text;
-}
-
 
 static GsiRegistry *
 read_parts (Fixture *fixture, const Parts *parts)
@@ -122,7 +38,7 @@ read_parts (Fixture *fixture, const Parts *parts)
       parts->groups != NULL ? parts->groups
                             : "- {name: main, storages: [one], routing: {plugin: fake}, consistency: {plugin: fake}}",
       parts->transports != NULL ? parts->transports : "- {name: web, plugin: tune, listen: [a, b], trace: trace}");
-  GsiRegistry *registry = parse (fixture, yaml, &error);
+  GsiRegistry *registry = parse_yaml (fixture, yaml, &error);
   if (registry == NULL)
     fail_msg ("%s", error->message);
   return registry;

@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Plugins that declare how much at once they tolerate get no more through the table that the registry hands out. */
+#include "registry_case.h"
+
 #include "plugin/turns.h"
 
 #include <gitstead/storage.h>
 #include <gitstead/thread.h>
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 /* Longer than any test waits where all is well. */
 #define WAIT_US (20 * G_USEC_PER_SEC)
@@ -27,56 +21,14 @@ static const char config[] = "metadata: {plugin: fake}\n"
                              "- {name: main, storages: [serial], routing: {plugin: fake}, consistency: {plugin: fake}}\n"
                              "transports: [{plugin: fake}]\n";
 
-typedef struct
-{
-  GsiMetrics *metrics;
-  GsiPool *pool;
-  GsiTimers *timers;
-  GsiRegistry *registry;
-} Fixture;
-
-static gboolean
-no_method (gpointer user, guint32 number, const char *name, GsMethodInfo *ret_info)
-{
-  return FALSE;
-}
-
-static GsCallHandle
-no_begin (gpointer user, const char *instance, const GsInbound *inbound)
-{
-  return 0;
-}
-
-static void
-no_call (gpointer user, GsCallHandle call)
-{
-}
-
-static GBytes *
-no_page (gpointer user, const char *page, gboolean *ret_ok)
-{
-  *ret_ok = FALSE;
-  return g_bytes_new_static ("", 0);
-}
-
 static int
 set_up (void **state)
 {
-  Fixture *fixture = g_new0 (Fixture, 1);
-  g_autofree char *folders = g_strconcat (g_getenv ("GITSTEAD_TEST_TURNS"), ":", g_getenv ("GITSTEAD_TEST_FAKES"), NULL);
+  g_autofree char *path = g_strconcat (g_getenv ("GITSTEAD_TEST_TURNS"), ":", g_getenv ("GITSTEAD_TEST_FAKES"), NULL);
+  Fixture *fixture = fixture_new (path, FALSE);
   g_autoptr (GError) error = NULL;
-  GsiHostSetup setup;
-
-  fixture->metrics = gsi_metrics_new (100);
-  fixture->pool = gsi_pool_new ("test", 2, 16, NULL);
-  fixture->timers = gsi_timers_new (fixture->pool, 16, NULL);
-  setup = (GsiHostSetup){ .metrics = fixture->metrics,
-                          .pool = fixture->pool,
-                          .timers = fixture->timers,
-                          .services = { NULL, no_method, no_begin, no_call, no_call, no_page } };
-  g_setenv ("GITSTEAD_PLUGIN_PATH", folders, TRUE);
-  fixture->registry = gsi_registry_parse ("/nowhere/gitstead.yaml", config, &error);
-  if (fixture->registry == NULL || !gsi_registry_create (fixture->registry, &setup, &error))
+  fixture->registry = parse_yaml (fixture, config, &error);
+  if (fixture->registry == NULL || !gsi_registry_create (fixture->registry, &fixture->setup, &error))
     fail_msg ("%s", error->message);
   *state = fixture;
   return 0;
@@ -85,20 +37,7 @@ set_up (void **state)
 static int
 tear_down (void **state)
 {
-  Fixture *fixture = *state;
-  gsi_registry_free (fixture->registry);
-  gsi_timers_free (fixture->timers);
-  gsi_pool_free (fixture->pool);
-  gsi_metrics_free (fixture->metrics);
-  g_free (fixture);
-  return 0;
-}
-
-static void
-assert_has (const char *text, const char *part)
-{
-  if (strstr (text, part) == NULL)
-    fail_msg ("\"%s\" does not say \"%s\"", text, part);
+  return fixture_free (*state);
 }
 
 static int

@@ -38,15 +38,16 @@ show_row (Cluster *cluster, GsRepoRowVisit visit, gpointer user)
   GsReplicaRow replicas[N_DISKS];
   const GsReplicaRow *pointers[N_DISKS];
   GsRepoRow row = { .size = sizeof row, .id = REPO_ID, .virtual_storage = "default", .path = "a.git",
-                    .replica_path = "@r/a", .format = GS_FORMAT_SHA1, .replicas = pointers, .n_replicas = cluster->n_replicas };
+                    .replica_path = "@r/a", .format = GS_FORMAT_SHA1, .replicas = pointers };
   gs_mutex_lock (&cluster->lock);
   row.generation = cluster->generation;
   row.refs_digest = cluster->digest;
   cluster->n_rows++;
-  for (int i = 0; i < N_DISKS; i++)
+  for (guint i = 0; i < cluster->n_replicas; i++)
     {
       replicas[i] = (GsReplicaRow) { sizeof replicas[i], cluster->disks[i].name, cluster->replica_generations[i], 0, 0 };
-      pointers[i] = &replicas[i];
+      if ((cluster->gone & 1u << i) == 0)
+        pointers[row.n_replicas++] = &replicas[i];
     }
   if (cluster->old_rows > 0)
     {
@@ -93,6 +94,19 @@ decision_free (gpointer data)
   g_free (data);
 }
 
+/* Replicas change their places just now. Under the lock. */
+static void
+swap_places (Cluster *cluster)
+{
+  cluster->gone ^= cluster->swap;
+  cluster->swap = 0;
+  cluster->generation += cluster->swap_writes;
+  for (guint i = 0; i < N_DISKS; i++)
+    if ((cluster->gone & 1u << i) == 0)
+      cluster->replica_generations[i] = cluster->disks[i].generation += cluster->swap_writes;
+  cluster->swap_writes = 0;
+}
+
 static gboolean
 meta_decide (gpointer self, GsCall *call, const GsDecideRequest *request, guint64 *ret_generation, GError **error)
 {
@@ -103,8 +117,13 @@ meta_decide (gpointer self, GsCall *call, const GsDecideRequest *request, guint6
     return gs_fail (error, GS_ERROR_UNKNOWN, "no answer");
   if (decision != NULL)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "there is an abort mark");
+  if (cluster->swap != 0)
+    swap_places (cluster);
   if (request->expected_generation != cluster->generation)
     return gs_fail (error, GS_ERROR_ABORTED, "moved on");
+  for (guint i = 0; request->voters[i] != NULL; i++)
+    if ((cluster->gone & 1u << disk_number (cluster, request->voters[i])) != 0)
+      return gs_fail (error, GS_ERROR_ABORTED, "%s holds no replica", request->voters[i]);
   for (guint i = 0; i < N_DISKS; i++)
     if ((cluster->lower_at_decision >> i & 1) != 0)
       cluster->replica_generations[i] = 0; /* somebody found it damaged in this moment */
@@ -206,6 +225,7 @@ meta_replica_set (gpointer self, GsCall *call, guint64 id, const char *storage, 
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&cluster->lock);
   guint64 *recorded = &cluster->replica_generations[disk_number (cluster, storage)];
   *recorded = force ? MIN (*recorded, generation) : MAX (*recorded, generation);
+  cluster->gone &= ~(1u << disk_number (cluster, storage));
   return TRUE;
 }
 

@@ -64,6 +64,9 @@ struct Cluster
   guint64 jobs;          /* repair jobs, a bit per disk */
   guint n_rows;
   guint n_replicas; /* that the repository has: the first of the disks */
+  guint gone; /* of these the disks that have none after all, a bit per disk … */
+  guint swap; /* … which change as the next decision is asked for, … */
+  guint swap_writes; /* … with so many writes to the disks that are left then */
   gboolean rows_away; /* it cannot be asked for rows */
   guint64 old_rows; /* so often it shows the row as it was a generation ago */
   guint32 copies;   /* of the row that was recorded */
