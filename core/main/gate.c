@@ -137,8 +137,8 @@ put_slots (Gate *gate)
   PUT (disk), PUT (export_replica), PUT (import_replica), PUT (scrub);
 }
 
-/* A slot that is added to the table must be added here. */
-G_STATIC_ASSERT (sizeof (GsStorageOps) == 29 * sizeof (gpointer));
+/* A slot that is added to the table must be added here; probe and program are of storages in other processes only. */
+G_STATIC_ASSERT (sizeof (GsStorageOps) == 30 * sizeof (gpointer));
 
 /* -------------------------------------------------------------------------------------- their keeping */
 
