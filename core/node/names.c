@@ -20,6 +20,29 @@ gsi_name_text (const ProtobufCBinaryData *bytes, const char *field, GError **err
   return NULL;
 }
 
+char *
+gsi_name_branch (const ProtobufCBinaryData *bytes, const char *field, GError **error)
+{
+  g_autofree char *name = gsi_name_text (bytes, field, error);
+  const char *branch = name;
+  if (name == NULL)
+    return NULL;
+  if (g_str_has_prefix (name, "refs/heads/"))
+    branch = name + strlen ("refs/heads/");
+  else if (g_str_has_prefix (name, "refs/"))
+    {
+      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s is no branch: those are below refs/heads/", field, name);
+      return NULL;
+    }
+  if (*branch == '-' || strcmp (branch, "HEAD") == 0)
+    {
+      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: '%s' is no name for a branch: git takes it for something else", field,
+               branch);
+      return NULL;
+    }
+  return g_strconcat ("refs/heads/", branch, NULL);
+}
+
 gboolean
 gsi_name_oid (const char *hex, gboolean may_be_empty, const char *field, GsOid *ret_oid, GError **error)
 {

@@ -14,6 +14,12 @@
 /** A C string of @bytes: *full*, or NULL with INVALID_ARGUMENT naming @field when empty, too long or with a NUL. */
 char *gsi_name_text (const ProtobufCBinaryData *bytes, const char *field, GError **error);
 
+/**
+ * The full name of the branch @bytes, which has refs/heads/ or not: *full*; NULL with INVALID_ARGUMENT naming @field. Whether
+ * it is well-formed its storage says.
+ */
+char *gsi_name_branch (const ProtobufCBinaryData *bytes, const char *field, GError **error);
+
 /** An object id in hex; "" gives len 0 when @may_be_empty. FALSE with INVALID_ARGUMENT naming @field. */
 gboolean gsi_name_oid (const char *hex, gboolean may_be_empty, const char *field, GsOid *ret_oid, GError **error);
 

@@ -3,6 +3,8 @@
 #include "gitstead/v1/ref.pb-c.h"
 #include "node/names.h"
 
+#define PREFIXES_MAX 1000 /* as between nodes */
+
 /* A ref as a message that owns its texts. */
 static Gitstead__V1__Ref *
 ref_message (const GsRef *ref)
@@ -52,7 +54,14 @@ listing_visit (const GsRef *ref, gpointer user)
 static char **
 ref_prefixes (const Gitstead__V1__RefListRequest *request, GError **error)
 {
-  g_auto (GStrv) prefixes = g_new0 (char *, request->n_prefixes + 1);
+  g_auto (GStrv) prefixes = NULL;
+  if (request->n_prefixes > PREFIXES_MAX)
+    {
+      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "prefixes: there are %" G_GSIZE_FORMAT "; at most %d are taken",
+               request->n_prefixes, PREFIXES_MAX);
+      return NULL;
+    }
+  prefixes = g_new0 (char *, request->n_prefixes + 1);
   for (gsize i = 0; i < request->n_prefixes; i++)
     {
       prefixes[i] = gsi_name_text (&request->prefixes[i], "prefixes", error);
@@ -209,19 +218,49 @@ gsi_node_ref_reply (GsiCall *call, const GsiReceipt *receipt)
   gsi_call_reply (call, &reply.base);
 }
 
+static gboolean
+head_visit (const GsRef *ref, gpointer user)
+{
+  if (strcmp (ref->name, "HEAD") == 0)
+    *(char **) user = g_strdup (ref->symref_target);
+  return FALSE;
+}
+
+/* Does HEAD name @expected? To be asked of a replica that has staged a change of HEAD: it does not move until that ends. */
+static gboolean
+head_is (const GsiReplica *replica, GsiCall *call, const char *expected, GError **error)
+{
+  const GsRefQuery query = { .size = sizeof query, .limit = 1, .include_head = TRUE };
+  g_autofree char *head = NULL;
+  if (!replica->storage->ops->list_refs (replica->storage->self, &call->base, &replica->repo, &query, head_visit, &head,
+                                         error))
+    return FALSE;
+  return g_strcmp0 (head, expected) == 0
+         || gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "expected_old: the default branch of '%s' is %s, not %s",
+                     replica->path, head != NULL ? head : "none", expected);
+}
+
 gboolean
 gsi_node_head_stage (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, gpointer *ret_txn,
                      const GsVote **ret_vote, GError **error)
 {
   const Gitstead__V1__RefSetDefaultBranchRequest *request = (const void *) call->request;
-  g_autofree char *branch = gsi_name_text (&request->branch, "branch", error);
-  g_autofree char *target = NULL;
-  GsRefUpdate update = { .name = "HEAD" };
-  if (branch == NULL)
+  g_autofree char *target = gsi_name_branch (&request->branch, "branch", error), *expected = NULL;
+  GsRefUpdate update = { .name = "HEAD", .new_symref = target };
+  if (target == NULL
+      || (request->expected_old.len > 0
+          && (expected = gsi_name_branch (&request->expected_old, "expected_old", error)) == NULL))
     return FALSE;
-  target = g_str_has_prefix (branch, "refs/heads/") ? g_strdup (branch) : g_strconcat ("refs/heads/", branch, NULL);
-  update.new_symref = target;
-  return stage_updates (replica, call, txid, &update, 1, ret_txn, ret_vote, error);
+  if (!stage_updates (replica, call, txid, &update, 1, ret_txn, ret_vote, error))
+    {
+      if (error != NULL && gs_error_code (*error) == GS_ERROR_INVALID_ARGUMENT)
+        g_prefix_error (error, "branch: ");
+      return FALSE;
+    }
+  if (expected == NULL || head_is (replica, call, expected, error))
+    return TRUE;
+  replica->storage->ops->abort (replica->storage->self, &call->base, g_steal_pointer (ret_txn), NULL);
+  return FALSE;
 }
 
 void

@@ -27,6 +27,9 @@ gboolean gsi_create_reply (GsiRouter *router, GsiCall *call, guint64 id, GError 
 gboolean gsi_router_create_from_bundle (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_router_create_from_url (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_router_fork (gpointer router, GsiCall *call, GError **error);
+/* Repository/FetchFrom: a write like others, whose bulk bytes are another repository's. */
+#define GSI_METHOD_FETCH_FROM 157
+gboolean gsi_router_fetch_from (gpointer router, GsiCall *call, GError **error);
 
 /* pool.c */
 gboolean gsi_router_pool_link (gpointer router, GsiCall *call, GError **error);

@@ -292,14 +292,10 @@ fill (Creation *creation, GError **error)
 static gboolean
 head_name (const ProtobufCBinaryData *field, char **ret_head, GError **error)
 {
-  g_autofree char *branch = NULL;
   if (field->len == 0)
     return TRUE;
-  branch = gsi_name_text (field, "default_branch", error);
-  if (branch == NULL)
-    return FALSE;
-  *ret_head = g_str_has_prefix (branch, "refs/heads/") ? g_strdup (branch) : g_strconcat ("refs/heads/", branch, NULL);
-  return TRUE;
+  *ret_head = gsi_name_branch (field, "default_branch", error);
+  return *ret_head != NULL;
 }
 
 static gboolean
@@ -471,6 +467,7 @@ gsi_router_fork (gpointer user, GsiCall *call, GError **error)
   g_autofree char *head = NULL;
   SourceRefs refs = { NULL, FALSE };
   const GsiStorage *source;
+  const char *named = NULL;
   GsRepo repo = { sizeof repo };
   g_autoptr (GBytes) asked = NULL, taken = NULL;
   guint64 id;
@@ -487,7 +484,10 @@ gsi_router_fork (gpointer user, GsiCall *call, GError **error)
       g_free (refs.head);
       return FALSE;
     }
-  if (head == NULL)
+  /* One that the caller names must be among what comes; the source's own need not. */
+  if (head != NULL)
+    named = head;
+  else
     head = g_steal_pointer (&refs.head);
   g_free (refs.head);
   if (id == 0)
@@ -495,11 +495,65 @@ gsi_router_fork (gpointer user, GsiCall *call, GError **error)
   if (refs.any || request->n_refs > 0)
     {
       asked = bundle_request (request);
-      taken = fill_request (head);
+      taken = fill_request (named);
       creation.query = (GsQuery) { sizeof (GsQuery), METHOD_FORK, taken, NULL };
       creation.source = source;
       creation.source_row = row;
       creation.source_request = asked;
     }
   return create (&creation, id, head, error);
+}
+
+/* -------------------------------------------------------------------- into a repository that is there */
+
+/* The refs that the rules name one by one, or NULL: all of them are needed to tell. Borrows from @rules; the table is *full*. */
+static ProtobufCBinaryData *
+named_sources (const Gitstead__V1__TransferRules *rules, gsize *ret_n)
+{
+  gsize n = rules != NULL ? rules->n_refspecs : 0;
+  g_autofree ProtobufCBinaryData *names = g_new0 (ProtobufCBinaryData, n + 1);
+  for (gsize i = 0; i < n; i++)
+    {
+      const ProtobufCBinaryData *spec = &rules->refspecs[i];
+      gsize plus = spec->len > 0 && spec->data[0] == '+';
+      const guint8 *colon = spec->len > 0 ? memchr (spec->data, ':', spec->len) : NULL;
+      if (colon == NULL || memchr (spec->data, '*', spec->len) != NULL)
+        return NULL;
+      names[i] = (ProtobufCBinaryData) { (gsize) (colon - spec->data) - plus, spec->data + plus };
+      /* What is no full name (HEAD, or a mistake that the storage explains) no bundle can be asked for. */
+      if (names[i].len < 5 || memcmp (names[i].data, "refs/", 5) != 0)
+        return NULL;
+    }
+  *ret_n = n;
+  return n > 0 ? g_steal_pointer (&names) : NULL;
+}
+
+gboolean
+gsi_router_fetch_from (gpointer user, GsiCall *call, GError **error)
+{
+  const Gitstead__V1__RepositoryFetchFromRequest *request = (const void *) call->request;
+  Gitstead__V1__RepositoryBundleCreateRequest bundle = GITSTEAD__V1__REPOSITORY_BUNDLE_CREATE_REQUEST__INIT;
+  Creation from = { .router = user, .call = call };
+  g_autoptr (GsiRow) row = NULL;
+  g_autoptr (GBytes) asked = NULL;
+  g_autofree ProtobufCBinaryData *names = named_sources (request->rules, &bundle.n_refs);
+  GError *why = NULL;
+  Supply supply;
+  gboolean done;
+  from.source = find_source (user, call, request->source, &row, error);
+  if (from.source == NULL)
+    return FALSE;
+  bundle.refs = names;
+  from.source_row = row;
+  from.source_request = asked = gs_wire_encode (&bundle.base);
+  if (!supply_begin (&supply, &from, error))
+    return FALSE;
+  call->stream = &supply.in;
+  done = gsi_router_write (user, call, &why);
+  call->stream = NULL;
+  /* What is written stands, whatever the other side says in the end; a repeated call did not even read it. */
+  (void) supply_end (&supply, FALSE, done ? NULL : &why);
+  if (!done)
+    g_propagate_error (error, why);
+  return done;
 }

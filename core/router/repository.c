@@ -187,7 +187,7 @@ gsi_router_repository_create (gpointer user, GsiCall *call, GError **error)
   const GsiStorageGroup *group = gsi_router_virtual_storage (router, call->virtual_storage, error);
   GsRepoSpec spec = { sizeof spec, GS_FORMAT_SHA1, "refs/heads/main" };
   GsReplicaState state = { sizeof state };
-  g_autofree char *branch = NULL, *head = NULL, *replica_path = NULL;
+  g_autofree char *head = NULL, *replica_path = NULL;
   g_autoptr (GPtrArray) storages = NULL;
   GsRepo repo = { sizeof repo };
   guint64 id = 0;
@@ -196,10 +196,9 @@ gsi_router_repository_create (gpointer user, GsiCall *call, GError **error)
     return FALSE;
   if (request->default_branch.len > 0)
     {
-      branch = gsi_name_text (&request->default_branch, "default_branch", error);
-      if (branch == NULL)
+      head = gsi_name_branch (&request->default_branch, "default_branch", error);
+      if (head == NULL)
         return FALSE;
-      head = g_str_has_prefix (branch, "refs/heads/") ? g_strdup (branch) : g_strconcat ("refs/heads/", branch, NULL);
       spec.default_branch = head;
     }
   /* A resent call whose first run succeeded gets the repository that it made. */

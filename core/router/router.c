@@ -555,6 +555,8 @@ gsi_router_bindings (const GsiMethods *methods)
         const GsiHandler handlers[] = { [GSI_ACCESSOR] = gsi_router_read, [GSI_MUTATOR] = gsi_router_write,
                                         [GSI_MAINTENANCE] = gsi_router_everywhere };
         GsiBinding binding = { all[i]->number, handlers[all[i]->operation] };
+        if (binding.number == GSI_METHOD_FETCH_FROM)
+          binding.handler = gsi_router_fetch_from;
         g_array_append_val (bindings, binding);
       }
   g_array_append_val (bindings, end);

@@ -407,7 +407,7 @@ compute (Write *write, const gsize *indexes, gsize n, GError **error)
           write->computed->change.txid = write->txid;
           return TRUE;
         }
-      if (gs_error_code (why) != GS_ERROR_UNAVAILABLE || write->call->method->bytes_in)
+      if (gs_error_code (why) != GS_ERROR_UNAVAILABLE || write->call->stream != NULL)
         break;
     }
   g_propagate_error (error, g_steal_pointer (&why));

@@ -49,7 +49,7 @@ def read():
 
 
 def methods():
-    """Name -> the name of its service."""
+    """Name -> the file of its service."""
     found, service = {}, None
     folder = os.path.join(SOURCE, "api/proto/gitstead/v1")
     for name in sorted(os.listdir(folder)):
@@ -59,15 +59,15 @@ def methods():
                     service = line.split()[1].removesuffix("Service")
                 match = re.match(r"\s*rpc\s+(\w+)\s*\(", line)
                 if match:
-                    found["%s/%s" % (service, match[1])] = service
+                    found["%s/%s" % (service, match[1])] = name
     return found
 
 
-def link(call):
-    service, slash, name = call.partition("/")
-    if call.startswith("GET ") or service == "Node":
+def link(call, files=methods()):
+    """To where it is described: the pages of the calls are made of these files, and are not in the source."""
+    if call not in files or call.startswith("Node/"):
         return "`%s`" % call
-    return "[%s](calls/%s.md#%s)" % (call, service.lower(), name.lower())
+    return "[%s](../../api/proto/gitstead/v1/%s)" % (call, files[call])
 
 
 def page(rows):

@@ -333,8 +333,12 @@ class Damage(ChangeTestCase):
                                                      "actions": [action("UPDATE", "dir/x", content=b"2")]})
         self.assertEqual(code, "DATA_LOSS", message)
         self.assertIn(tree, message)
-        # What does not need it goes on, here and elsewhere.
-        self.assertEqual(self.commit(action("DELETE", "other"), dry_run=True)["outcome"], "CHANGE_DRY_RUN")
+        # A new commit must have all that it reaches: so says the write, and so does a dry run. Elsewhere it goes on.
+        said = [self.attempt("CommitFiles", {"write": self.write(dry_run=dry_run), "message": "m", "actions": [action("DELETE", "other")]})
+                for dry_run in (True, False)]
+        for code, message in said:
+            self.assertEqual(code, "INVALID_ARGUMENT", message)
+            self.assertIn(tree, message)
         self.server.create("elsewhere")
         self.server.call("Change/CommitFiles", {"repository": {"path": "elsewhere"}, "write": self.write(), "message": "m",
                                                 "actions": [action("CREATE", "x")]})

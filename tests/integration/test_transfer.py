@@ -49,8 +49,8 @@ class Bundles(TransferCase):
         data = self.bundle(folder, "--all", "HEAD")
         self.stream("Repository/CreateFromBundle", self.repository(), data)
         self.same(self.name, folder, "refs/heads/zz")
-        self.stream("Repository/CreateFromBundle", dict(self.repository(self.name + "b"), default_branch="topic"), data)
-        self.same(self.name + "b", folder, "refs/heads/topic")
+        self.stream("Repository/CreateFromBundle", dict(self.repository(self.name + "b"), default_branch="main"), data)
+        self.same(self.name + "b", folder, "refs/heads/main")
         only = dict(self.repository(self.name + "c"), rules={"refspecs": ["refs/heads/main:refs/heads/trunk"]})
         self.stream("Repository/CreateFromBundle", only, data)
         self.assertEqual(self.refs(self.server.replica(self.name + "c")),

@@ -514,6 +514,7 @@ storage_find_ref (gpointer self, GsCall *call, const GsRepo *repo, const char *n
 {
   RefEntry entry;
   gboolean found = FALSE;
+  g_autoptr (GError) why = NULL;
   Repo *open = repo_open (self, repo, FALSE, error);
   RefSnapshot *snapshot = open != NULL ? ref_store_snapshot (open->refs, error) : NULL;
   if (snapshot != NULL && strcmp (name, "HEAD") == 0)
@@ -521,6 +522,8 @@ storage_find_ref (gpointer self, GsCall *call, const GsRepo *repo, const char *n
       visit_head (snapshot, visit, user);
       found = TRUE;
     }
+  else if (snapshot != NULL && g_str_has_prefix (name, "refs/") && !ref_name_valid (name, &why))
+    gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "name: '%s': %s", name, why->message);
   else if (snapshot != NULL && !ref_name_hidden (open->refs, name) && ref_snapshot_find (snapshot, name, &entry))
     {
       const GsRef ref = { .size = sizeof ref, .name = entry.name, .oid = entry.oid, .peeled = entry.peeled };

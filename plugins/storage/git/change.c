@@ -261,9 +261,8 @@ txn_free (Txn *txn)
 
 /* --strict also finds what the pack's objects refer to and nobody has. */
 static gboolean
-index_pack (Txn *txn, GsCall *call, GBytes *pack, const char *quarantine, GError **error)
+index_pack (Repo *repo, GsCall *call, GBytes *pack, const char *quarantine, GError **error)
 {
-  Repo *repo = txn->repo;
   const char *const argv[] = { "index-pack", "--stdin", "--fix-thin", "--strict", NULL };
   g_autofree char *said = NULL;
   int status;
@@ -282,16 +281,21 @@ index_pack (Txn *txn, GsCall *call, GBytes *pack, const char *quarantine, GError
                      "git index-pack refused the pack for repository %" G_GUINT64_FORMAT ": %s", repo->id, said);
 }
 
+gboolean
+pack_take (Repo *repo, GsCall *call, GBytes *pack, const char *objects, GError **error)
+{
+  gboolean taken;
+  return ingest_pack (repo, call, pack, objects, &taken, error) && (taken || index_pack (repo, call, pack, objects, error));
+}
+
 static gboolean
 take_pack (Txn *txn, GsCall *call, GBytes *pack, GError **error)
 {
   g_autofree char *quarantine = NULL;
-  gboolean taken;
   if (!quarantine_make (txn->repo, &txn->txid, &txn->quarantine, error))
     return FALSE;
   quarantine = quarantine_objects_dir (txn->repo, txn->quarantine);
-  return ingest_pack (txn->repo, call, pack, quarantine, &taken, error)
-         && (taken || index_pack (txn, call, pack, quarantine, error));
+  return pack_take (txn->repo, call, pack, quarantine, error);
 }
 
 gboolean

@@ -255,6 +255,8 @@ typedef struct
 } Txn;
 
 /** A new quarantine with an empty objects folder. */
+/** Checks @pack as strictly as a push and writes it into <objects>/pack. INVALID_ARGUMENT in git's words. change.c */
+gboolean pack_take (Repo *repo, GsCall *call, GBytes *pack, const char *objects, GError **error);
 gboolean quarantine_make (Repo *repo, const GsTxId *txid, char **ret_name, GError **error);
 char *quarantine_objects_dir (Repo *repo, const char *name);
 void quarantine_drop (Repo *repo, const char *name);

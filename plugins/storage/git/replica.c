@@ -205,15 +205,16 @@ storage_create (gpointer self, GsCall *call, const GsRepo *repo, const GsRepoSpe
 {
   Storage *storage = self;
   g_autofree char *dir = NULL, *temp = NULL, *parent = NULL;
+  g_autoptr (GError) why = NULL;
   ReplicaRecord record = { .id = repo->id, .format = GS_FORMAT_SHA1 };
   if (!replica_target_check (repo, error) || !gs_call_check (call, "create a replica", error))
     return FALSE;
   if (spec->format != GS_FORMAT_SHA1)
     return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "this storage makes repositories with SHA-1 object ids only");
-  if (spec->default_branch == NULL || !g_str_has_prefix (spec->default_branch, "refs/heads/")
-      || !ref_name_valid (spec->default_branch, NULL))
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                    "the default branch is a full ref name below refs/heads/, like refs/heads/main");
+  if (spec->default_branch == NULL || !g_str_has_prefix (spec->default_branch, "refs/heads/"))
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "default_branch: it is not below refs/heads/");
+  if (!ref_name_valid (spec->default_branch, &why))
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "default_branch: '%s': %s", spec->default_branch, why->message);
   dir = g_build_filename (storage->root, repo->replica_path, NULL);
   if (disk_exists (dir))
     return gs_fail (error, GS_ERROR_ALREADY_EXISTS, "there is a replica at %s already", repo->replica_path);

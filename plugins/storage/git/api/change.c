@@ -8,6 +8,15 @@
 
 /* ------------------------------------------------------------------------------------- the values */
 
+static gboolean
+is_all_of (const ProtobufCBinaryData *text, const char *characters)
+{
+  for (gsize i = 0; i < text->len; i++)
+    if (text->data[i] == '\0' || strchr (characters, text->data[i]) == NULL)
+      return FALSE;
+  return TRUE;
+}
+
 gboolean
 change_message (const ProtobufCBinaryData *message, const char *field, char **ret_text, GError **error)
 {
@@ -19,6 +28,8 @@ change_message (const ProtobufCBinaryData *message, const char *field, char **re
                     message->len, CHANGE_MESSAGE_MAX);
   if (memchr (data, '\0', message->len) != NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: has a NUL byte in it", field);
+  if (is_all_of (message, " \t\n\v\f\r"))
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: must not be empty, and there are only spaces in it", field);
   g_autofree char *text = g_strndup (data, message->len);
   *ret_text = data[message->len - 1] == '\n' ? g_steal_pointer (&text) : g_strconcat (text, "\n", NULL);
   return TRUE;
@@ -37,6 +48,8 @@ ident_part (const ProtobufCBinaryData *part, const char *field, const char *what
     why = "has a NUL byte in it";
   else if (g_ascii_isspace (part->data[0]) || g_ascii_isspace (part->data[part->len - 1]))
     why = "begins or ends with a space";
+  else if (is_all_of (part, ".,:;\"\\' "))
+    why = "has nothing in it that git keeps of a name";
   for (gsize i = 0; why == NULL && i < part->len; i++)
     if (part->data[i] != '\0' && strchr (refused, part->data[i]) != NULL)
       why = "has '<', '>' or a line break in it";
@@ -77,6 +90,13 @@ change_ident (const Gitstead__V1__Person *user, const char *field, GError **erro
                user->seconds);
       return NULL;
     }
+  if (user->seconds > CHANGE_SECONDS_MAX)
+    {
+      gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+               "%s.seconds: %" G_GINT64_FORMAT " is after the year 2514, which is as far as git's commit-graph counts", field,
+               user->seconds);
+      return NULL;
+    }
   if (!zone_valid (&user->zone))
     {
       gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s.zone: must be an offset like +0200, of at most %d hours", field,
@@ -100,6 +120,7 @@ take_ref (Change *change, const ProtobufCBinaryData *name, const char *field, co
   if (memchr (name->data, '\0', name->len) != NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: has a NUL byte in it", field);
   g_autofree char *text = g_strndup ((const char *) name->data, name->len);
+  change->ref_field = field;
   change->ref = g_str_has_prefix (text, "refs/") ? g_steal_pointer (&text) : g_strconcat (prefix, text, NULL);
   if (!ref_name_valid (change->ref, &why))
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s", field, why->message);
@@ -202,6 +223,36 @@ change_need_base (Change *change, GError **error)
 
 /* -------------------------------------------------------------------------------------- the result */
 
+/* What git takes for an option or for another name, and what stands above or below a ref that is there. */
+static gboolean
+check_new_name (const Change *change, GError **error)
+{
+  const char *last = strchr (change->ref + strlen ("refs/"), '/');
+  g_autofree char *name = g_strdup (change->ref), *below = g_strconcat (change->ref, "/", NULL);
+  RefEntry entry;
+  gsize at;
+  if ((g_str_has_prefix (change->ref, "refs/heads/") || g_str_has_prefix (change->ref, "refs/tags/"))
+      && (last[1] == '-' || strcmp (last, "/HEAD") == 0))
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: '%s' is no name for a branch or tag: git takes it for something else",
+                    change->ref_field, last + 1);
+  for (char *slash; (slash = strrchr (name, '/')) != NULL;)
+    {
+      *slash = '\0';
+      if (ref_snapshot_find (change->api.refs, name, &entry))
+        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s: '%s' exists; cannot create '%s'", change->ref_field, name,
+                        change->ref);
+    }
+  at = ref_snapshot_seek (change->api.refs, below);
+  if (at < ref_snapshot_count (change->api.refs))
+    {
+      ref_snapshot_get (change->api.refs, at, &entry);
+      if (g_str_has_prefix (entry.name, below))
+        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s: '%s' exists; cannot create '%s'", change->ref_field,
+                        entry.name, change->ref);
+    }
+  return TRUE;
+}
+
 gboolean
 change_result (Change *change, const GsOid *oid, const GsOid *tree, GError **error)
 {
@@ -213,6 +264,8 @@ change_result (Change *change, const GsOid *oid, const GsOid *tree, GError **err
       return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                       "%s would get %s and not %s as expected: look at the result again", change->ref, is, expected);
     }
+  if (gs_oid_is_zero (&change->old_oid) && !gs_oid_is_zero (oid) && !check_new_name (change, error))
+    return FALSE;
   change->new_oid = *oid;
   if (tree != NULL)
     change->tree = *tree;

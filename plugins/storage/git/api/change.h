@@ -19,6 +19,7 @@
 #define CHANGE_INPUT_MAX (256u << 20) /* bytes of one file that comes as bulk bytes */
 #define CHANGE_READ_MAX (256u << 20)  /* bytes of all commits that one call reads */
 #define CHANGE_MESSAGE_MAX (512u << 10)
+#define CHANGE_SECONDS_MAX ((G_GINT64_CONSTANT (1) << 34) - 1) /* what git's commit-graph has room for */
 
 /** One side of a conflict; @mode 0 = absent. */
 typedef struct
@@ -33,6 +34,13 @@ typedef struct
   ConflictSide side[3]; /* base, ours, theirs */
 } Conflict;
 
+/** A file whose content git has rules for, and the action that put it there. */
+typedef struct
+{
+  GsOid oid;
+  char *action; /* "actions[3] '.gitmodules'" */
+} Special;
+
 typedef struct
 {
   GitCall api;
@@ -43,6 +51,7 @@ typedef struct
   char *scratch; /* name of the quarantine for git's own objects; NULL until one is needed */
 
   char *ref;       /* full name */
+  const char *ref_field; /* of the request, that it came in */
   GsOid old_oid;   /* zero = absent */
   GsOid base;      /* the commit to work on; len 0 = there is none */
   GsOid base_tree; /* len 0 without one */
@@ -58,6 +67,8 @@ typedef struct
   GArray *commits;      /* GsOid */
   gsize commit_bytes;   /* of those read */
   GsOid conflict_oid;
+
+  GPtrArray *special; /* Special: files that git looks into when they come */
 
   gsize input_head; /* bytes taken of the stream's head */
   int input_fd;     /* -1 until it is opened */

@@ -152,6 +152,9 @@ do_chmod (Step *step, GError **error)
   guint32 mode;
   if (!need_file (step, error) || !file_mode (step, 0, &mode, error))
     return FALSE;
+  if ((step->has_mode == MODE_LINK) != (mode == MODE_LINK))
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "a symbolic link and a file do not become each other by their mode: FILE_UPDATE replaces one");
   return tree_edit_put (step->edit, step->path, mode, &step->has_oid, error);
 }
 
@@ -204,6 +207,33 @@ take_step (Step *step, GError **error)
          && check_expected_blob (step, error) && kinds[kind](step, error);
 }
 
+/* .gitmodules, .gitattributes and what some file systems take for the former. */
+static gboolean
+is_special (const char *path)
+{
+  const char *last = strrchr (path, '/');
+  last = last != NULL ? last + 1 : path;
+  return g_ascii_strncasecmp (last, ".git", 4) == 0 || path_part_is_gitmodules (last, strlen (last));
+}
+
+static gboolean
+note_special (Change *change, TreeEdit *edit, const char *path, const char *shown, gsize index, GError **error)
+{
+  Special *special;
+  guint32 mode;
+  GsOid oid;
+  if (!is_special (path))
+    return TRUE;
+  if (!tree_edit_find (edit, path, &mode, &oid, error))
+    return FALSE;
+  if (!is_file (mode))
+    return TRUE;
+  special = g_new (Special, 1);
+  *special = (Special){ oid, g_strdup_printf ("actions[%" G_GSIZE_FORMAT "] '%s'", index, shown) };
+  g_ptr_array_add (change->special, special);
+  return TRUE;
+}
+
 /* Every failure names the action and its path. */
 static gboolean
 do_action (Change *change, TreeEdit *edit, const Action *action, gsize index, GError **error)
@@ -215,9 +245,9 @@ do_action (Change *change, TreeEdit *edit, const Action *action, gsize index, GE
   if (!path_check (bytes, action->path.len, "path", &why))
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "actions[%" G_GSIZE_FORMAT "]: %s", index, why->message);
   step.path = path = g_strndup (bytes, action->path.len);
-  if (take_step (&step, &why))
-    return TRUE;
   shown = g_utf8_make_valid (path, -1);
+  if (take_step (&step, &why) && note_special (change, edit, path, shown, index, &why))
+    return TRUE;
   return gs_fail (error, (GsErrorCode) gs_error_code (why), "actions[%" G_GSIZE_FORMAT "] '%s': %s", index, shown,
                   why->message);
 }

@@ -150,7 +150,7 @@ parse_date (const char *text, gint64 *ret_seconds, char ret_zone[6])
     return FALSE;
   gint64 offset = (gint64) (zone_hour * 60 + zone_minute) * 60;
   *ret_seconds = g_date_time_to_unix (when) + second - (ret_zone[0] == '-' ? -offset : offset);
-  return *ret_seconds >= 0;
+  return *ret_seconds >= 0 && *ret_seconds <= CHANGE_SECONDS_MAX;
 }
 
 /* As git stripspace: no space at the ends of lines, no two empty lines, none at the ends. */

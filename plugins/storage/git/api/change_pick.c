@@ -3,6 +3,7 @@
 #include "change.h"
 
 #include "../child.h"
+#include "../encoding.h"
 
 #include <string.h>
 #include <sys/wait.h>
@@ -115,6 +116,26 @@ revert_message (const GsOid *oid, const CommitParts *info, guint32 mainline)
   return g_string_free (g_steal_pointer (&text), FALSE);
 }
 
+/* As git repeats it: new commits are in UTF-8. One that cannot be brought to it keeps its bytes, and the name of what they are. */
+static void
+to_utf8 (Change *change, CommitParts *info)
+{
+  gsize author_len, message_len;
+  g_autofree char *author
+      = encoding_to_utf8 (info->encoding, info->encoding_len, info->author, info->author_len, &author_len);
+  g_autofree char *message
+      = encoding_to_utf8 (info->encoding, info->encoding_len, info->message, info->message_len, &message_len);
+  /* A NUL can come of bytes that are not text, and would end the author's line. */
+  if (author == NULL || message == NULL || strlen (author) != author_len || strpbrk (author, "\r\n") != NULL)
+    return;
+  info->author = api_text (&change->api, author, (gssize) author_len);
+  info->author_len = author_len;
+  info->message = api_text (&change->api, message, (gssize) message_len);
+  info->message_len = message_len;
+  info->encoding = NULL;
+  info->encoding_len = 0;
+}
+
 static gboolean
 pick_one (Change *change, const GsOid *oid, guint32 mainline, gboolean revert, gboolean keep_empty, const char *message,
           At *at, gboolean *ret_clean, GError **error)
@@ -125,6 +146,7 @@ pick_one (Change *change, const GsOid *oid, guint32 mainline, gboolean revert, g
   GsOid parent;
   if (!commit_read (change, oid, &info, error) || !parent_tree (change, oid, &info, mainline, &parent, error))
     return FALSE;
+  to_utf8 (change, &info);
   pick.from = revert ? info.tree : parent;
   pick.to = revert ? parent : info.tree;
   pick.author = revert || change->author != NULL ? change->author

@@ -52,6 +52,14 @@ conflict_free (gpointer data)
   g_free (conflict);
 }
 
+static void
+special_free (gpointer data)
+{
+  Special *special = data;
+  g_free (special->action);
+  g_free (special);
+}
+
 static gboolean
 change_open (Change *change, Storage *storage, GsCall *call, const GsRepo *repo, const GsQuery *query,
              const ApiRow *row, GError **error)
@@ -63,6 +71,7 @@ change_open (Change *change, Storage *storage, GsCall *call, const GsRepo *repo,
   change->repo = change->api.repo;
   change->conflicts = g_ptr_array_new_with_free_func (conflict_free);
   change->messages = g_ptr_array_new_with_free_func (g_free);
+  change->special = g_ptr_array_new_with_free_func (special_free);
   change->commits = g_array_new (FALSE, FALSE, sizeof (GsOid));
   change->new_oid.len = GS_FORMAT_SHA1;
   if (change->repo->format != GS_FORMAT_SHA1)
@@ -90,6 +99,7 @@ change_close (Change *change)
   g_free (change->committer);
   g_ptr_array_unref (change->conflicts);
   g_ptr_array_unref (change->messages);
+  g_ptr_array_unref (change->special);
   g_array_unref (change->commits);
   api_close (&change->api);
 }
@@ -179,14 +189,52 @@ computed_new (GArray *updates, GPtrArray *texts, GBytes *pack, GBytes *reply)
   return &computed->computed;
 }
 
+/* The object that git names as wrong may be a file that an action brought. */
+static gboolean
+name_action (const Change *change, const GError *why, GError **error)
+{
+  for (guint i = 0; i < change->special->len; i++)
+    {
+      const Special *special = change->special->pdata[i];
+      char hex[GS_OID_HEX_MAX + 1];
+      gs_oid_hex (&special->oid, hex);
+      if (strstr (why->message, hex) != NULL)
+        return gs_fail (error, (GsErrorCode) gs_error_code (why), "%s: %s", special->action, why->message);
+    }
+  return gs_fail (error, (GsErrorCode) gs_error_code (why), "%s", why->message);
+}
+
+/*
+ * What the write will be asked: so that a dry run promises nothing that the write refuses, and a refused file is named by the
+ * action that brought it.
+ */
+static gboolean
+check_pack (Change *change, GBytes *pack, GError **error)
+{
+  g_autofree char *name = NULL, *objects = NULL;
+  g_autoptr (GError) why = NULL;
+  GsTxId id;
+  gboolean taken;
+  change->storage->host->random (change->storage->host, id.bytes, sizeof id.bytes);
+  if (!quarantine_make (change->repo, &id, &name, error))
+    return FALSE;
+  objects = quarantine_objects_dir (change->repo, name);
+  taken = pack_take (change->repo, change->call, pack, objects, &why);
+  quarantine_drop (change->repo, name);
+  return taken || name_action (change, why, error);
+}
+
 static gboolean
 make_computed (Change *change, GsComputed **ret_computed, GError **error)
 {
-  GBytes *pack = NULL;
+  g_autoptr (GBytes) pack = NULL;
   gboolean writes = change->outcome == GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_DONE;
+  gboolean dry = change->outcome == GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_DRY_RUN;
   GArray *updates;
   GPtrArray *texts;
-  if (writes && !draft_pack (change->draft, &pack, error))
+  if ((writes || dry) && !draft_pack (change->draft, &pack, error))
+    return FALSE;
+  if (pack != NULL && (dry || change->special->len > 0) && !check_pack (change, pack, error))
     return FALSE;
   updates = g_array_new (FALSE, TRUE, sizeof (GsRefUpdate));
   texts = g_ptr_array_new_with_free_func (g_free);
@@ -196,7 +244,7 @@ make_computed (Change *change, GsComputed **ret_computed, GError **error)
       g_ptr_array_add (texts, (gpointer) update.name);
       g_array_append_val (updates, update);
     }
-  *ret_computed = computed_new (updates, texts, pack, make_reply (change));
+  *ret_computed = computed_new (updates, texts, writes ? g_steal_pointer (&pack) : NULL, make_reply (change));
   return TRUE;
 }
 

@@ -166,9 +166,10 @@ ident_time (const Ident *ident)
   gint64 seconds = 0;
   for (gsize i = 0; i < ident->date_len; i++)
     {
-      if (seconds > (G_MAXINT64 - 9) / 10)
+      gint64 digit = ident->date[i] - '0';
+      if (seconds > (G_MAXINT64 - digit) / 10)
         return 0;
-      seconds = seconds * 10 + (ident->date[i] - '0');
+      seconds = seconds * 10 + digit;
     }
   return seconds;
 }

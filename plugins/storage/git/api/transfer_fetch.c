@@ -8,6 +8,7 @@
 #include "gitstead/v1/pool.pb-c.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,6 +24,7 @@ typedef struct
   Remote remote;
   Rules rules;
   gboolean is_bundle;
+  guint64 bundle_refs;         /* that it has */
   gboolean creates;           /* the repository is new, and gets a first branch */
   gboolean branch_given;      /* it has been told which */
   Guest guest;
@@ -202,29 +204,85 @@ move_writes (const Move *move)
   return move->outcome != GITSTEAD__V1__TRANSFER_OUTCOME__TRANSFER_DIVERGENT;
 }
 
-/* The branch that a new repository's HEAD shall name: theirs, or the one that is where their HEAD is. */
+static gboolean
+is_branch (const Move *move)
+{
+  return g_str_has_prefix (move->name, "refs/heads/");
+}
+
+static const char *
+branch_here (const Intake *intake, const char *name)
+{
+  for (guint i = 0; name != NULL && i < intake->moves->len; i++)
+    {
+      const Move *move = intake->moves->pdata[i];
+      if (is_branch (move) && strcmp (move->name, name) == 0)
+        return move->name;
+    }
+  return NULL;
+}
+
+/* Their first branch by the name that it has here; NULL when it does not come. */
+static const char *
+their_branch_here (const Intake *intake)
+{
+  const char *found = NULL;
+  for (guint i = 0; intake->their_head != NULL && found == NULL && i < intake->rules.rules->len; i++)
+    {
+      const Rule *rule = &g_array_index (intake->rules.rules, Rule, i);
+      g_autofree char *here = rule_map (rule->source, rule->destination, intake->their_head);
+      found = branch_here (intake, here);
+    }
+  return found;
+}
+
+/* The usual one, or the first; of those at @oid, or (NULL) of all. */
+static const char *
+likely_branch (const Intake *intake, const GsOid *oid)
+{
+  static const char *const usual[] = { "refs/heads/main", "refs/heads/master" };
+  const char *found = NULL;
+  gsize best = G_N_ELEMENTS (usual) + 1;
+  for (guint i = 0; i < intake->moves->len; i++)
+    {
+      const Move *move = intake->moves->pdata[i];
+      gsize rank = 0;
+      if (!is_branch (move) || (oid != NULL && !gs_oid_equal (&move->new_oid, oid)))
+        continue;
+      while (rank < G_N_ELEMENTS (usual) && strcmp (move->name, usual[rank]) != 0)
+        rank++;
+      if (rank < best)
+        {
+          best = rank;
+          found = move->name;
+        }
+    }
+  return found;
+}
+
+/*
+ * The branch that a new repository's HEAD shall name: theirs, or one that is where their HEAD is, or the likeliest. Only where
+ * no branch comes may it be one that is not there yet.
+ */
 static const char *
 first_branch (const Intake *intake)
 {
-  static const char *const usual[] = { "refs/heads/main", "refs/heads/master" };
-  const char *other = NULL;
-  if (intake->their_head != NULL)
-    return intake->their_head;
-  for (gsize i = 0; i < G_N_ELEMENTS (usual); i++)
-    for (guint k = 0; k < intake->moves->len; k++)
-      {
-        const Move *move = intake->moves->pdata[k];
-        if (strcmp (move->name, usual[i]) == 0
-            && (intake->their_head_oid.len == 0 || gs_oid_equal (&move->new_oid, &intake->their_head_oid)))
-          return move->name;
-      }
-  for (guint k = 0; k < intake->moves->len && other == NULL; k++)
-    {
-      const Move *move = intake->moves->pdata[k];
-      if (g_str_has_prefix (move->name, "refs/heads/") && gs_oid_equal (&move->new_oid, &intake->their_head_oid))
-        other = move->name;
-    }
-  return other;
+  const char *found = their_branch_here (intake);
+  if (found == NULL && intake->their_head_oid.len != 0)
+    found = likely_branch (intake, &intake->their_head_oid);
+  if (found == NULL)
+    found = likely_branch (intake, NULL);
+  return found != NULL ? found : intake->their_head;
+}
+
+/* One that the caller names must come, too, or the repository would look empty to whoever clones it. */
+static gboolean
+check_first_branch (const Intake *intake, GError **error)
+{
+  const char *head = ref_snapshot_head (intake->call->refs);
+  if (!intake->creates || !intake->branch_given || likely_branch (intake, NULL) == NULL || branch_here (intake, head) != NULL)
+    return TRUE;
+  return api_invalid (error, "default_branch", "%s is none of the branches that come in", head);
 }
 
 static void
@@ -283,27 +341,69 @@ make_computed (Intake *intake, GsComputed **ret_computed, GError **error)
 
 /* ---------------------------------------------------------------------------------------- the methods */
 
+/* The lines of a bundle before its pack. @seen counts its refs. */
+static gboolean
+read_bundle_head (FILE *file, guint64 *seen, GError **error)
+{
+  char line[4096];
+  gboolean starts = TRUE;
+  for (guint64 at = 0; fgets (line, sizeof line, file) != NULL; at++)
+    {
+      gboolean ends = strchr (line, '\n') != NULL;
+      if (starts && at > 0 && line[0] == '\n')
+        return TRUE;
+      if (starts && g_str_has_prefix (line, "@object-format=") && strcmp (line, "@object-format=sha1\n") != 0)
+        return gs_fail (error, GS_ERROR_UNIMPLEMENTED,
+                        "the bundle is of a repository with other ids than SHA-1, which is all that bundles are taken of");
+      *seen += starts && g_ascii_isxdigit (line[0]);
+      starts = ends;
+    }
+  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the bundle ends within its list of refs: it is cut short");
+}
+
 /*
  * git takes a file that is no bundle for a repository, and one that says "gitdir: …" for a pointer to a repository elsewhere:
- * whoever sends that would get any repository of this storage. What begins like a bundle can be nothing else.
+ * whoever sends that would get any repository of this storage. What begins like a bundle can be nothing else. And git does not
+ * read the pack of a bundle none of whose refs it is to take, so that one that is broken looks whole: see check_taken.
  */
 static gboolean
-check_bundle (const char *path, GError **error)
+check_bundle (Intake *intake, const char *path, GError **error)
 {
   static const char *const signatures[] = { "# v2 git bundle\n", "# v3 git bundle\n" };
   char begin[sizeof "# v2 git bundle\n"] = { 0 };
   int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-  ssize_t got = fd >= 0 ? read (fd, begin, sizeof begin - 1) : -1;
-  int failed = errno;
-  if (fd >= 0)
-    close (fd);
-  if (got < 0)
-    return fsu_fail (error, failed, "read %s", "the bundle");
-  for (gsize i = 0; i < G_N_ELEMENTS (signatures); i++)
-    if (strcmp (begin, signatures[i]) == 0)
-      return TRUE;
-  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                  "the bundle does not look like a v2 or v3 bundle; make one with \"git bundle create\"");
+  FILE *file = fd >= 0 ? fdopen (fd, "r") : NULL;
+  gboolean known = FALSE, done;
+  if (file == NULL)
+    {
+      int failed = errno;
+      if (fd >= 0)
+        close (fd);
+      return fsu_fail (error, failed, "read %s", "the bundle");
+    }
+  known = fread (begin, 1, sizeof begin - 1, file) == sizeof begin - 1
+          && (strcmp (begin, signatures[0]) == 0 || strcmp (begin, signatures[1]) == 0);
+  if (!known)
+    gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+             "the bundle does not look like a v2 or v3 bundle; make one with \"git bundle create\"");
+  rewind (file);
+  done = known && read_bundle_head (file, &intake->bundle_refs, error);
+  fclose (file);
+  if (done && intake->bundle_refs == 0)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "the bundle has no refs, so there is nothing to take from it");
+  return done;
+}
+
+/* A bundle that has refs of which none was wanted is a mistake: its history would be left out without a word. */
+static gboolean
+check_taken (const Intake *intake, GError **error)
+{
+  if (!intake->is_bundle || g_hash_table_size (intake->theirs) > 0)
+    return TRUE;
+  return api_invalid (error, "rules.refspecs",
+                      "they take none of the bundle's %" G_GUINT64_FORMAT
+                      " refs (\"git bundle list-heads\" tells them); HEAD:refs/heads/main takes a HEAD that is on no branch",
+                      intake->bundle_refs);
 }
 
 static gboolean
@@ -319,7 +419,7 @@ take_bundle (Intake *intake, const Gitstead__V1__TransferRules *rules, const cha
   remote_file (path, &intake->remote);
   intake->remote.own = own;
   return guest_spool (&intake->guest, path, own ? 0 : intake->call->storage->max_push_bytes, error)
-         && check_bundle (path, error);
+         && check_bundle (intake, path, error);
 }
 
 static gboolean
@@ -346,6 +446,13 @@ take_fork (Intake *intake, const ProtobufCMessage *message, GError **error)
   const Gitstead__V1__RepositoryForkRequest *request = (const void *) message;
   intake->creates = TRUE;
   intake->branch_given = request->default_branch.len > 0;
+  /* HEAD of the new replica is the source's already. */
+  if (!intake->branch_given)
+    {
+      if (api_refs (intake->call, error) == NULL)
+        return FALSE;
+      intake->their_head = g_strdup (ref_snapshot_head (intake->call->refs));
+    }
   return take_bundle (intake, NULL, everything, TRUE, error);
 }
 
@@ -372,6 +479,14 @@ take_fetch (Intake *intake, const ProtobufCMessage *message, GError **error)
   return take_remote (intake, request->remote, request->rules, error);
 }
 
+/* The router hands over a bundle of the source's, as for a fork. */
+static gboolean
+take_fetch_from (Intake *intake, const ProtobufCMessage *message, GError **error)
+{
+  const Gitstead__V1__RepositoryFetchFromRequest *request = (const void *) message;
+  return take_bundle (intake, request->rules, own_names, TRUE, error);
+}
+
 static const struct
 {
   ApiRow row;
@@ -382,6 +497,7 @@ static const struct
   { API_ROW (152, NULL, repository_create_from_url_request, transfer_reply), take_create_from_url },
   { API_ROW (153, NULL, repository_bundle_apply_request, transfer_reply), take_bundle_apply },
   { API_ROW (154, NULL, repository_fetch_request, transfer_reply), take_fetch },
+  { API_ROW (157, NULL, repository_fetch_from_request, transfer_reply), take_fetch_from },
   { API_ROW (902, NULL, pool_refresh_request, transfer_reply), NULL }, /* from here: pool.c */
 };
 
@@ -414,8 +530,9 @@ run (Intake *intake, int method, GsComputed **ret_computed, GError **error)
     return FALSE;
   if (intake->creates)
     intake->rules.prune = intake->rules.dry_run = FALSE;
-  return (!intake->creates || intake->branch_given || ask_head (intake, error)) && fetch (intake, error)
-         && plan (intake, error) && make_computed (intake, ret_computed, error);
+  return (!intake->creates || intake->branch_given || intake->their_head != NULL || ask_head (intake, error))
+         && fetch (intake, error) && check_taken (intake, error) && plan (intake, error)
+         && check_first_branch (intake, error) && make_computed (intake, ret_computed, error);
 }
 
 gboolean

@@ -57,7 +57,9 @@ take_refspec (GitCall *call, const char *text, gboolean force, GArray *rules, GE
   rule.source = g_strndup (at, (gsize) (colon - at));
   rule.destination = g_strdup (colon + 1);
   g_array_append_val (rules, rule);
-  if (!rule_pattern_check (rule.source, field, error) || !rule_pattern_check (rule.destination, field, error))
+  /* HEAD can be had from somewhere; here it names a branch, and is no place for a commit. */
+  if ((strcmp (rule.source, "HEAD") != 0 && !rule_pattern_check (rule.source, field, error))
+      || !rule_pattern_check (rule.destination, field, error))
     return FALSE;
   if ((strchr (rule.source, '*') == NULL) != (strchr (rule.destination, '*') == NULL))
     return api_invalid (error, field, "'%s' has a '*' on one side only", text);

@@ -8,6 +8,8 @@
  */
 #include "history/walk.h"
 
+#include "encoding.h"
+
 #define SLOP 5 /* commits that a limited walk goes on after nothing of interest is left */
 #define KEPT_SHIFT 16
 
@@ -552,11 +554,26 @@ find_person (const char *data, const char *end, const char *field, const HistTex
   return FALSE;
 }
 
+/* The whole commit as UTF-8, *full*; NULL when it is, or cannot be brought to it. */
+static char *
+as_utf8 (const char *data, gsize len, gsize *ret_len)
+{
+  static const char field[] = "\nencoding ";
+  const char *blank = memmem (data, len, "\n\n", 2);
+  gsize head = blank != NULL ? (gsize) (blank + 1 - data) : len;
+  const char *found = memmem (data, head, field, sizeof field - 1), *name = found != NULL ? found + sizeof field - 1 : NULL;
+  const char *stop = name != NULL ? memchr (name, '\n', (gsize) (data + head - name)) : NULL;
+  return stop != NULL ? encoding_to_utf8 (name, (gsize) (stop - name), data, len, ret_len) : NULL;
+}
+
 static gboolean
 text_matches (const HistWalkSpec *spec, GBytes *bytes)
 {
   gsize len;
-  const char *data = g_bytes_get_data (bytes, &len), *end = data + len;
+  const char *data = g_bytes_get_data (bytes, &len);
+  g_autofree char *plain = as_utf8 (data, len, &len);
+  data = plain != NULL ? plain : data;
+  const char *end = data + len;
   const char *blank = memmem (data, len, "\n\n", 2), *message = blank != NULL ? blank + 2 : end;
   return find_person (data, end, "author ", spec->author, spec->n_author, spec->ignore_case)
          && find_person (data, end, "committer ", spec->committer, spec->n_committer, spec->ignore_case)
