@@ -137,7 +137,7 @@ put_slots (Gate *gate)
   PUT (disk), PUT (export_replica), PUT (import_replica), PUT (scrub);
 }
 
-/* A slot that is added to the table must be added here; probe and program are of storages that have no gate. */
+/* A slot that is added to the table must be added here; probe and program are of storages in other processes only. */
 G_STATIC_ASSERT (sizeof (GsStorageOps) == 30 * sizeof (gpointer));
 
 /* -------------------------------------------------------------------------------------- their keeping */

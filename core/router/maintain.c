@@ -290,6 +290,33 @@ upkeep_owner (const GsiRouterConfig *config)
   return g_string_free (owner, FALSE);
 }
 
+gboolean
+gsi_router_upkeep_begin (GsiRouter *router, GsCall *call, guint64 *ret_token, GError **error)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  g_autoptr (GError) why = NULL;
+  g_autofree char *owner = NULL;
+  char id[2 * GS_TXID_SIZE + 1];
+  gs_hex (call->id.bytes, GS_TXID_SIZE, id);
+  owner = g_strdup_printf ("call %s", id);
+  if (config->metadata->lease_take (config->metadata_self, call, UPKEEP_LEASE, owner, UPKEEP_US, ret_token, &why))
+    return TRUE;
+  if (gs_error_code (why) == GS_ERROR_ABORTED)
+    return gs_fail (error, GS_ERROR_BUSY, "housekeeping is at work somewhere in the cluster; try again later: %s", why->message);
+  g_propagate_error (error, g_steal_pointer (&why));
+  return FALSE;
+}
+
+void
+gsi_router_upkeep_end (GsiRouter *router, guint64 token)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  GsIdentity identity;
+  GsCall own = { 0 };
+  gsi_own_call_init (&own, &identity, "maintenance");
+  config->metadata->lease_release (config->metadata_self, &own, UPKEEP_LEASE, token, NULL);
+}
+
 GHashTable *
 gsi_router_maintain (GsiRouter *router, GHashTable *suspects)
 {
@@ -299,7 +326,6 @@ gsi_router_maintain (GsiRouter *router, GHashTable *suspects)
   Round round = { .stop_fd = gsi_router_stop_fd (router) };
   GsCall *call = &round.call;
   g_autofree char *owner = upkeep_owner (config);
-  GsCall own = { 0 };
   gboolean upkeep;
   guint64 token;
 
@@ -321,9 +347,8 @@ gsi_router_maintain (GsiRouter *router, GHashTable *suspects)
         sweep_leftovers (router, storage, suspects, next, call);
     }
   gsi_router_set_round (router, NULL);
-  gsi_own_call_init (&own, &identity, "maintenance");
   if (upkeep)
-    config->metadata->lease_release (config->metadata_self, &own, UPKEEP_LEASE, token, NULL);
+    gsi_router_upkeep_end (router, token);
   g_hash_table_destroy (suspects);
   return next;
 }

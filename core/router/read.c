@@ -290,7 +290,10 @@ gsi_router_read (gpointer user, GsiCall *call, GError **error)
 
 /* ------------------------------------------------------------------------------------- maintenance of all */
 
-/* On every replica that this process reaches, current or not. One that fails does not keep the others from it. */
+/*
+ * On every replica that this process reaches, current or not, one after the other. One that fails does not keep the others from
+ * it.
+ */
 gboolean
 gsi_router_everywhere (gpointer user, GsiCall *call, GError **error)
 {
@@ -298,6 +301,7 @@ gsi_router_everywhere (gpointer user, GsiCall *call, GError **error)
   g_autoptr (GByteArray) replies = g_byte_array_new ();
   g_autoptr (GError) failed = NULL;
   GsiReplica replica = { NULL };
+  guint64 token;
   if (row == NULL)
     return FALSE;
   for (gsize i = 0; i < row->n_replicas; i++)
@@ -306,12 +310,15 @@ gsi_router_everywhere (gpointer user, GsiCall *call, GError **error)
       g_autoptr (GError) why = NULL;
       if (storage == NULL)
         continue;
+      if (!gsi_router_upkeep_begin (user, &call->base, &token, failed == NULL ? &failed : NULL))
+        break;
       replica = gsi_router_replica (user, storage, row);
       if (!gsi_node_maintain (&replica, call, replies, &why) && failed == NULL)
         {
           g_prefix_error (&why, "storage '%s': ", storage->name);
           failed = g_steal_pointer (&why);
         }
+      gsi_router_upkeep_end (user, token);
     }
   if (failed != NULL)
     {

@@ -124,6 +124,10 @@ void gsi_router_maintain_stop (GsiRouter *router);
 
 /* ---- shared by the router's files ---- */
 
+/** Upkeep that somebody asks for, beside the rounds: one or the other in the whole cluster. BUSY. *@ret_token for the end. */
+gboolean gsi_router_upkeep_begin (GsiRouter *router, GsCall *call, guint64 *ret_token, GError **error);
+void gsi_router_upkeep_end (GsiRouter *router, guint64 token);
+
 const GsiRouterConfig *gsi_router_config (GsiRouter *router);
 /** A named step (docs/architecture.md): crash tests let the process die here. */
 void gsi_router_crash_point (GsiRouter *router, const char *point);

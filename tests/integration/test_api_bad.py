@@ -21,8 +21,10 @@ ONE = [("Commit/Stats", "revision", {}), ("Commit/TreeEntries", "revision", {}),
        ("Blob/Get", "revision", {}), ("Repository/SearchNames", "revision", {"text": "x"}),
        ("Repository/SearchContent", "revision", {"text": "x"}), ("Diff/Parsed", "right", {}), ("Diff/Parsed", "left", {"right": "main"}),
        ("Diff/Stats", "right", {}), ("Diff/PatchId", "right", {}),
+       ("Diff/Range", "old_tip", {"new_tip": "main"}), ("Diff/Range", "new_tip", {"old_tip": "main"}),
        ("Repository/Attributes", "revision", {"paths": ["a"], "attributes": ["text"]})]
 MANY = [("Commit/Get", "revisions", {}), ("Commit/Signatures", "revisions", {}), ("Object/Exist", "revisions", {}),
+        ("Object/Size", "revisions", {}), ("Object/Size", "excluded", {"revisions": ["main"]}),
         ("Blob/GetMany", "revisions", {}), ("Blob/List", "revisions", {}), ("Blob/List", "excluded", {"revisions": ["main"]}),
         ("Blob/LfsPointers", "revisions", {}), ("Blob/FindLfsPointers", "revisions", {})]
 PATHS = ["/", "/etc", "../x", "a/../b", "a//b", "./a", "a/./b", "a\0b", "..", "."]

@@ -280,6 +280,38 @@ class Doing(Commands):
         self.assertMentions(text, "default:a/b.git on three: its disk has no such replica", "5 replicas are as recorded, 1 are not")
         self.assertEqual(self.group()["replicas_behind"], 1)
 
+    def test_upkeep_that_is_asked_for(self):
+        """On every replica, and never beside a round of housekeeping elsewhere in the cluster."""
+        self.router.create("a/b")
+        first, last = self.push("a/b"), self.push("a/b")
+        Git(self.router.new_token("write"))("push", "-q", "--force", self.router.url + "/a/b.git", first + ":refs/heads/main",
+                                            cwd=self.work)
+        repository = {"repository": {"path": "a/b"}}
+        until = 4102444800 * 1000000
+        self.sql("INSERT INTO leases VALUES ('maintenance', 'upkeep of somewhere', 1, ?)"
+                 " ON CONFLICT (name) DO UPDATE SET owner = 'upkeep of somewhere', token = token + 1, until_us = ?", until, until)
+        for method in ("Optimize", "Prune"):
+            result = self.router.cli("call", "Repository/" + method, json.dumps(repository), check=False)
+            self.assertNotEqual(result.returncode, 0)
+            self.assertMentions(result.stderr, "housekeeping is at work", "upkeep of somewhere")
+        self.sql("UPDATE leases SET until_us = 0 WHERE name = 'maintenance'")
+        # A replica may still be applying what was acknowledged, and a node's own round may be at it.
+        found = []
+
+        def pruned():
+            result = self.router.cli("call", "Repository/Prune", json.dumps(dict(repository, no_grace=True)), check=False)
+            if result.returncode == 0:
+                found[:] = json.loads(result.stdout)["replicas"]
+            return result.returncode == 0
+        eventually(pruned, 60, "the replicas to be pruned")
+        self.assertEqual(len(found), 3)
+        for node in self.nodes:
+            folder = node.path(self.router.info("a/b")["replica_path"])
+            objects = Git()("cat-file", "--batch-all-objects", "--batch-check=%(objectname)", cwd=folder).split()
+            self.assertIn(first, objects)
+            self.assertNotIn(last, objects)
+        eventually(lambda: self.json("explain", "a/b")["advice"] == [], 20, "all replicas to be current")
+
     def sql(self, statement, *arguments):
         store = sqlite3.connect(self.metadata["path"], timeout=20)
         with store:

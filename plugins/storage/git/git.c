@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #define BULK_THRESHOLD 200 /* more ref updates than this rewrite packed-refs */
+#define SHUT_WAIT_US (60 * G_USEC_PER_SEC) /* longer than a replica is ever shut (prune.c) */
+#define SHUT_TURN_US (G_USEC_PER_SEC / 10)
 #define PACK_THRESHOLD 256 /* loose refs, before maintain packs them */
 
 static const GsOption git_options[] = {
@@ -250,20 +252,100 @@ find_open (Storage *storage, const GsRepo *repo, gboolean writer, GPtrArray *vic
   return open;
 }
 
+/* Under the lock, which it gives up meanwhile. FALSE: the replica stays shut. */
+static gboolean
+wait_let_in (Storage *storage, const char *path)
+{
+  const gint64 until_us = g_get_monotonic_time () + SHUT_WAIT_US;
+  for (;;)
+    {
+      const Repo *open = g_hash_table_lookup (storage->repos, path);
+      if (open == NULL || !open->shut)
+        return TRUE;
+      if (!gs_cond_wait_until (&storage->written, &storage->lock, until_us))
+        return FALSE;
+    }
+}
+
+static gboolean
+nothing_staged (Repo *repo, GError **error)
+{
+  static const char *const folders[] = { GIT_QUARANTINES, "gitstead/journal" };
+  for (gsize i = 0; i < G_N_ELEMENTS (folders); i++)
+    {
+      g_autofree char *dir = g_build_filename (repo->dir, folders[i], NULL);
+      g_autoptr (GPtrArray) names = disk_names (dir, error);
+      if (names == NULL)
+        return FALSE;
+      if (names->len > 0)
+        return gs_fail (error, GS_ERROR_BUSY, "replica %s has a staged write, which has to be settled first", repo->path);
+    }
+  return TRUE;
+}
+
+gboolean
+repo_shut_out (Repo *repo, GsCall *call, gint64 until_us, GError **error)
+{
+  Storage *storage = repo->storage;
+  gboolean shut = FALSE, removed = FALSE;
+  gs_mutex_lock (&storage->lock);
+  while (!shut && !removed && gs_call_check (call, "wait for writes to end", NULL) && g_get_monotonic_time () < until_us)
+    {
+      removed = repo->removed;
+      shut = !removed && repo->writers == 0;
+      if (!shut && !removed)
+        gs_cond_wait_until (&storage->written, &storage->lock,
+                            MIN (until_us, g_get_monotonic_time () + SHUT_TURN_US));
+    }
+  repo->shut = shut;
+  gs_mutex_unlock (&storage->lock);
+  if (removed)
+    return gs_fail (error, GS_ERROR_CANCELLED, "replica %s is being removed", repo->path);
+  if (!shut)
+    return gs_call_check (call, "wait for writes to end", error)
+           && gs_fail (error, GS_ERROR_BUSY, "replica %s is written to all the time; try again later", repo->path);
+  if (nothing_staged (repo, error))
+    return TRUE;
+  repo_let_in (repo);
+  return FALSE;
+}
+
+void
+repo_let_in (Repo *repo)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&repo->storage->lock);
+  repo->shut = FALSE;
+  gs_cond_broadcast (&repo->storage->written);
+}
+
+static gboolean
+shut_for_long (const GsRepo *repo, GError **error)
+{
+  return gs_fail (error, GS_ERROR_BUSY, "replica %s takes no writes for a moment: unreachable objects are being removed",
+                  repo->replica_path);
+}
+
 Repo *
 repo_open (Storage *storage, const GsRepo *repo, gboolean writer, GError **error)
 {
-  Repo *open, *made = NULL;
+  Repo *open = NULL, *made = NULL;
   GPtrArray *victims;
-  gboolean removing;
+  gboolean removing, shut;
   if (!replica_path_check (repo->replica_path, error))
     return NULL;
   victims = g_ptr_array_new ();
   gs_mutex_lock (&storage->lock);
+  shut = writer && !wait_let_in (storage, repo->replica_path);
   removing = g_hash_table_contains (storage->removing, repo->replica_path);
-  open = removing ? NULL : find_open (storage, repo, writer, victims);
+  if (!removing && !shut)
+    open = find_open (storage, repo, writer, victims);
   gs_mutex_unlock (&storage->lock);
   free_victims (victims);
+  if (shut)
+    {
+      shut_for_long (repo, error);
+      return NULL;
+    }
   if (removing)
     {
       gs_fail (error, GS_ERROR_NOT_FOUND, "the replica at %s is being removed", repo->replica_path);
@@ -273,8 +355,11 @@ repo_open (Storage *storage, const GsRepo *repo, gboolean writer, GError **error
     return open;
 
   gs_mutex_lock (&storage->lock);
+  shut = writer && !wait_let_in (storage, repo->replica_path);
   victims = collect_idle (storage, (guint) storage->max_repos_open);
-  if (g_hash_table_contains (storage->removing, repo->replica_path))
+  if (shut)
+    open = NULL;
+  else if (g_hash_table_contains (storage->removing, repo->replica_path))
     removing = TRUE;
   else if ((open = find_open (storage, repo, writer, victims)) == NULL)
     {
@@ -288,7 +373,9 @@ repo_open (Storage *storage, const GsRepo *repo, gboolean writer, GError **error
   if (made != NULL)
     repo_free (made);
   free_victims (victims);
-  if (removing)
+  if (shut)
+    shut_for_long (repo, error);
+  else if (removing)
     gs_fail (error, GS_ERROR_NOT_FOUND, "the replica at %s is being removed", repo->replica_path);
   return open;
 }
@@ -301,6 +388,8 @@ repo_close (Repo *repo, gboolean writer)
   gs_mutex_lock (&storage->lock);
   repo->users--;
   repo->writers -= writer;
+  if (writer && repo->writers == 0)
+    gs_cond_broadcast (&storage->written);
   last = repo->users == 0 && repo->removed;
   gs_mutex_unlock (&storage->lock);
   if (last)
@@ -379,6 +468,7 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
   storage->remote_allow = g_strdupv ((char **) config->list (config, "remote_allow"));
   storage->marker_fd = -1;
   gs_mutex_init (&storage->lock);
+  gs_cond_init (&storage->written);
   storage->repos = g_hash_table_new (g_str_hash, g_str_equal);
   storage->removing = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   storage->stranded = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
@@ -494,6 +584,7 @@ git_destroy (gpointer self)
   g_hash_table_unref (storage->repos);
   g_hash_table_unref (storage->removing);
   g_hash_table_unref (storage->stranded);
+  gs_cond_clear (&storage->written);
   gs_mutex_clear (&storage->lock);
   g_free (storage->root);
   g_free (storage->git);

@@ -75,6 +75,7 @@ typedef struct
   gboolean git2;          /* libgit2 is initialised */
 
   GsMutex lock;         /* the table and the counts in its Repos */
+  GsCond written;       /* a replica has no writer any more, or is open to them again */
   GHashTable *repos;    /* replica path -> Repo */
   GHashTable *removing; /* replica paths that are on their way to the trash */
   GHashTable *stranded; /* "<replica path> <txid>" -> Txn that commit could not apply */
@@ -128,6 +129,7 @@ struct Repo
   /* under storage->lock */
   guint users;
   guint writers;
+  gboolean shut;    /* new writers wait */
   gboolean removed; /* not in the table any more */
   guint64 last_used;
 
@@ -145,6 +147,12 @@ struct Repo
  */
 Repo *repo_open (Storage *storage, const GsRepo *repo, gboolean writer, GError **error);
 void repo_close (Repo *repo, gboolean writer);
+/**
+ * Waits until nobody writes to it, at most until @until_us, and keeps new writers waiting from then on, until repo_let_in: for
+ * moments only. What an earlier process left staged counts as a writer. BUSY, CANCELLED.
+ */
+gboolean repo_shut_out (Repo *repo, GsCall *call, gint64 until_us, GError **error);
+void repo_let_in (Repo *repo);
 /** Writes to it that are being staged, or are staged. */
 guint32 repo_writers (Repo *repo);
 /** Nobody can open the replica until repo_removed; BUSY while somebody writes. */

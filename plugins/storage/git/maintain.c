@@ -3,7 +3,8 @@
 #include "disk.h"
 #include "git.h"
 #include "history/view.h"
-#include "repack.h"
+#include "pool.h"
+#include "prune.h"
 
 #include <math.h>
 #include <fcntl.h>
@@ -306,12 +307,13 @@ give_turn (Storage *storage)
   storage->care->running = FALSE;
 }
 
-gboolean
-maintain_now (Repo *repo, CareWish wish, GsCall *call, CareDone *ret_done, GError **error)
+typedef gboolean (*CareWork) (Repo *repo, int lock, const RepackRun *run, gpointer user, GError **error);
+
+static gboolean
+at_once (Repo *repo, GsCall *call, CareWork work, gpointer user, GError **error)
 {
   Storage *storage = repo->storage;
   const RepackRun run = { call, storage->care->stop_fd, g_get_monotonic_time () + REPLICA_US };
-  CareDone done = { REPACK_NOTHING };
   g_autoptr (GError) failed = NULL;
   if (!take_turn (storage))
     return gs_fail (error, GS_ERROR_BUSY, "housekeeping is at work on this storage; try again later");
@@ -319,18 +321,75 @@ maintain_now (Repo *repo, CareWish wish, GsCall *call, CareDone *ret_done, GErro
   int lock = repack_lock (repo, &failed);
   if (lock >= 0)
     {
-      care_as_wished (repo, lock, wish, &run, &done, &failed);
+      work (repo, lock, &run, user, &failed);
       repack_unlock (lock);
     }
   end (storage, repo->path, pushed, failed);
   give_turn (storage);
   if (failed == NULL)
-    {
-      *ret_done = done;
-      return TRUE;
-    }
+    return TRUE;
   g_propagate_error (error, g_steal_pointer (&failed));
   return FALSE;
+}
+
+typedef struct
+{
+  CareWish wish;
+  CareDone done;
+} Wished;
+
+static gboolean
+wished_work (Repo *repo, int lock, const RepackRun *run, gpointer user, GError **error)
+{
+  Wished *wished = user;
+  return care_as_wished (repo, lock, wished->wish, run, &wished->done, error);
+}
+
+gboolean
+maintain_now (Repo *repo, CareWish wish, GsCall *call, CareDone *ret_done, GError **error)
+{
+  Wished wished = { wish, { REPACK_NOTHING } };
+  if (!at_once (repo, call, wished_work, &wished, error))
+    return FALSE;
+  *ret_done = wished.done;
+  return TRUE;
+}
+
+typedef struct
+{
+  const PruneWish *wish;
+  PruneDone done;
+} Pruned;
+
+static gboolean
+prune_work (Repo *repo, int lock, const RepackRun *run, gpointer user, GError **error)
+{
+  Pruned *pruned = user;
+  PackCensus before;
+  return repack_recover (repo, error) && pool_check_free (repo->storage, repo->dir, repo->id, error)
+         && repack_census (repo, &before, error) && repack (repo, lock, REPACK_FULL, &before, run, error)
+         && prune_run (repo, lock, pruned->wish, run, &pruned->done, error);
+}
+
+static void
+log_pruned (const Repo *repo, const PruneDone *done)
+{
+  const GsHost *host = repo->storage->host;
+  const GsField fields[] = { GS_TEXT ("replica", repo->path), GS_NUMBER ("objects", done->objects),
+                             GS_NUMBER ("bytes", done->bytes), GS_NUMBER ("kept", done->kept) };
+  host->log (host, GS_LOG_INFO, "storage.maintain.pruned", fields, G_N_ELEMENTS (fields));
+}
+
+gboolean
+maintain_prune (Repo *repo, const PruneWish *wish, GsCall *call, PruneDone *ret_done, GError **error)
+{
+  Pruned pruned = { wish, { 0 } };
+  if (!at_once (repo, call, prune_work, &pruned, error))
+    return FALSE;
+  if (!wish->dry_run)
+    log_pruned (repo, &pruned.done);
+  *ret_done = pruned.done;
+  return TRUE;
 }
 
 /* FALSE only when the round must end: one replica's trouble is its own. */

@@ -280,9 +280,9 @@ link_locked (Repo *member, Repo *pool, GError **error)
   return TRUE;
 }
 
-/* Who is whose pool does not change while it is held: for moments only, and one is waited for. */
-static int
-state_lock (Repo *repo, GError **error)
+/* Who is whose pool does not change while it is held, and one is waited for. */
+int
+pool_hold (Repo *repo, GError **error)
 {
   g_autofree char *dir = g_build_filename (repo->dir, GIT_REPLICA_DIR, NULL);
   int fd = open (dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), code = -1;
@@ -306,7 +306,7 @@ pool_link (Repo *member, Repo *pool, GError **error)
   if (member == pool)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "pool: a repository cannot be its own pool");
   lock = repack_lock (member, error);
-  if (lock >= 0 && (locks[0] = state_lock (both[0], error)) >= 0 && (locks[1] = state_lock (both[1], error)) >= 0)
+  if (lock >= 0 && (locks[0] = pool_hold (both[0], error)) >= 0 && (locks[1] = pool_hold (both[1], error)) >= 0)
     done = link_locked (member, pool, error);
   for (int i = 0; i < 2; i++)
     repack_unlock (locks[i]);

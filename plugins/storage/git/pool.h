@@ -7,8 +7,8 @@
  * member has stopped, so a pool that is removed only without such files takes nothing away from anybody. A file whose replica
  * is gone, or is no longer linked, is a leftover of a crash or of a removal, and is taken away by whoever looks.
  *
- * No housekeeping deletes objects of any replica (repack.h), so what a member leaves to its pool stays there, whatever
- * becomes of the pool's refs.
+ * No housekeeping deletes objects of any replica (repack.h), and whoever asks for it is refused while there are members
+ * (prune.h), so what a member leaves to its pool stays there, whatever becomes of the pool's refs.
  */
 #ifndef STORAGE_GIT_POOL_H
 #define STORAGE_GIT_POOL_H
@@ -32,6 +32,8 @@ GArray *pool_members (Storage *storage, const char *dir, guint64 id, GError **er
 /** FALSE with FAILED_PRECONDITION when somebody borrows from the replica in @dir. */
 gboolean pool_check_free (Storage *storage, const char *dir, guint64 id, GError **error);
 
+/** Until repack_unlock nobody becomes a member of the replica, or ceases to be one: for moments only. -1 with @error. */
+int pool_hold (Repo *repo, GError **error);
 /** Links @member to @pool; both are held as writers. */
 gboolean pool_link (Repo *member, Repo *pool, GError **error);
 /** Packs @member without what its pool has. */

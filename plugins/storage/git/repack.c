@@ -2,9 +2,9 @@
 /* One replica's packs put in order: see repack.h. */
 #include "repack.h"
 
-#include "child.h"
 #include "disk.h"
 #include "pool.h"
+#include "prune.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -309,13 +309,15 @@ gboolean
 repack_was_interrupted (const char *replica_dir)
 {
   g_autofree char *safety = g_strconcat (replica_dir, "/" GIT_SAFETY, NULL);
-  return disk_exists (safety);
+  g_autofree char *pruned = g_strconcat (replica_dir, "/" GIT_PRUNED, NULL);
+  return disk_exists (safety) || disk_exists (pruned);
 }
 
 gboolean
 repack_recover (const Repo *repo, GError **error)
 {
-  return sweep (repo, error) && (!repack_was_interrupted (repo->dir) || safety_put_back (repo, error));
+  return prune_recover (repo, error) && sweep (repo, error)
+         && (!repack_was_interrupted (repo->dir) || safety_put_back (repo, error));
 }
 
 /* ------------------------------------------------------------------------------------------ children */
@@ -355,21 +357,54 @@ wait_child (Child *child, const RepackRun *run, int *ret_status, GError **error)
   return TRUE;
 }
 
-static gboolean
-run_git (const Repo *repo, int lock, const char *const *argv, const RepackRun *run, GError **error)
+gboolean
+repack_child (const Repo *repo, int lock, ChildSpec spec, const RepackRun *run, GError **error)
 {
-  /* The lock's descriptor goes with it. */
-  const ChildSpec spec
-      = { .role = CHILD_MAINTAIN, .git_dir = repo->dir, .argv = argv, .input = -1, .output = -1, .extra = lock };
   struct pollfd stop = { .fd = run->stop_fd, .events = POLLIN };
   Child child = { .err_fd = -1 };
   int status = 0;
+  spec.git_dir = repo->dir;
+  spec.output = -1;
+  spec.extra = lock; /* its descriptor goes with it */
   poll (&stop, 1, 0);
   if (!may_go_on (run, &stop, error) || !child_start (repo->storage, &spec, &child, error))
     return FALSE;
   gboolean done = wait_child (&child, run, &status, error) && child_check (&child, status, error);
   child_clear (&child);
   return done;
+}
+
+static gboolean
+run_git (const Repo *repo, int lock, const char *const *argv, const RepackRun *run, GError **error)
+{
+  const ChildSpec spec = { .role = CHILD_MAINTAIN, .argv = argv, .input = -1 };
+  return repack_child (repo, lock, spec, run, error);
+}
+
+/*
+ * An object that moves into the cruft pack has the age of the pack that it comes from. That has to say since when it is
+ * known that nothing reaches it, not since when it is here: so all that was an ordinary pack until now is of now.
+ */
+static gboolean
+freshen_packs (const Repo *repo, GError **error)
+{
+  g_autofree char *packs = packs_dir (repo);
+  g_autoptr (GPtrArray) names = disk_names (packs, error);
+  const gint64 now_us = repo->storage->host->wall_us (repo->storage->host);
+  struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = (time_t) (now_us / G_USEC_PER_SEC) } };
+  if (names == NULL)
+    return FALSE;
+  for (guint i = 0; i < names->len; i++)
+    {
+      const char *name = names->pdata[i];
+      if (!g_str_has_prefix (name, "pack-") || !g_str_has_suffix (name, ".pack"))
+        continue;
+      g_autofree char *base = g_strndup (name, strlen (name) - strlen (".pack"));
+      g_autofree char *path = g_build_filename (packs, name, NULL);
+      if (!has_part (packs, base, ".mtimes") && utimensat (AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW) != 0 && errno != ENOENT)
+        return fsu_fail (error, errno, "set the time of %s", path);
+    }
+  return TRUE;
 }
 
 static gboolean
@@ -408,7 +443,7 @@ repack_run (const Repo *repo, int lock, RepackKind kind, const RepackRun *run, G
   g_autofree char *borrowed = pool_objects ((Repo *) repo);
   const char *const *argv = borrowed != NULL ? member : kind == REPACK_FULL ? full : geometric;
   g_autoptr (GError) untidy = NULL;
-  if (!safety_make (repo, error))
+  if ((argv != geometric && !freshen_packs (repo, error)) || !safety_make (repo, error))
     return FALSE;
   storage_crash_point (repo->storage, "maintain.linked");
   gboolean done = run_git (repo, lock, argv, run, error);
@@ -440,6 +475,17 @@ repack_write_graph (const Repo *repo, int lock, gboolean anew, const RepackRun *
   g_autofree char *borrowed = pool_objects ((Repo *) repo);
   const char *const argv[] = { "commit-graph", "write", "--reachable", anew || borrowed != NULL ? "--split=replace" : "--split", "--changed-paths",
                                "--no-progress", NULL };
+  g_autoptr (GError) untidy = NULL;
+  gboolean done = run_git (repo, lock, argv, run, error);
+  if (!done)
+    sweep (repo, &untidy);
+  return done && sync_folders (repo, error);
+}
+
+gboolean
+repack_write_midx (const Repo *repo, int lock, const RepackRun *run, GError **error)
+{
+  static const char *const argv[] = { "multi-pack-index", "write", "--bitmap", "--no-progress", NULL };
   g_autoptr (GError) untidy = NULL;
   gboolean done = run_git (repo, lock, argv, run, error);
   if (!done)

@@ -2,12 +2,14 @@
 /**
  * repack.h - one replica's packs put in order: what there is, what is due, the git processes that do it.
  *
- * Nothing here deletes an object, reachable or not: unreachable ones move into a cruft pack and stay. A push may
- * therefore rely on any object it has once seen, without a lock against housekeeping.
+ * No round of it deletes an object, reachable or not: unreachable ones move into a cruft pack and stay. A push may
+ * therefore rely on any object it has once seen, without a lock against housekeeping. Objects are deleted when somebody asks
+ * for it and nobody writes: prune.h.
  */
 #ifndef STORAGE_GIT_REPACK_H
 #define STORAGE_GIT_REPACK_H
 
+#include "child.h"
 #include "git.h"
 
 #define GIT_SAFETY "gitstead/repack"   /* hard links to the packs that a repack under way may delete */
@@ -59,6 +61,10 @@ gboolean repack_recover (const Repo *repo, GError **error);
 gboolean repack_was_interrupted (const char *replica_dir);
 /** Under the lock. FALSE also when stopped; whatever happened, every object is still there. */
 gboolean repack_run (const Repo *repo, int lock, RepackKind kind, const RepackRun *run, GError **error);
+/** Runs git until it ends or @run says stop. @spec's role, arguments, input, objects folder and alternate count. */
+gboolean repack_child (const Repo *repo, int lock, ChildSpec spec, const RepackRun *run, GError **error);
+/** Makes an index with a bitmap over all packs, for a replica that had one. */
+gboolean repack_write_midx (const Repo *repo, int lock, const RepackRun *run, GError **error);
 /** Brings the commit-graph up to date; @anew: one layer instead of one more. */
 gboolean repack_write_graph (const Repo *repo, int lock, gboolean anew, const RepackRun *run, GError **error);
 /** Under the lock: git would carry what a damaged commit-graph says into the next one. */

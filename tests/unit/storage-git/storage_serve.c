@@ -159,6 +159,13 @@ run (const char *service, FakeCall *call, FakeStream *stream)
     return recover (call);
   if (strcmp (service, "maintain") == 0)
     return ops->maintain (self, &call->call, &error) ? 0 : fail ("maintain", error);
+  if (strcmp (service, "prune") == 0)
+    {
+      static const guint8 request[] = { 3 << 3, 1 }; /* RepositoryPruneRequest: no_grace */
+      g_autoptr (GBytes) bytes = g_bytes_new_static (request, sizeof request), reply = NULL;
+      const GsQuery query = { sizeof query, 140, bytes, NULL };
+      return ops->query (self, &call->call, &repo, &query, &reply, &error) ? 0 : fail ("prune", error);
+    }
   if (strcmp (service, "export") == 0)
     return export_copy (call, stream);
   if (strcmp (service, "import") == 0)

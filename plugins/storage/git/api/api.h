@@ -293,6 +293,7 @@ gboolean api_repository_archive (GitCall *call, const ProtobufCMessage *message,
 gboolean api_repository_fsck (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_repository_optimize (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
                                   GError **error);
+gboolean api_repository_prune (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_repository_snapshot (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
                                   GError **error);
 gboolean api_repository_bundle (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,

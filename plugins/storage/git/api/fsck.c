@@ -3,7 +3,7 @@
 #include "api.h"
 #include "child.h"
 #include "fsutil.h"
-#include "repack.h"
+#include "prune.h"
 
 #include "gitstead/v1/repository.pb-c.h"
 
@@ -16,6 +16,8 @@
 #define TEXT_BYTES 1000
 #define LINE_BYTES 4096
 #define READ_BYTES (64 * 1024)
+#define GRACE_SECONDS (14 * 24 * 3600)
+#define GRACE_MAX_SECONDS (G_GUINT64_CONSTANT (100) * 366 * 24 * 3600)
 #define AT_ONCE 2 /* of one storage: each reads a whole repository */
 
 typedef Gitstead__V1__FsckFinding Finding;
@@ -285,5 +287,30 @@ api_repository_optimize (GitCall *call, const ProtobufCMessage *message, Protobu
   done->pack_bytes_after = care.after.bytes;
   done->commit_graph_written = care.graph;
   API_APPEND (call, reply, replicas, done);
+  return TRUE;
+}
+
+gboolean
+api_repository_prune (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
+{
+  const Gitstead__V1__RepositoryPruneRequest *request = (const void *) message;
+  Gitstead__V1__RepositoryPruneReply *reply = (void *) answer;
+  Gitstead__V1__RepositoryPruned *pruned;
+  PruneWish wish = { .dry_run = request->dry_run };
+  guint64 seconds;
+  PruneDone done;
+  if (request->no_grace && request->grace_seconds != 0)
+    return api_invalid (error, "no_grace", "not together with grace_seconds");
+  if (!api_take_limit (request->grace_seconds, GRACE_SECONDS, GRACE_MAX_SECONDS, "grace_seconds", &seconds, error))
+    return FALSE;
+  wish.grace_us = request->no_grace ? 0 : (gint64) seconds * G_USEC_PER_SEC;
+  if (!maintain_prune (call->repo, &wish, call->call, &done, error))
+    return FALSE;
+  pruned = api_message (call, &gitstead__v1__repository_pruned__descriptor);
+  pruned->objects = done.objects;
+  pruned->bytes = done.bytes;
+  pruned->kept_objects = done.kept;
+  pruned->kept_bytes = done.kept_bytes;
+  API_APPEND (call, reply, replicas, pruned);
   return TRUE;
 }

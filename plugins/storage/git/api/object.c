@@ -147,20 +147,21 @@ index_parse (const guint8 *data, gsize len, gsize raw, Index *ret_index)
 static gboolean
 index_open (const char *path, gsize raw, GArray *indexes, gboolean *ret_there, GError **error)
 {
+  g_autofree char *name = g_path_get_basename (path); /* where a replica lies is nobody's business */
   int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   g_autoptr (GError) why = NULL;
   Index index = { NULL };
   *ret_there = fd >= 0;
   if (fd < 0)
-    return errno == ENOENT || fsu_fail (error, errno, "open %s", path);
+    return errno == ENOENT || fsu_fail (error, errno, "open %s", name);
   index.file = g_mapped_file_new_from_fd (fd, FALSE, &why);
   close (fd);
   if (index.file == NULL)
-    return gs_fail (error, GS_ERROR_UNAVAILABLE, "read %s: %s", path, why->message);
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "read %s: %s", name, why->message);
   if (!index_parse ((const guint8 *) g_mapped_file_get_contents (index.file), g_mapped_file_get_length (index.file), raw, &index))
     {
       g_mapped_file_unref (index.file);
-      return gs_fail (error, GS_ERROR_DATA_LOSS, "%s is damaged, or no pack index of version 2", path);
+      return gs_fail (error, GS_ERROR_DATA_LOSS, "%s is damaged, or no pack index of version 2", name);
     }
   g_array_append_val (indexes, index);
   return TRUE;

@@ -22,6 +22,7 @@ typedef struct
   Gitstead__V1__DiffRangePair *pair; /* the one whose patch is being read */
   GString *patch;
   gsize max, left; /* bytes: of each patch, of all */
+  Gitstead__V1__DiffRangeStatus alone; /* what all have when one series is empty */
 } Reader;
 
 /* ------------------------------------------------------------------------------------------ reading */
@@ -140,6 +141,39 @@ check_count (GitCall *call, const char *base, const char *tip, const char *field
          || gs_fail (error, GS_ERROR_OUT_OF_RANGE, "%s: the series has more than %d commits", field, COMMITS_MAX);
 }
 
+/* git takes A..A for no range. What stands alone has nothing to be compared with. */
+static gboolean
+alone_line (ApiFields *fields, const char *line, gsize len, gboolean *ret_enough, GError **error)
+{
+  Reader *reader = fields->user;
+  Gitstead__V1__DiffRangePair *pair = api_message (reader->call, &gitstead__v1__diff_range_pair__descriptor);
+  char *oid = api_text (reader->call, line, (gssize) len);
+  guint32 number = (guint32) reader->reply->n_pairs + 1;
+  if (reader->alone == GITSTEAD__V1__DIFF_RANGE_STATUS__DIFF_RANGE_GONE)
+    {
+      pair->old_oid = oid;
+      pair->old_number = number;
+    }
+  else
+    {
+      pair->new_oid = oid;
+      pair->new_number = number;
+    }
+  pair->status = reader->alone;
+  API_APPEND (reader->call, reader->reply, pairs, pair);
+  return TRUE;
+}
+
+static gboolean
+list_alone (Reader *reader, Gitstead__V1__DiffRangeStatus status, const char *base, const char *tip, GError **error)
+{
+  g_autofree char *without = g_strconcat ("^", base, NULL);
+  const char *const argv[] = { "rev-list", "--reverse", "--date-order", "--no-merges", tip, without, "--", NULL };
+  ApiFields fields = { .separator = '\n', .max = 100, .visit = alone_line, .user = reader };
+  reader->alone = status;
+  return api_run_fields (reader->call, argv, NULL, NULL, &fields, error);
+}
+
 static gboolean
 read_pair_lines (gpointer user, const char *data, gsize len, gboolean *ret_enough, GError **error)
 {
@@ -165,42 +199,6 @@ compare (Reader *reader, const Series *series, guint64 factor, gboolean patches,
   return done;
 }
 
-/* Where a series is empty there is nothing to match: git takes no range from a commit to itself. */
-typedef struct
-{
-  Reader *reader;
-  gboolean is_new;
-  guint32 number;
-} Lone;
-
-static gboolean
-lone_line (ApiFields *fields, const char *line, gsize len, gboolean *ret_enough, GError **error)
-{
-  Lone *lone = fields->user;
-  GitCall *call = lone->reader->call;
-  Gitstead__V1__DiffRangePair *pair = api_message (call, &gitstead__v1__diff_range_pair__descriptor);
-  GsOid oid;
-  if (!gs_oid_parse (line, len, &oid))
-    return gs_fail (error, GS_ERROR_INTERNAL, "git rev-list gave a line that is not understood");
-  *(lone->is_new ? &pair->new_number : &pair->old_number) = ++lone->number;
-  *(lone->is_new ? &pair->new_oid : &pair->old_oid) = api_hex (call, &oid);
-  pair->status = lone->is_new ? GITSTEAD__V1__DIFF_RANGE_STATUS__DIFF_RANGE_NEW
-                              : GITSTEAD__V1__DIFF_RANGE_STATUS__DIFF_RANGE_GONE;
-  API_APPEND (call, lone->reader->reply, pairs, pair);
-  return TRUE;
-}
-
-/* One side as range-diff orders it. */
-static gboolean
-list_lone (Reader *reader, const char *base, const char *tip, gboolean is_new, GError **error)
-{
-  g_autofree char *without = g_strconcat ("^", base, NULL);
-  const char *const argv[] = { "rev-list", "--no-merges", "--reverse", "--date-order", tip, without, "--", NULL };
-  Lone lone = { reader, is_new, 0 };
-  ApiFields fields = { .separator = '\n', .max = 100, .visit = lone_line, .user = &lone };
-  return api_run_fields (reader->call, argv, NULL, NULL, &fields, error);
-}
-
 gboolean
 api_diff_range (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
 {
@@ -214,12 +212,15 @@ api_diff_range (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage
       || !check_count (call, series.old_base, series.old_tip, "old_tip", error)
       || !check_count (call, series.new_base, series.new_tip, "new_tip", error))
     return FALSE;
-  if (strcmp (series.old_base, series.old_tip) == 0 || strcmp (series.new_base, series.new_tip) == 0)
-    return list_lone (&reader, series.old_base, series.old_tip, FALSE, error)
-           && list_lone (&reader, series.new_base, series.new_tip, TRUE, error);
   reader.max = (gsize) max;
   reader.patch = g_string_new (NULL);
-  gboolean done = compare (&reader, &series, factor, request->patches, error);
+  gboolean done;
+  if (strcmp (series.old_base, series.old_tip) == 0)
+    done = list_alone (&reader, GITSTEAD__V1__DIFF_RANGE_STATUS__DIFF_RANGE_NEW, series.new_base, series.new_tip, error);
+  else if (strcmp (series.new_base, series.new_tip) == 0)
+    done = list_alone (&reader, GITSTEAD__V1__DIFF_RANGE_STATUS__DIFF_RANGE_GONE, series.old_base, series.old_tip, error);
+  else
+    done = compare (&reader, &series, factor, request->patches, error);
   pair_done (&reader);
   g_string_free (reader.patch, TRUE);
   return done;

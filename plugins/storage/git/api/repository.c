@@ -554,6 +554,7 @@ const ApiRow api_repository_rows[] = {
   API_ROW (127, api_repository_fsck, repository_fsck_request, repository_fsck_reply),
   API_ROW (128, api_repository_optimize, repository_optimize_request, repository_optimize_reply),
   API_ROW (129, api_repository_snapshot, repository_snapshot_request, repository_snapshot_reply),
+  API_ROW (140, api_repository_prune, repository_prune_request, repository_prune_reply),
   API_ROW (155, api_repository_mirror, repository_mirror_request, repository_mirror_reply),
   API_ROW (156, api_repository_remote_refs, repository_remote_refs_request, repository_remote_refs_reply),
   { 0 },
