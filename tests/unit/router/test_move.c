@@ -113,9 +113,10 @@ static gboolean
 disk_export (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *haves, gsize n_haves, GsStream *stream,
              GError **error)
 {
-  Disk *disk = self;
+  /* A copy: who has read it from the pipe may be writing to the disk while this call still returns. */
+  const guint64 generation = ((Disk *) self)->generation;
   int fd = stream->open_output (stream, error);
-  gboolean sent = fd >= 0 && write (fd, &disk->generation, sizeof disk->generation) == sizeof disk->generation;
+  gboolean sent = fd >= 0 && write (fd, &generation, sizeof generation) == sizeof generation;
   if (fd >= 0)
     close (fd);
   return sent;
