@@ -52,6 +52,9 @@ class Rebuild(cluster_test.Cluster):
     def json(self, *arguments, status=0):
         return json.loads(self.cluster(*arguments, "--json", status=status))
 
+    def only_up(self, name):
+        return [one["storage"] for one in self.json("nodes")["nodes"] if one["up"]] == [name]
+
     def counts(self):
         """`cluster status`, but for what is documented to differ: times, and work that comes and goes."""
         status = json.loads(self.router.cli("cluster", "status", "--json", check=False).stdout)
@@ -295,7 +298,7 @@ class GivenUp(Rebuild):
         for node in self.nodes[:2]:
             node.stop()
         self.nodes[2].start()
-        eventually(lambda: self.counts()["nodes_up"] == 1, 30, "node three alone")
+        eventually(lambda: self.only_up("three"), 60, "node three alone")
         text = self.cluster("accept-dataloss", "team/p", "three", "--yes")
         self.assertMentions(text, given_up, "goes on from generation")
         self.assertMentions(self.cluster("dataloss", "--kept"), "No version that was given up is put aside")
