@@ -125,6 +125,13 @@ gs_client_what (const GsClient *client, guint32 method)
   return g_strdup_printf ("method %u on %s", method, client->address.url);
 }
 
+const char *
+gs_client_said (const char *what, const char *said)
+{
+  gsize len = strcspn (what, " ");
+  return strncmp (said, what, len) == 0 && said[len] == ':' && said[len + 1] == ' ' ? said + len + 2 : said;
+}
+
 /* -------------------------------------------------------------------------------------- envelopes */
 
 static void
@@ -212,7 +219,7 @@ read_reply (GBytes *reply, const char *what, GsClientCall *call, GBytes **ret_pa
   call->ret_retry = (guint) header->retry <= GS_RETRY_NEW ? (GsRetry) header->retry : GS_RETRY_NEVER;
   call->ret_retry_after_us = (gint64) header->retry_after_ms * 1000;
   return gs_fail (error, frame.code <= GS_ERROR_UNAUTHENTICATED ? (GsErrorCode) frame.code : GS_ERROR_INTERNAL, "%s: %s",
-                  what, header->message[0] != '\0' ? header->message : gs_error_name ((int) frame.code));
+                  what, header->message[0] != '\0' ? gs_client_said (what, header->message) : gs_error_name ((int) frame.code));
 }
 
 /* ------------------------------------------------------------------------------------------- calls */

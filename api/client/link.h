@@ -84,6 +84,8 @@ struct GsClient
 
 /** For messages: "Repository/Create on tcp://…". *full*. */
 G_GNUC_INTERNAL char *gs_client_what (const GsClient *client, guint32 method);
+/** @said without the method's name at its beginning, where @what has it already: servers name it, too. */
+G_GNUC_INTERNAL const char *gs_client_said (const char *what, const char *said);
 /** What it was opened for; NULL for a method that is not in the table. */
 G_GNUC_INTERNAL const GsWireMethod *gs_client_stream_method (const GsClientStream *stream);
 /** Strong random bytes. */

@@ -121,27 +121,14 @@ gsi_cli_server (void)
 
 /* ------------------------------------------------------------------------------------- messages */
 
-int
-gsi_cli_usage (const char *command, const char *format, ...)
-{
-  g_autofree char *message = NULL;
-  va_list args;
-  va_start (args, format);
-  message = g_strdup_vprintf (format, args);
-  va_end (args);
-  if (command == NULL)
-    g_printerr ("gitstead: %s\nSee 'gitstead --help'.\n", message);
-  else
-    g_printerr ("gitstead: %s\nSee 'gitstead %s --help'.\n", message, command);
-  return GSI_EXIT_USAGE;
-}
-
 /* What a person can do about it. NULL when the message says it all. */
 static char *
 hint_for (const GError *error)
 {
   g_autofree char *wait = NULL;
   gint64 advice = gsi_cli_retry_after_us ();
+  if (gsi_cli_called () == NULL) /* this side's own failure: its message says it all */
+    return NULL;
   if (advice > 0)
     wait = gsi_text_duration (advice);
   switch (gs_error_code (error))
@@ -176,19 +163,50 @@ hint_for (const GError *error)
     }
 }
 
-/* As the API's JSON has errors, so that a program reads both with the same code. */
+/* As the API's JSON has errors, so that a program reads both with the same code; and which call it was. */
 static void
 print_json_error (const GError *error, const char *what)
 {
   static const char *const retries[] = { "never", "same", "new" };
-  g_autofree char *message = g_strconcat (what, ": ", error->message, NULL);
+  g_autofree char *message = what != NULL ? g_strconcat (what, ": ", error->message, NULL) : g_strdup (error->message);
   g_autoptr (GString) text = g_string_new ("{\"code\":");
   int code = gs_error_code (error);
   gsi_text_append_json (text, gs_error_name (code), -1);
   g_string_append (text, ",\"message\":");
   gsi_text_append_json (text, message, -1);
-  g_string_append_printf (text, ",\"retry\":\"%s\"}", retries[gs_error_retry (code)]);
-  g_printerr ("%s\n", text->str);
+  g_string_append_printf (text, ",\"retry\":\"%s\"", retries[gs_error_retry (code)]);
+  if (gsi_cli_called () != NULL)
+    {
+      g_string_append (text, ",\"method\":");
+      gsi_text_append_json (text, gsi_cli_called (), -1);
+      g_string_append (text, ",\"server\":");
+      gsi_text_append_json (text, gsi_cli_server (), -1);
+    }
+  g_printerr ("%s}\n", text->str);
+}
+
+int
+gsi_cli_usage (const char *command, const char *format, ...)
+{
+  g_autofree char *message = NULL;
+  g_autoptr (GString) line = g_string_new ("gitstead: ");
+  va_list args;
+  va_start (args, format);
+  message = g_strdup_vprintf (format, args);
+  va_end (args);
+  if (settings.json)
+    {
+      g_autoptr (GError) error = g_error_new_literal (GS_ERROR, GS_ERROR_INVALID_ARGUMENT, message);
+      print_json_error (error, NULL);
+      return GSI_EXIT_USAGE;
+    }
+  gsi_text_append_message (line, message);
+  g_printerr ("%s\n", line->str);
+  if (command == NULL)
+    g_printerr ("See 'gitstead --help'.\n");
+  else
+    g_printerr ("See 'gitstead %s --help'.\n", command);
+  return GSI_EXIT_USAGE;
 }
 
 int
@@ -206,12 +224,23 @@ gsi_cli_fail (const GError *error, const char *format, ...)
       print_json_error (error, what);
       return GSI_EXIT_FAILED;
     }
-  gsi_text_append_escaped (line, what, -1, FALSE);
+  gsi_text_append_message (line, what);
   g_string_append (line, ": ");
-  gsi_text_append_escaped (line, error->message, -1, FALSE);
+  gsi_text_append_message (line, error->message);
   g_printerr ("%s\n", line->str);
   if (hint != NULL && !settings.quiet)
     g_printerr ("hint: %s\n", hint);
+  return GSI_EXIT_FAILED;
+}
+
+int
+gsi_cli_fail_config (const GError *error, const char *path, const char *what)
+{
+  gsize len = strlen (path);
+  gboolean places = strncmp (error->message, path, len) == 0 && error->message[len] == ':' && g_ascii_isdigit (error->message[len + 1]);
+  if (settings.json || (!places && strchr (error->message, '\n') == NULL))
+    return gsi_cli_fail (error, "%s", what);
+  g_printerr ("gitstead: %s:\n%s\n", what, error->message);
   return GSI_EXIT_FAILED;
 }
 
@@ -226,7 +255,7 @@ gsi_cli_say (const char *format, ...)
   va_start (args, format);
   text = g_strdup_vprintf (format, args);
   va_end (args);
-  gsi_text_append_escaped (line, text, -1, FALSE);
+  gsi_text_append_message (line, text);
   g_print ("%s\n", line->str);
 }
 

@@ -25,6 +25,7 @@ static struct
   GsArena *arena;
   GsClient *client;
   GsClientCall last;
+  const char *called; /* the last method */
 } state;
 
 const GsiMethods *
@@ -48,6 +49,12 @@ gboolean
 gsi_cli_server_answered (void)
 {
   return state.last.ret_server_epoch != 0;
+}
+
+const char *
+gsi_cli_called (void)
+{
+  return state.last.ret_attempts > 0 ? state.called : NULL;
 }
 
 gint64
@@ -154,9 +161,19 @@ begin_call (const GsiMethod *method)
   memset (&state.last, 0, sizeof state.last);
   state.last.size = sizeof state.last;
   state.last.generation = gsi_cli_generation ();
+  state.called = method != NULL ? method->name : NULL;
   /* Methods that say they take long get their time, unless the user said otherwise. */
   if (gsi_cli_timeout_us () == 0 && method != NULL)
     state.last.timeout_us = method->timeout_us;
+}
+
+/* libgitstead says which call on which server failed; here that is known, and what was attempted stands before it. */
+static void
+drop_call (const char *name, GError **error)
+{
+  g_autofree char *before = g_strdup_printf ("%s on %s: ", name, gsi_cli_server ());
+  if (error != NULL && *error != NULL && g_str_has_prefix ((*error)->message, before))
+    memmove ((*error)->message, (*error)->message + strlen (before), strlen ((*error)->message) - strlen (before) + 1);
 }
 
 /* A server hangs up on a request beyond its limit: asking first gives a better answer than "the connection broke". */
@@ -171,7 +188,10 @@ check_size (GsClient *client, const char *name, const ProtobufCMessage *request,
     return TRUE;
   begin_call (NULL);
   if (!gs_client_call (client, "Server/Hello", &hello.base, &state.last, gsi_cli_arena (), &reply, error))
-    return FALSE;
+    {
+      drop_call ("Server/Hello", error);
+      return FALSE;
+    }
   limits = (const Gitstead__V1__HelloReply *) reply;
   if (size <= limits->max_message_bytes - MIN (limits->max_message_bytes, HEADER_ROOM))
     return TRUE;
@@ -189,9 +209,10 @@ gsi_cli_call (const char *name, const ProtobufCMessage *request, GError **error)
   if (client == NULL || !check_size (client, name, request, error))
     return NULL;
   begin_call (gsi_methods_by_name (methods, name));
-  if (!gs_client_call (client, name, request, &state.last, gsi_cli_arena (), &reply, error))
-    return NULL;
-  return reply;
+  if (gs_client_call (client, name, request, &state.last, gsi_cli_arena (), &reply, error))
+    return reply;
+  drop_call (name, error);
+  return NULL;
 }
 
 /* --------------------------------------------------------------------------------------- streams */
@@ -295,9 +316,9 @@ pump (GsClientStream *stream, int input, int output, GError **error)
   return ok;
 }
 
-gboolean
-gsi_cli_call_stream (const GsiMethod *method, const ProtobufCMessage *request, int input, int output,
-                     const ProtobufCMessage **ret_reply, GError **error)
+static gboolean
+call_stream (const GsiMethod *method, const ProtobufCMessage *request, int input, int output,
+             const ProtobufCMessage **ret_reply, GError **error)
 {
   GsClient *client = get_client (error);
   g_autoptr (GsClientStream) stream = NULL;
@@ -316,9 +337,20 @@ gsi_cli_call_stream (const GsiMethod *method, const ProtobufCMessage *request, i
     return FALSE;
   if (!moved)
     {
+      state.called = NULL; /* the server did its part */
       g_propagate_error (error, g_steal_pointer (&broken));
       return FALSE;
     }
   *ret_reply = reply;
   return TRUE;
+}
+
+gboolean
+gsi_cli_call_stream (const GsiMethod *method, const ProtobufCMessage *request, int input, int output,
+                     const ProtobufCMessage **ret_reply, GError **error)
+{
+  if (call_stream (method, request, input, output, ret_reply, error))
+    return TRUE;
+  drop_call (method->name, error);
+  return FALSE;
 }

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import unittest
 
@@ -85,6 +86,92 @@ class WithoutServer(TestCase):
             self.assertEqual(result.returncode, 1, result.stderr)
             self.assertEqual(result.stdout, "")
             self.assertMentions(result.stderr, "hint:", "gitstead serve", server)
+
+    def first_line(self, *arguments, **rest):
+        """Of what a failing command says."""
+        result = run_program(*arguments, **rest)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        return result.stderr.splitlines()[0]
+
+    def test_sockets_that_are_none(self):
+        folder = self.scratch()
+        path = os.path.join(folder, "none.sock")
+        brief = ("--timeout", "200ms", "--server")
+        self.assertEqual(self.first_line("repo", "list", *brief, "ipc://" + path),
+                         "gitstead: cannot list repositories: no such socket: is the server running? (%s)" % path)
+        self.assertEqual(self.first_line("repo", "list", *brief, "ipc://%s/x/y" % path),
+                         "gitstead: cannot list repositories: no such socket: is the server running? (%s/x/y)" % path)
+        with open(path, "w"):
+            pass
+        self.assertEqual(self.first_line("call", "Server/Ping", *brief, "ipc://" + path),
+                         "gitstead: cannot call Server/Ping: %s is no socket" % path)
+        os.unlink(path)
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(path)
+        self.assertMentions(self.first_line("call", "Server/Ping", *brief, "ipc://" + path), path, "refused",
+                            "is the server running?")
+        failure = json.loads(run_program("repo", "list", "--json", *brief, "ipc://%s.not" % path).stderr)
+        self.assertEqual((failure["code"], failure["retry"], failure["method"], failure["server"]),
+                         ("UNAVAILABLE", "same", "Repository/List", "ipc://%s.not" % path))
+
+    def test_configurations_that_are_wrong(self):
+        folder = self.scratch()
+        for command in (("check",), ("serve",), ("metadata", "status")):
+            line = self.first_line(*command, "--config", "/nonexistent")
+            self.assertTrue(line.startswith("gitstead: cannot "), line)
+            self.assertTrue(line.endswith(": /nonexistent: No such file or directory"), line)
+            self.assertMentions(self.usage_error(*command), "--config FILE is missing", "See 'gitstead %s --help'" % " ".join(command))
+            self.assertMentions(self.usage_error(*command, "--frob"), "--frob", "See 'gitstead %s --help'" % " ".join(command))
+        path = os.path.join(folder, "gitstead.yaml")
+        with open(path, "w") as out:
+            out.write("frob: 1\nfrib: 2\n")
+        lines = run_program("check", "--config", path).stderr.splitlines()
+        self.assertEqual(lines[0], "gitstead: cannot use the configuration:")
+        for place in (path + ":1:1: ", path + ":2:1: "):  # as editors and scripts find it
+            self.assertTrue([line for line in lines if line.startswith(place)], lines)
+
+    def test_requests_that_are_wrong_say_where(self):
+        request = '{"repository": {"path": "a"}, "updates": [{"name": "a"}, {"old_oid": 7}]}'
+        result = run_program("call", "Ref/Update", request)
+        self.assertEqual((result.returncode, result.stderr),
+                         (2, "gitstead: cannot call Ref/Update: updates[1].old_oid: wants a string, not a number\n"
+                             "See 'gitstead methods --describe Ref/Update'.\n"))
+        result = run_program("call", "Ref/Update", request, "--json")
+        failure = json.loads(result.stderr)
+        self.assertEqual((result.returncode, failure["code"]), (2, "INVALID_ARGUMENT"))
+        self.assertNotIn("method", failure)  # nothing was called
+        self.assertEqual(json.loads(self.usage_error_json("repo", "list", "--json", "--limit", "-1"))["code"], "INVALID_ARGUMENT")
+        self.assertMentions(self.usage_error("events", "--kind", "x"), "'x'", "replica-behind")
+
+    def usage_error_json(self, *arguments):
+        result = run_program(*arguments)
+        self.assertEqual(result.returncode, 2, result.stderr)
+        return result.stderr
+
+    def test_own_failures_blame_no_server(self):
+        result = run_program("call", "Server/Ping", "@" + self.scratch())
+        self.assertEqual(result.returncode, 1)
+        self.assertMentions(result.stderr, "cannot read", "Is a directory")
+        self.assertNotIn("hint:", result.stderr)
+        result = run_program("repo", "hooks", "set", "a", "/nonexistent")
+        self.assertEqual((result.returncode, result.stderr),
+                         (1, "gitstead: cannot read the hooks: /nonexistent: No such file or directory\n"))
+
+    def test_output_that_cannot_be_written(self):
+        for arguments in (("version",), ("methods", "--json"), ("plugin", "list", "--plugin-path", gitstead_test.PLUGINS)):
+            with open("/dev/full", "w") as full:
+                result = subprocess.run([gitstead_test.PROGRAM] + list(arguments), stdout=full, stderr=subprocess.PIPE,
+                                        text=True, env=gitstead_test.clean_environment(), check=False)
+            self.assertEqual((result.returncode, result.stderr),
+                             (1, "gitstead: cannot write the output: No space left on device\n"))
+        closed = subprocess.run(["sh", "-c", 'exec "$0" version >&-', gitstead_test.PROGRAM], capture_output=True, text=True,
+                                env=gitstead_test.clean_environment(), check=False)
+        self.assertEqual(closed.returncode, 1)
+        self.assertMentions(closed.stderr, "cannot write the output")
+        # A reader that has enough is no failure of ours: the signal ends us, and nothing is said.
+        head = subprocess.run(["sh", "-c", '"$0" methods | head -n 1', gitstead_test.PROGRAM], capture_output=True, text=True,
+                              env=gitstead_test.clean_environment(), check=False)
+        self.assertEqual((head.returncode, head.stderr, len(head.stdout.splitlines())), (0, "", 1))
 
     def test_server_url_that_is_none(self):
         result = run_program("repo", "list", "--server", "gopher://x")
@@ -340,7 +427,16 @@ class WithServer(ServerTestCase):
         result = self.server.cli("call", "Ref/List", '{"repository": {"path": "not/there"}}', check=False)
         self.assertEqual(result.returncode, 1)
         self.assertEqual(result.stdout, "")
-        self.assertMentions(result.stderr, "cannot call Ref/List", "not/there")
+        self.assertEqual(result.stderr, "gitstead: cannot call Ref/List: there is no repository 'not/there.git' in virtual "
+                                        "storage 'default'\n")
+        # The method's name stands there once, and what the server quoted is not quoted again.
+        result = self.server.cli("call", "Ref/List", '{"repository": {"path": "a\\\\b"}}', check=False)
+        self.assertMentions(result.stderr, "gitstead: cannot call Ref/List: repository path: ", '"a\\\\b"')
+        self.assertNotIn("\\" * 4, result.stderr)
+        # What drives a terminal never reaches it.
+        result = self.server.cli("call", "Ref/Find", '{"repository": {"path": "not/there"}, "name": {"base64": "cmVmcy8bWzJK"}}',
+                                 check=False)
+        self.assertNotIn("\x1b", result.stderr)
 
     def test_failures_in_json(self):
         result = self.server.cli("repo", "show", "not/there", "--json", check=False)
@@ -348,6 +444,7 @@ class WithServer(ServerTestCase):
         failure = json.loads(result.stderr)
         self.assertEqual((failure["code"], failure["retry"]), ("NOT_FOUND", "never"))
         self.assertMentions(failure["message"], "cannot show repository 'not/there'")
+        self.assertEqual((failure["method"], failure["server"]), ("Repository/Get", "ipc://" + self.server.socket))
 
     def test_changes_are_an_audit_log(self):
         url = self.server.create("audit")

@@ -204,6 +204,9 @@ gint64 api_person_time (const char *line, gsize len);
 /** A commit as a message; @message_max cuts its text. */
 gboolean api_commit_message (GitCall *call, const GsOid *oid, guint64 message_max, Gitstead__V1__Commit **ret_commit,
                              GError **error);
+/** The same with its bytes (*full*), which the parts borrow from. */
+gboolean api_commit_read (GitCall *call, const GsOid *oid, guint64 message_max, GBytes **ret_bytes, CommitParts *ret_parts,
+                          Gitstead__V1__Commit **ret_commit, GError **error);
 
 /** One path of a tree. *@ret_more FALSE ends the walk. @path borrowed until it returns. */
 typedef gboolean (*ApiTreeVisit) (GitCall *call, const char *path, const GsTreeEntry *entry, gpointer user,
