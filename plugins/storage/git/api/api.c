@@ -4,9 +4,6 @@
 
 /* Decoded, beside its size. More than the core allows: what was let in there is not refused here. */
 #define REQUEST_BUDGET (32u << 20)
-#define TOKEN_VERSION 0x02
-#define TOKEN_MAC 8
-#define TOKEN_MAX 8192
 
 static const ApiRow *const tables[]
     = { api_commit_rows, api_blob_rows, api_object_rows, api_diff_rows, api_ref_rows, api_repository_rows,
@@ -38,6 +35,16 @@ api_open (GitCall *call, Storage *storage, GsCall *base, const GsRepo *repo, con
     return TRUE;
   api_close (call);
   return FALSE;
+}
+
+gboolean
+api_open_plain (GitCall *call, Storage *storage, GsCall *base, const GsRepo *repo, GError **error)
+{
+  *call = (GitCall){ .storage = storage, .call = base };
+  if ((call->repo = repo_open (storage, repo, FALSE, error)) == NULL)
+    return FALSE;
+  call->replies = gs_arena_new (G_MAXSIZE / 2);
+  return TRUE;
 }
 
 void
@@ -253,65 +260,18 @@ api_take_count (gsize n, gsize most, const char *field, GError **error)
 
 /* ------------------------------------------------------------------------------------------ paging */
 
-/* Over the method, the repository's id, and the request without its repository and page. */
-static void
-request_mac (GitCall *call, guint8 ret_mac[TOKEN_MAC])
+static GsPageOf
+page_of (const GitCall *call)
 {
-  g_autoptr (GChecksum) sum = g_checksum_new (G_CHECKSUM_SHA256);
-  const ProtobufCMessageDescriptor *descriptor = call->request->descriptor;
-  static const char *const aside[] = { "repository", "page" };
-  gpointer kept[G_N_ELEMENTS (aside)] = { NULL };
-  guint64 head[2] = { GUINT64_TO_BE (call->method), GUINT64_TO_BE (call->repo->id) };
-  guint8 digest[32];
-  gsize len = sizeof digest;
-  for (gsize i = 0; i < G_N_ELEMENTS (aside); i++)
-    {
-      const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name (descriptor, aside[i]);
-      if (field != NULL)
-        memcpy (&kept[i], (guint8 *) call->request + field->offset, sizeof kept[i]);
-      if (field != NULL)
-        memset ((guint8 *) call->request + field->offset, 0, sizeof kept[i]);
-    }
-  g_autoptr (GBytes) bytes = gs_wire_encode (call->request);
-  for (gsize i = 0; i < G_N_ELEMENTS (aside); i++)
-    {
-      const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name (descriptor, aside[i]);
-      if (field != NULL)
-        memcpy ((guint8 *) call->request + field->offset, &kept[i], sizeof kept[i]);
-    }
-  g_checksum_update (sum, (const guchar *) head, sizeof head);
-  g_checksum_update (sum, g_bytes_get_data (bytes, NULL), (gssize) g_bytes_get_size (bytes));
-  g_checksum_get_digest (sum, digest, &len);
-  memcpy (ret_mac, digest, TOKEN_MAC);
-}
-
-gboolean
-api_page_bad (GError **error)
-{
-  return api_invalid (error, "page.token",
-                      "not a token that this server gave out for this request; begin again without "
-                      "one");
+  return (GsPageOf){ call->method, call->repo->id, call->request };
 }
 
 gboolean
 api_page_begin (GitCall *call, const Gitstead__V1__Page *page, ApiPage *ret_page, GError **error)
 {
-  guint8 mac[TOKEN_MAC];
-  *ret_page = (ApiPage){ .limit = API_PAGE_MAX };
-  if (page == NULL)
-    return TRUE;
-  if (page->limit != 0)
-    ret_page->limit = MIN (page->limit, API_PAGE_MAX);
-  if (page->token.len == 0)
-    return TRUE;
-  if (page->token.len < 1 + TOKEN_MAC || page->token.len > TOKEN_MAX || page->token.data[0] != TOKEN_VERSION)
-    return api_page_bad (error);
-  request_mac (call, mac);
-  if (memcmp (page->token.data + 1, mac, TOKEN_MAC) != 0)
-    return api_page_bad (error);
-  ret_page->state = page->token.data + 1 + TOKEN_MAC;
-  ret_page->state_len = page->token.len - 1 - TOKEN_MAC;
-  return TRUE;
+  const GsPageOf of = page_of (call);
+  *ret_page = (ApiPage){ .limit = 0 };
+  return gs_page_begin (&of, page, &ret_page->limit, &ret_page->state, &ret_page->state_len, error);
 }
 
 gboolean
@@ -327,10 +287,9 @@ api_page_room (ApiPage *page, gsize bytes)
 ProtobufCBinaryData
 api_page_token (GitCall *call, gconstpointer state, gsize len)
 {
-  ProtobufCBinaryData token = { 1 + TOKEN_MAC + len, api_alloc (call, 1 + TOKEN_MAC + len) };
-  token.data[0] = TOKEN_VERSION;
-  request_mac (call, token.data + 1);
-  memcpy (token.data + 1 + TOKEN_MAC, state, len);
+  const GsPageOf of = page_of (call);
+  ProtobufCBinaryData token = { gs_page_token_size (len), api_alloc (call, gs_page_token_size (len)) };
+  gs_page_token_write (&of, state, len, token.data);
   return token;
 }
 
