@@ -435,6 +435,7 @@ class Between(TransferCase):
                  "Repository/FetchFrom": "test_api_edges.py:test_eight_at_once_into_one_branch"}
         reasons = {"Repository/Create": "reserves its name as CreateFromBundle does",
                    "Repository/Fork": "fills what it reserved as CreateFromBundle does",
+                   "Repository/Adopt": "reserves as Create does, and what it did is put back when it is not recorded",
                    "Repository/CreateFromUrl": "fills what it reserved as CreateFromBundle does",
                    "Repository/ConfigSet": "changes no ref", "Repository/HooksSet": "changes no ref"}
         here = os.path.dirname(os.path.abspath(__file__))
