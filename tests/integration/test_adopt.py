@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 
 import cluster_test
 import gitstead_test
@@ -99,7 +100,7 @@ class Canary(Cluster):
             self.assertEqual(os.stat(os.path.join(self.old.root, folder, "objects/pack")).st_ino, packs[folder])
             self.assertTrue(self.readable(folder))
             clone = self.scratch()
-            git("clone", "-q", "%s/%s" % (self.router.url, path), clone)
+            git("clone", "-q", "%s/%s" % (self.router.url, path), clone, cwd=clone)
             self.assertEqual(git("rev-parse", "HEAD", cwd=clone), self.tips[folder])
         self.assertMentions(self.router.cli("cluster", "verify").stdout, "6 replicas are as recorded, 0 are not")
 
@@ -255,6 +256,31 @@ class Refused(TestCase):
         self.server.cli("repo", "delete", "legacy/good", "--yes")
         self.assertFalse(os.path.exists(self.bare("good")))
 
+    def test_eight_at_once_adopt_one(self):
+        tips = old_tree(self.server.root, ["one", "other"], self.scratch)
+        self.server.start()
+        results = []
+        threads = [threading.Thread(target=lambda n=n: results.append(self.adopt("one", "path%d" % n))) for n in range(8)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        won = [one.stdout.split("'")[1] for one in results if one.returncode == 0]
+        self.assertEqual(len(won), 1, [one.stderr for one in results])
+        self.assertEqual(self.server.cli("repo", "list", "-q").stdout.split(), won)
+        git = Git(self.server.new_token("read"))
+        self.assertEqual(git("ls-remote", "%s/%s" % (self.server.url, won[0]), "refs/heads/main", cwd=self.server.folder).split()[0], tips["one"])
+        self.assertEqual(self.git("rev-parse", "main", cwd=self.bare("one")), tips["one"])
+        self.git.fsck(os.path.realpath(self.bare("one")))
+        # And two who want one path for two folders.
+        results.clear()
+        threads = [threading.Thread(target=lambda: results.append(self.adopt("other", "same"))) for _ in range(2)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        self.assertEqual(sorted(one.returncode for one in results), [0, 1], [one.stderr for one in results])
+
     def test_killed_before_it_is_recorded(self):
         tips = old_tree(self.server.root, ["a/b.git"], self.scratch)
         before = self.content("a/b.git")
@@ -273,7 +299,7 @@ class Refused(TestCase):
         self.assertEqual(os.listdir(os.path.join(self.server.root, "gitstead-trash")), [])
         self.assertEqual(self.adopt("a/b.git").returncode, 0)
         clone = self.scratch()
-        Git(self.server.new_token("read"))("clone", "-q", self.server.url + "/a/b.git", clone)
+        Git(self.server.new_token("read"))("clone", "-q", self.server.url + "/a/b.git", clone, cwd=clone)
         self.assertEqual(self.git("rev-parse", "HEAD", cwd=clone), tips["a/b.git"])
 
 

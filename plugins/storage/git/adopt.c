@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <wire/wire.h>
@@ -484,7 +485,7 @@ put_back_now (Storage *storage, const char *replica_path, GError **error)
 }
 
 static gboolean
-adopt (Storage *storage, GsCall *call, const GsRepo *repo, const char *folder, GError **error)
+adopt_locked (Storage *storage, GsCall *call, const GsRepo *repo, const char *folder, GError **error)
 {
   g_autofree char *old = g_build_filename (storage->root, folder, NULL);
   g_autoptr (GBytes) refs = NULL;
@@ -512,6 +513,26 @@ adopt (Storage *storage, GsCall *call, const GsRepo *repo, const char *folder, G
                                      GS_TEXT ("error", left->message) },
                         3);
   return FALSE;
+}
+
+/* Two at once would both make it theirs. The lock goes with the process, and with the folder wherever that is moved. */
+static gboolean
+adopt (Storage *storage, GsCall *call, const GsRepo *repo, const char *folder, GError **error)
+{
+  g_autofree char *old = g_build_filename (storage->root, folder, NULL);
+  int fd = open (old, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  gboolean done;
+  if (fd >= 0 && flock (fd, LOCK_EX | LOCK_NB) != 0)
+    {
+      close (fd);
+      return gs_fail (error, GS_ERROR_BUSY, "%s is being adopted by another call, or is locked by somebody else",
+                      folder);
+    }
+  /* Where there is none, looking at it tells why. */
+  done = adopt_locked (storage, call, repo, folder, error);
+  if (fd >= 0)
+    close (fd);
+  return done;
 }
 
 /* -------------------------------------------------------------------------------------- candidates */
