@@ -13,7 +13,7 @@
 gboolean
 api_said_loss (const char *said)
 {
-  static const char *const signs[] = { "unable to read", "bad object", "corrupt", "missing ", "could not read", "cannot read",
+  static const char *const signs[] = { "unable to read", "bad object", "corrupt", "missing ", "could not read", "Could not read", "cannot read",
                                        "is empty", "inflate", "not a valid object", "unable to unpack",
                                        "bad tree", "failed to read object", "unable to parse", "in tree entry",
                                        "too-short tree", "bogus commit", "not a commit", "not a tree", "not a blob",
