@@ -29,7 +29,7 @@ FIELDS = {
     "Blob/List": {"revisions": ANY, "excluded": ANY},
     "Blob/LfsPointers": {"revisions": ANY, "excluded": ANY},
     "Blob/FindLfsPointers": {"revisions": BLOB},
-    "Commit/Get": {"revisions": COMMIT},
+    "Commit/Get": {"revisions": COMMIT, "details.ref_prefixes": ""},
     "Commit/Stats": {"revision": COMMIT},
     "Commit/Signatures": {"revisions": COMMIT},
     "Commit/TreeEntries": {"revision": TREE, "path": FOLDER},
@@ -42,9 +42,10 @@ FIELDS = {
     "Diff/PatchId": {"left": TREE, "right": TREE},
     "Diff/Range": {"old_tip": COMMIT, "old_base": COMMIT, "new_tip": COMMIT, "new_base": COMMIT},
     "History/List": {"range.include": COMMIT, "range.exclude": COMMIT, "range.paths": SELECTS, "range.author": "",
-                     "range.committer": "", "range.message": ""},
+                     "range.committer": "", "range.message": "", "range.include_refs": "", "range.exclude_refs": "",
+                     "details.ref_prefixes": ""},
     "History/Count": {"range.include": COMMIT, "range.exclude": COMMIT, "range.paths": SELECTS, "range.author": "",
-                      "range.committer": "", "range.message": ""},
+                      "range.committer": "", "range.message": "", "range.include_refs": "", "range.exclude_refs": ""},
     "History/AheadBehind": {"pairs.left": COMMIT, "pairs.right": COMMIT},
     "History/IsAncestor": {"pairs.left": COMMIT, "pairs.right": COMMIT},
     "History/MergeBase": {"revisions": COMMIT},
@@ -589,7 +590,8 @@ LOST = {
                     "Repository/SearchNames", "Repository/SearchContent", "Repository/Archive", "Repository/BundleCreate", "Blob/List"},
     "main:dir": {"Commit/FileList", "Repository/SearchNames", "Repository/SearchContent", "Repository/Archive", "Object/Size",
                  "Repository/BundleCreate", "Blob/List"},
-    "main:README": {"Blob/Get", "Blob/GetMany", "Blob/FindLfsPointers", "Commit/Stats", "Diff/Parsed", "Diff/Raw", "Diff/PatchId", "History/Blame", "Repository/SearchContent", "Repository/Archive", "Repository/BundleCreate"},
+    "main:README": {"Blob/Get", "Blob/GetMany", "Blob/FindLfsPointers", "Commit/Stats", "Diff/Parsed", "Diff/Raw", "Diff/PatchId",
+                    "History/Blame", "Repository/SearchContent", "Repository/Archive", "Repository/BundleCreate"},
 }
 
 
