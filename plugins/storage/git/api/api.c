@@ -279,6 +279,15 @@ api_page_begin (GitCall *call, const Gitstead__V1__Page *page, ApiPage *ret_page
 }
 
 gboolean
+api_page_most (ApiPage *page, const Gitstead__V1__Page *asked, gsize most, GError **error)
+{
+  if (asked != NULL && asked->limit > most)
+    return api_invalid (error, "page.limit", "%u is more than the most of such a request, %" G_GSIZE_FORMAT, asked->limit, most);
+  page->limit = MIN (page->limit, most);
+  return TRUE;
+}
+
+gboolean
 api_page_room (ApiPage *page, gsize bytes)
 {
   if (page->n > 0 && (page->n >= page->limit || page->bytes + bytes > API_PAGE_BYTES))

@@ -517,7 +517,7 @@ list_range (Listing *listing, Range *range, GError **error)
   if (given > G_MAXINT64 || skip > G_MAXINT64)
     return api_invalid (error, "skip", "is too large");
   if (most != 0 && given > most)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   listing->left = most != 0 ? most - given : G_MAXUINT64;
   if (listing->turned == NULL)
     skip += given;
@@ -536,9 +536,9 @@ take_list (Listing *listing, GError **error)
 {
   const Gitstead__V1__HistoryListRequest *request = listing->request;
   if (!api_take_limit (request->message_limit, MESSAGE_MAX, MESSAGE_MAX, "message_limit", &listing->message_max, error)
-      || !api_take_details (request->details, error) || !api_page_begin (listing->call, request->page, &listing->page, error))
+      || !api_take_details (request->details, error) || !api_page_begin (listing->call, request->page, &listing->page, error)
+      || !api_page_most (&listing->page, request->page, api_details_limit (request->details), error))
     return FALSE;
-  listing->page.limit = MIN (listing->page.limit, api_details_limit (request->details));
   return request->details == NULL || !request->ids_only || api_invalid (error, "details", "not together with ids_only");
 }
 
