@@ -2,6 +2,8 @@
 /* Bytes and ids in messages. See names.h. */
 #include "node/names.h"
 
+#include <wire/details.h>
+
 /* First byte of a page token: tells ours from others', and may change with the token's meaning. */
 #define TOKEN_VERSION 0x01
 
@@ -17,6 +19,7 @@ gsi_name_text (const ProtobufCBinaryData *bytes, const char *field, GError **err
     gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: contains a NUL byte", field);
   else
     return g_strndup ((const char *) bytes->data, bytes->len);
+  gs_detail_field (error, field);
   return NULL;
 }
 
@@ -32,12 +35,14 @@ gsi_name_branch (const ProtobufCBinaryData *bytes, const char *field, GError **e
   else if (g_str_has_prefix (name, "refs/"))
     {
       gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s is no branch: those are below refs/heads/", field, name);
+      gs_detail_field (error, field);
       return NULL;
     }
   if (*branch == '-' || strcmp (branch, "HEAD") == 0)
     {
       gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: '%s' is no name for a branch: git takes it for something else", field,
                branch);
+      gs_detail_field (error, field);
       return NULL;
     }
   return g_strconcat ("refs/heads/", branch, NULL);
@@ -53,7 +58,8 @@ gsi_name_oid (const char *hex, gboolean may_be_empty, const char *field, GsOid *
     }
   if (gs_oid_parse (hex, strlen (hex), ret_oid))
     return TRUE;
-  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: \"%.80s\" is not an object id (40 hex digits)", field, hex);
+  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: \"%.80s\" is not an object id (40 hex digits)", field, hex)
+         || gs_detail_field (error, field);
 }
 
 char *
@@ -89,7 +95,8 @@ gsi_page_after (const Gitstead__V1__Page *page, char **ret_after, GError **error
   if (token->len < 2 || token->len > GSI_NAME_MAX || token->data[0] != TOKEN_VERSION
       || memchr (token->data, 0, token->len) != NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                    "page.token: not a token that this server gave out; begin again without one");
+                    "page.token: not a token that this server gave out; begin again without one")
+           || gs_detail_field (error, "page.token");
   *ret_after = g_strndup ((const char *) token->data + 1, token->len - 1);
   return TRUE;
 }

@@ -2,6 +2,8 @@
 /* Calls of the Git API: finding the handler, the call's life, its memory, checks of values, pages. See api.h. */
 #include "api.h"
 
+#include <wire/details.h>
+
 /* Decoded, beside its size. More than the core allows: what was let in there is not refused here. */
 #define REQUEST_BUDGET (32u << 20)
 #define TOKEN_VERSION 0x02
@@ -171,7 +173,7 @@ api_invalid (GError **error, const char *field, const char *format, ...)
   va_start (args, format);
   g_autofree char *why = g_strdup_vprintf (format, args);
   va_end (args);
-  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s", field, why);
+  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s", field, why) || gs_detail_field (error, field);
 }
 
 gboolean
