@@ -3,9 +3,7 @@
 #include "node/names.h"
 
 #include <wire/details.h>
-
-/* First byte of a page token: tells ours from others', and may change with the token's meaning. */
-#define TOKEN_VERSION 0x01
+#include <wire/page.h>
 
 char *
 gsi_name_text (const ProtobufCBinaryData *bytes, const char *field, GError **error)
@@ -77,37 +75,28 @@ gsi_name_bytes (const char *text)
   return bytes;
 }
 
-gsize
-gsi_page_limit (const Gitstead__V1__Page *page)
-{
-  return page == NULL || page->limit == 0 || page->limit > 1000 ? 1000 : page->limit;
-}
-
 gboolean
-gsi_page_after (const Gitstead__V1__Page *page, char **ret_after, GError **error)
+gsi_page_begin (const GsiCall *call, guint64 repository, const Gitstead__V1__Page *page, gsize *ret_limit, char **ret_after,
+                GError **error)
 {
-  const ProtobufCBinaryData *token = page == NULL ? NULL : &page->token;
-  if (token == NULL || token->len == 0)
-    {
-      *ret_after = NULL;
-      return TRUE;
-    }
-  if (token->len < 2 || token->len > GSI_NAME_MAX || token->data[0] != TOKEN_VERSION
-      || memchr (token->data, 0, token->len) != NULL)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                    "page.token: not a token that this server gave out; begin again without one")
-           || gs_detail_field (error, "page.token");
-  *ret_after = g_strndup ((const char *) token->data + 1, token->len - 1);
+  const GsPageOf of = { call->method->number, repository, call->request };
+  const guint8 *state;
+  gsize len;
+  if (!gs_page_begin (&of, page, ret_limit, &state, &len, error))
+    return FALSE;
+  if (state != NULL && memchr (state, 0, len) != NULL)
+    return gs_page_bad (error);
+  *ret_after = state != NULL ? g_strndup ((const char *) state, len) : NULL;
   return TRUE;
 }
 
 ProtobufCBinaryData
-gsi_page_token (const char *last)
+gsi_page_token (const GsiCall *call, guint64 repository, const char *last)
 {
-  gsize len = strlen (last);
-  ProtobufCBinaryData token = { len + 1, g_malloc (len + 1) };
-  token.data[0] = TOKEN_VERSION;
-  memcpy (token.data + 1, last, len);
+  const GsPageOf of = { call->method->number, repository, call->request };
+  const gsize len = strlen (last), size = gs_page_token_size (len);
+  ProtobufCBinaryData token = { size, g_malloc (size) };
+  gs_page_token_write (&of, last, len, token.data);
   return token;
 }
 

@@ -79,14 +79,14 @@ gsi_node_ref_list (const GsiReplica *replica, GsiCall *call, GError **error)
   const Gitstead__V1__RefListRequest *request = (const void *) call->request;
   const GsStorageOps *ops = replica->storage->ops;
   g_autoptr (GPtrArray) refs = g_ptr_array_new_with_free_func (ref_message_free);
-  Listing listing = { refs, gsi_page_limit (request->page), 0, FALSE };
+  Listing listing = { refs, 0, 0, FALSE };
   GsReplicaState before = { sizeof before }, after_state = { sizeof after_state };
   Gitstead__V1__RefListReply reply = GITSTEAD__V1__REF_LIST_REPLY__INIT;
   GsRefQuery query = { sizeof query };
   g_autofree char *after = NULL;
   g_auto (GStrv) prefixes = ref_prefixes (request, error);
 
-  if (prefixes == NULL || !gsi_page_after (request->page, &after, error))
+  if (prefixes == NULL || !gsi_page_begin (call, replica->repo.id, request->page, &listing.limit, &after, error))
     return FALSE;
   query.prefixes = (const char *const *) prefixes;
   query.after = after;
@@ -105,7 +105,7 @@ gsi_node_ref_list (const GsiReplica *replica, GsiCall *call, GError **error)
       reply.refs_digest.len = sizeof before.refs_digest.bytes;
     }
   if (listing.more)
-    reply.next_page_token = gsi_page_token ((const char *) reply.refs[refs->len - 1]->name.data);
+    reply.next_page_token = gsi_page_token (call, replica->repo.id, (const char *) reply.refs[refs->len - 1]->name.data);
   gsi_call_reply (call, &reply.base);
   g_free (reply.next_page_token.data);
   return TRUE;

@@ -506,6 +506,18 @@ class WithServer(ServerTestCase):
         self.assertEqual(self.details("Change/CommitFiles", commit, "FAILED_PRECONDITION"),
                          [{"status": 9, "field": "write.expected_old_oid", "type": "ref", "name": "refs/heads/main",
                            "expected": other, "actual": first}])
+        for method, request, code, wanted in (
+                ("Commit/Get", {"revisions": ["main", "nowhere"]}, "NOT_FOUND",
+                 {"status": 5, "field": "revisions[1]", "entry": 2, "type": "revision", "name": "nowhere"}),
+                ("Commit/Get", {"revisions": ["main", "-x"]}, "INVALID_ARGUMENT",
+                 {"status": 3, "field": "revisions[1]", "entry": 2, "type": "revision", "name": "-x"}),
+                ("History/List", {"range": {"include": ["main", "main", "gone"]}}, "NOT_FOUND",
+                 {"status": 5, "field": "range.include[2]", "entry": 3, "type": "revision", "name": "gone"}),
+                ("Blob/Get", {"revision": "main:none"}, "NOT_FOUND",
+                 {"status": 5, "field": "revision", "type": "revision", "name": "main:none"}),
+                ("Ref/List", {"page": {"token": "00"}}, "INVALID_ARGUMENT", {"status": 3, "field": "page.token"})):
+            with self.subTest(method, **request):
+                self.assertEqual(self.details(method, dict(request, repository=repository), code), [wanted])
         # Before a server is asked, too.
         wrong = run_program("call", "Ref/Update", '{"updates": [{}, {"old_oid": 7}]}', "--json")
         self.assertEqual(json.loads(wrong.stderr)["details"], [{"status": 3, "field": "updates[1].old_oid", "entry": 2}])

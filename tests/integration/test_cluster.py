@@ -2,6 +2,7 @@
 """Routers and nodes as processes of their own: three nodes, two routers, a metadata store that they share, stock git."""
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -388,6 +389,53 @@ class HungDisk(Cluster):
         eventually(lambda: git.run("ls-remote", url, "main", cwd=self.work).stdout.decode().startswith(tip), 30,
                    "the push's coming to its end")
         self.settled()
+
+
+DYING_GIT = """#!/bin/sh
+# The first one that serves a fetch kills its server in the middle of the answer.
+case " $* " in *" upload-pack "*)
+  if mkdir %(flag)s 2>/dev/null; then
+    cat >/dev/null
+    head -c 120000 /dev/zero  # more than the pipe takes in, so that a part of it is on its way
+    kill -9 $PPID
+    exit 1
+  fi ;;
+esac
+exec %(git)s "$@"
+"""
+
+
+class DyingNode(Cluster):
+    """A node dies in the middle of an answer. What is not longer than a router keeps in hand comes from another one."""
+
+    def setUp(self):
+        super().setUp()
+        self.flag, program = os.path.join(self.scratch(), "died"), os.path.join(self.scratch(), "git")
+        with open(program, "w") as out:
+            out.write(DYING_GIT % {"flag": self.flag, "git": shutil.which("git")})
+        os.chmod(program, 0o755)
+        os.mkdir(self.flag)  # nobody dies yet
+        for node in self.nodes:
+            node.stop()
+            node.storage_options["git"] = program
+            node.start()
+
+    def test_another_one_answers(self):
+        router = self.add_router()
+        url = router.create("a/b")
+        git = Git(router.new_token("write"))
+        tip = self.commit()
+        git("push", "-q", url, "main", cwd=self.work)
+        for n in range(2):
+            os.rmdir(self.flag)
+            clone = os.path.join(self.scratch(), "clone")
+            git("clone", "-q", url, clone)
+            self.assertEqual(git("rev-parse", "main", cwd=clone), tip)
+            git.fsck(clone)
+            dead = [node for node in self.nodes if not node.is_there()]
+            self.assertEqual(len(dead), 1, "who served first died of it")
+            dead[0].kill()
+            dead[0].start()
 
 
 class Changes(Cluster):

@@ -15,6 +15,7 @@ from gitstead_test import SOURCE, Git, ServerTestCase, clean_environment
 RUNNER = os.path.join(SOURCE, "tests/integration/python_client.py")
 TORTURE = os.environ.get("GITSTEAD_TEST_NNG_TORTURE")
 TOUR = os.environ.get("GITSTEAD_TEST_CLIENT_TOUR")
+HELPERS = os.environ.get("GITSTEAD_TEST_CLIENT_HELPERS")
 
 
 class Nng(ServerTestCase):
@@ -133,6 +134,14 @@ class Nng(ServerTestCase):
 
     def test_c_tour_of_the_most_used_calls(self):
         self.check_tour(self.c_client, "c")
+
+    def test_c_helpers(self):
+        if not HELPERS:
+            raise unittest.SkipTest("GITSTEAD_TEST_CLIENT_HELPERS does not name the program")
+        done = subprocess.run([HELPERS, "ipc://" + self.server.socket, "helpers"], env=clean_environment(), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        self.assertNotIn("not ok", done.stdout)
 
     def test_the_documents_own_client(self):
         """The few lines of Python in docs/wire-protocol.md do what they say."""

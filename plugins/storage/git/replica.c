@@ -2,6 +2,7 @@
 /* The storage's root and the replicas in it: made, found, measured, thrown away. */
 #include "disk.h"
 #include "git.h"
+#include "packcache.h"
 #include "pool.h"
 
 #include <fcntl.h>
@@ -267,6 +268,8 @@ storage_remove (gpointer self, GsCall *call, const GsRepo *repo, GError **error)
   trash = storage_trash_path (storage, repo->id);
   gboolean moved = disk_move (dir, trash, storage->sync, error);
   repo_removed (storage, repo->replica_path);
+  if (moved)
+    pack_cache_forget (storage->packs, repo->id);
   return moved;
 }
 

@@ -278,6 +278,8 @@ storage_compute (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery 
     return transfer_compute (self, call, repo, query, ret_computed, error);
   if (files_knows (query->method))
     return files_compute (self, call, repo, query, ret_computed, error);
+  if (query->method == REF_DELETE_METHOD)
+    return ref_delete_compute (self, call, repo, query, ret_computed, error);
   for (gsize i = 0; i < G_N_ELEMENTS (computers); i++)
     if (computers[i].row.number == query->method)
       computer = &computers[i];

@@ -321,15 +321,9 @@ blame_check (GitCall *call, const Gitstead__V1__HistoryBlameRequest *request, Gs
 {
   GsObject file;
   GsOid tree;
-  gboolean found;
-  if (!api_take_commit (call, &request->revision, "revision", ret_commit, error)
-      || !api_take_path (call, &request->path, "path", FALSE, ret_path, error)
-      || !api_take_tree (call, &request->revision, "revision", &tree, error)
-      || !api_find_path (call, &tree, *ret_path, &file, &found, error))
-    return FALSE;
-  if (!found)
-    return gs_fail (error, GS_ERROR_NOT_FOUND, "path: %s is not there", *ret_path);
-  return file.type == GS_OBJECT_BLOB || api_invalid (error, "path", "is no file");
+  return api_take_commit (call, &request->revision, "revision", ret_commit, error)
+         && api_commit_tree (call, ret_commit, &tree, error)
+         && api_take_entry (call, &tree, &request->path, "path", API_FILE, ret_path, &file, error);
 }
 
 gboolean

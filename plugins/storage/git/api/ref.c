@@ -487,7 +487,7 @@ take_start (GitCall *call, const ApiPage *page, Row *ret_row, GError **error)
 {
   if (page->state_len <= sizeof ret_row->date
       || memchr (page->state + sizeof ret_row->date, 0, page->state_len - sizeof ret_row->date) != NULL)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   memcpy (&ret_row->date, page->state, sizeof ret_row->date);
   ret_row->name = api_text (call, (const char *) page->state + sizeof ret_row->date,
                             (gssize) (page->state_len - sizeof ret_row->date));
@@ -520,7 +520,11 @@ ref_query (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *ans
       || (page.state != NULL && !take_start (call, &page, &selection.start, error)))
     return FALSE;
   if (wanted.commits || wanted.tags)
-    page.limit = MIN (page.limit, RICH_MAX);
+    {
+      if (request->page != NULL && request->page->limit > RICH_MAX)
+        return api_invalid (error, "page.limit", "%u is more than the most with commits or tags, %d", request->page->limit, RICH_MAX);
+      page.limit = MIN (page.limit, RICH_MAX);
+    }
   selection.most = page.limit + 1; /* one more says that there is a next page */
   if (!take_selection (call, &selection, error) || (snapshot = api_refs (call, error)) == NULL
       || !collect (call, &selection, snapshot, error))
