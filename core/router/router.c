@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <wire/details.h>
 
 #include "router/cluster.h"
 #include "router/create.h"
@@ -346,6 +347,7 @@ locate_now (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, GError 
     {
       gsi_known_note (router->known, vs->name, call->path, NULL, now_us);
       gs_fail (error, GS_ERROR_NOT_FOUND, "there is no repository '%s' in virtual storage '%s'", call->path, vs->name);
+      gs_detail_name (error, "repository", call->path);
       return NULL;
     }
   row = gs_error_code (why) == GS_ERROR_UNAVAILABLE && call->method->operation == GSI_ACCESSOR && !begins_a_push (call)
@@ -581,7 +583,7 @@ gsi_router_bindings (const GsiMethods *methods)
     { 107, gsi_router_repository_changes }, { 500, gsi_router_token_create },
     { 501, gsi_router_token_list },         { 502, gsi_router_token_revoke },
     { 150, gsi_router_create_from_bundle }, { 151, gsi_router_fork },
-    { 152, gsi_router_create_from_url },    { 900, gsi_router_pool_link },
+    { 152, gsi_router_create_from_url },    { 158, gsi_router_adopt },    { 900, gsi_router_pool_link },
     { 901, gsi_router_pool_unlink },        { 903, gsi_router_pool_info },
   };
   const GsiBinding end = { 0, NULL };
