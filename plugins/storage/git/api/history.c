@@ -517,7 +517,7 @@ list_range (Listing *listing, Range *range, GError **error)
   if (given > G_MAXINT64 || skip > G_MAXINT64)
     return api_invalid (error, "skip", "is too large");
   if (most != 0 && given > most)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   listing->left = most != 0 ? most - given : G_MAXUINT64;
   if (listing->turned == NULL)
     skip += given;
