@@ -2,9 +2,9 @@
 /* Calls of the Git API: finding the handler, the call's life, its memory, checks of values, pages. See api.h. */
 #include "api.h"
 
-#include "../adopt.h"
-
 #include <wire/details.h>
+
+#include "../adopt.h"
 
 /* Decoded, beside its size. More than the core allows: what was let in there is not refused here. */
 #define REQUEST_BUDGET (32u << 20)
@@ -325,6 +325,15 @@ api_page_begin (GitCall *call, const Gitstead__V1__Page *page, ApiPage *ret_page
   const GsPageOf of = page_of (call);
   *ret_page = (ApiPage){ .limit = 0 };
   return gs_page_begin (&of, page, &ret_page->limit, &ret_page->state, &ret_page->state_len, error);
+}
+
+gboolean
+api_page_most (ApiPage *page, const Gitstead__V1__Page *asked, gsize most, GError **error)
+{
+  if (asked != NULL && asked->limit > most)
+    return api_invalid (error, "page.limit", "%u is more than the most of such a request, %" G_GSIZE_FORMAT, asked->limit, most);
+  page->limit = MIN (page->limit, most);
+  return TRUE;
 }
 
 gboolean

@@ -295,6 +295,8 @@ typedef struct
 
 /** See gs_page_begin. What is in the token's state is the caller's to check; gs_page_bad when it makes no sense. */
 gboolean api_page_begin (GitCall *call, const Gitstead__V1__Page *page, ApiPage *ret_page, GError **error);
+/** Such a page has at most @most entries: INVALID_ARGUMENT naming page.limit when more were asked for. */
+gboolean api_page_most (ApiPage *page, const Gitstead__V1__Page *asked, gsize most, GError **error);
 /** Takes room for one more entry of about @bytes; FALSE: the page is full. The first one always fits. */
 gboolean api_page_room (ApiPage *page, gsize bytes);
 /** The token for the next page, which gets @state back. */

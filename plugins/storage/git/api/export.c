@@ -31,6 +31,7 @@ api_repository_archive (GitCall *call, const ProtobufCMessage *message, Protobuf
   Gitstead__V1__RepositoryArchiveReply *reply = (void *) answer;
   g_autoptr (GPtrArray) argv = g_ptr_array_new ();
   g_autofree char *folder = NULL;
+  g_autoptr (GBytes) top = NULL;
   GsOid commit, tree;
   char *prefix;
   if (!api_take_enum (&gitstead__v1__archive_format__descriptor, (int) request->format, "format", error))
@@ -39,7 +40,7 @@ api_repository_archive (GitCall *call, const ProtobufCMessage *message, Protobuf
     return api_invalid (error, "format", "say which");
   if (!api_take_path (call, &request->prefix, "prefix", TRUE, &prefix, error)
       || !api_take_commit (call, &request->revision, "revision", &commit, error)
-      || !api_commit_tree (call, &commit, &tree, error)
+      || !api_commit_tree (call, &commit, &tree, error) || !api_read (call, &tree, GS_OBJECT_TREE, ODB_TREE_MAX, &top, error)
       || !paths_are_there (call, &tree, request->paths, request->n_paths, error))
     return FALSE;
   g_ptr_array_add (argv, (gpointer) "archive");

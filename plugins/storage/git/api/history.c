@@ -536,9 +536,9 @@ take_list (Listing *listing, GError **error)
 {
   const Gitstead__V1__HistoryListRequest *request = listing->request;
   if (!api_take_limit (request->message_limit, MESSAGE_MAX, MESSAGE_MAX, "message_limit", &listing->message_max, error)
-      || !api_take_details (request->details, error) || !api_page_begin (listing->call, request->page, &listing->page, error))
+      || !api_take_details (request->details, error) || !api_page_begin (listing->call, request->page, &listing->page, error)
+      || !api_page_most (&listing->page, request->page, api_details_limit (request->details), error))
     return FALSE;
-  listing->page.limit = MIN (listing->page.limit, api_details_limit (request->details));
   return request->details == NULL || !request->ids_only || api_invalid (error, "details", "not together with ids_only");
 }
 

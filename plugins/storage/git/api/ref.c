@@ -519,12 +519,8 @@ ref_query (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *ans
       || !api_page_begin (call, request->page, &page, error)
       || (page.state != NULL && !take_start (call, &page, &selection.start, error)))
     return FALSE;
-  if (wanted.commits || wanted.tags)
-    {
-      if (request->page != NULL && request->page->limit > RICH_MAX)
-        return api_invalid (error, "page.limit", "%u is more than the most with commits or tags, %d", request->page->limit, RICH_MAX);
-      page.limit = MIN (page.limit, RICH_MAX);
-    }
+  if ((wanted.commits || wanted.tags) && !api_page_most (&page, request->page, RICH_MAX, error))
+    return FALSE;
   selection.most = page.limit + 1; /* one more says that there is a next page */
   if (!take_selection (call, &selection, error) || (snapshot = api_refs (call, error)) == NULL
       || !collect (call, &selection, snapshot, error))
