@@ -349,7 +349,7 @@ run (Tour *tour, GError **error)
 int
 main (int argc, char **argv)
 {
-  GsClientOptions options = { sizeof options };
+  GsClientOptions options = { .size = sizeof options };
   Tour tour = { .repository = GITSTEAD__V1__REPOSITORY__INIT };
   g_autoptr (GError) error = NULL;
   gboolean ok;
