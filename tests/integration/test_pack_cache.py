@@ -432,11 +432,11 @@ class Off(PackCacheCase):
 
 
 class ThroughARouter(Cluster):
+    def placed(self, server):
+        server.storage_options["pack_cache_uses"] = "1"
+        return server
+
     def test_nodes_share_packs(self):
-        for node in self.nodes:
-            node.stop()
-            node.storage_options["pack_cache_uses"] = "1"
-            node.start()
         router = self.add_router()
         git = Git(router.new_token("write"))
         url = router.create("cache/r")
