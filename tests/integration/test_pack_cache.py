@@ -265,9 +265,13 @@ class Kept(PackCacheCase):
             self.assertNotEqual(self.git.run("cat-file", "-e", secret, cwd=folder).returncode, 0)
         self.assertEqual(self.figures()["misses"], 1)
 
-    def test_pack_goes_with_its_repository(self):
-        self.done(self.clone())
+    def test_pack_goes_with_what_is_in_it(self):
+        self.done(self.clone(), fsck=False)
         self.reached(packs=1)
+        self.server.call("Repository/Prune", {"repository": {"path": self.name}, "no_grace": True})
+        self.reached(packs=0, bytes=0)
+        self.done(self.clone(), fsck=False)
+        self.reached(packs=1, misses=2)
         self.server.cli("repo", "delete", self.name, "--yes")
         self.reached(packs=0, bytes=0)
 
