@@ -581,7 +581,7 @@ gsi_router_bindings (const GsiMethods *methods)
     { 107, gsi_router_repository_changes }, { 500, gsi_router_token_create },
     { 501, gsi_router_token_list },         { 502, gsi_router_token_revoke },
     { 150, gsi_router_create_from_bundle }, { 151, gsi_router_fork },
-    { 152, gsi_router_create_from_url },    { 900, gsi_router_pool_link },
+    { 152, gsi_router_create_from_url },    { 158, gsi_router_adopt },    { 900, gsi_router_pool_link },
     { 901, gsi_router_pool_unlink },        { 903, gsi_router_pool_info },
   };
   const GsiBinding end = { 0, NULL };

@@ -35,7 +35,7 @@ ZERO = "0" * 40
 SLOW = 4 if os.environ.get("GITSTEAD_TEST_SANITIZED") else 1
 
 
-def eventually(condition, seconds=20, what="the condition"):
+def eventually(condition, seconds=30, what="the condition"):
     """Returns condition()'s first true value; fails when there is none in time. @what may be a function that says it then."""
     deadline = time.monotonic() + seconds * SLOW
     while True:
@@ -234,7 +234,7 @@ class Server:
     def start(self, **storage_options):
         """Launches it and waits until it is ready."""
         self.launch(**storage_options)
-        deadline = time.monotonic() + 20 * SLOW
+        deadline = time.monotonic() + 60 * SLOW
         while not self.is_ready():
             try:
                 # Ends early when the server does.
@@ -265,7 +265,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(30 * SLOW)
+            status = self.process.wait(60 * SLOW)
         except subprocess.TimeoutExpired:
             where = self.where()
             self.kill()
@@ -424,7 +424,7 @@ class Server:
                 found += [os.path.join(folder, name, "") for name in folders]
         return [path[len(self.root) + 1:] for path in found]
 
-    def assert_settled(self, before=None, seconds=15):
+    def assert_settled(self, before=None, seconds=30):
         """Soon: no process, lock, quarantine or journal record; and, given @before, not a byte changed."""
         eventually(lambda: not self.children(), seconds, "the end of all children")
         eventually(lambda: not self.leftovers(), seconds, lambda: "the removal of %s" % self.leftovers())

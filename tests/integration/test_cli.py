@@ -32,7 +32,7 @@ class WithoutServer(TestCase):
         self.assertEqual(run_program().returncode, 2)
 
     def test_every_verb_teaches(self):
-        verbs = {"repo": ("create", "list", "show", "delete", "rename", "size", "config", "hooks"), "token": ("create", "list", "revoke"),
+        verbs = {"repo": ("create", "list", "show", "delete", "rename", "size", "config", "hooks", "adopt"), "token": ("create", "list", "revoke"),
                  "cluster": ("status", "nodes", "explain", "dataloss", "accept-dataloss", "set-replication-factor", "set-consistency",
                              "receipt", "verify", "untracked", "adopt", "drain", "undrain", "add-node", "remove-node", "rebalance",
                              "rebuild-metadata"),

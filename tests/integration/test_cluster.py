@@ -73,7 +73,7 @@ class Quorum(Cluster):
         said = self.git.fails("push", self.url, "main:refs/heads/main/below", cwd=self.work)
         self.assertIn("main", said)
         for node, files in zip(self.nodes, before):
-            node.assert_settled(files, seconds=15)
+            node.assert_settled(files)
 
     def test_calls_that_write(self):
         tip = self.commit()
@@ -188,7 +188,7 @@ class Quorum(Cluster):
         for one in traffic:
             for name, oid in one.acknowledged.items():
                 self.assertEqual(refs[name], oid)
-        eventually(lambda: len(set(self.generations(self.first, "team/project")[0].values())) == 1, 10,
+        eventually(lambda: len(set(self.generations(self.first, "team/project")[0].values())) == 1, 30,
                    "equal generations")
 
     def test_hung_node(self):
@@ -247,7 +247,7 @@ class Quorum(Cluster):
                 eventually(lambda: self.last_change(self.first, 1) == "node.up", 20, "the router's seeing the node")
                 tip = self.commit()
                 self.git("push", "-q", url, "main", cwd=self.work)
-                self.assertEqual(self.nodes[1].process.wait(30), -9, "the node passed %s" % point)
+                self.assertEqual(self.nodes[1].process.wait(60 * gitstead_test.SLOW), -9, "the node passed %s" % point)
                 self.nodes[1].process = None
                 self.nodes[1].start()
                 eventually(lambda: self.last_change(self.first, 1) == "node.up", 20, "the router's seeing it again")
@@ -281,7 +281,7 @@ class Outside(Cluster):
         self.assertIn("every node of virtual storage 'default'", stranger.http("GET", "/readyz").body.decode())
         result = stranger.cli("repo", "create", "a/b", check=False)
         self.assertNotEqual(result.returncode, 0)
-        eventually(lambda: "the cluster token is missing or not that of this cluster" in stranger.log_text(), 10,
+        eventually(lambda: "the cluster token is missing or not that of this cluster" in stranger.log_text(), 30,
                    "the reason in the log")
         for node in self.nodes:
             self.assertEqual(sorted(node.files()), ["gitstead-storage"])
@@ -313,7 +313,7 @@ class Outside(Cluster):
         router = Router(self.metadata, self.cluster_token, self.nodes)
         self.addCleanup(router.clean)
         router.start()
-        eventually(lambda: "exports no storage 'two' (it exports: 'otw')" in router.log_text(), 10, "the reason in the log")
+        eventually(lambda: "exports no storage 'two' (it exports: 'otw')" in router.log_text(), 30, "the reason in the log")
         router.create("a/b")
         self.assertEqual([one["storage"] for one in router.info("a/b")["replicas"] if one["storage"] == "two"], [])
 
@@ -335,9 +335,9 @@ class Outside(Cluster):
         for node in self.nodes[:2]:
             node.kill()
         self.commit()
-        eventually(lambda: git.run("push", url, "main", cwd=self.work).returncode != 0, 1)
+        eventually(lambda: git.run("push", url, "main", cwd=self.work).returncode != 0, 30)
         git.fails("push", url, "main", cwd=self.work)
-        eventually(lambda: "code=UNAVAILABLE" in router.log_text(), 5, "the reason in the log")
+        eventually(lambda: "code=UNAVAILABLE" in router.log_text(), 30, "the reason in the log")
         git("ls-remote", url)
         for node in self.nodes[:2]:
             node.start()
@@ -368,12 +368,12 @@ class HungDisk(Cluster):
             node.start()
 
     def test_push_ends(self):
-        router = self.add_router(consistency="direct", copies=1, min_copies=1, remote_options={"call_timeout": "2s"})
+        router = self.add_router(consistency="direct", copies=1, min_copies=1, remote_options={"call_timeout": "6s"})
         url = router.create("a/b")
         git = Git(router.new_token("write"))
         tip = self.commit()
         git.run("push", "-q", url, "main", cwd=self.work, timeout=60)
-        eventually(lambda: "did not bring a write to its end" in router.log_text(), 10, "the reason in the log")
+        eventually(lambda: "did not bring a write to its end" in router.log_text(), 30, "the reason in the log")
         # It was decided: the node applies it as soon as its disk lets it.
         eventually(lambda: git.run("ls-remote", url, "main", cwd=self.work).stdout.decode().startswith(tip), 30,
                    "the push's coming to its end")

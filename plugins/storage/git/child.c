@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -480,6 +481,30 @@ child_check (Child *child, int status, GError **error)
                     said);
   return gs_fail (error, GS_ERROR_INTERNAL, "git %s exited with %d%s%s", child->name, WEXITSTATUS (status),
                   *said != '\0' ? ": " : "", said);
+}
+
+gboolean
+child_said_loss (const char *said)
+{
+  static const char *const signs[] = { "unable to read", "bad object", "corrupt", "missing ", "could not read", "Could not read",
+                                       "cannot read", "is empty", "inflate", "not a valid object", "unable to unpack",
+                                       "bad tree", "failed to read object", "unable to parse", "in tree entry",
+                                       "too-short tree", "bogus commit", "not a commit", "not a tree", "not a blob",
+                                       "not a tag", "Invalid revision range", "bad revision", "Not a valid" };
+  for (gsize i = 0; i < G_N_ELEMENTS (signs); i++)
+    if (strstr (said, signs[i]) != NULL)
+      return TRUE;
+  return FALSE;
+}
+
+gboolean
+child_check_objects (Child *child, int status, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  if (child_check (child, status, &why))
+    return TRUE;
+  return gs_fail (error, WIFEXITED (status) && child_said_loss (why->message) ? GS_ERROR_DATA_LOSS : (GsErrorCode) why->code, "%s",
+                  why->message);
 }
 
 /* --------------------------------------------------------------------------------------- waiting */

@@ -94,6 +94,11 @@ void child_end (Child *child);
 int child_reap (Child *child);
 /** FALSE, with @error made of the status and its standard error, unless it exited with 0. */
 gboolean child_check (Child *child, int status, GError **error);
+/** The same for one that read the repository's own objects: DATA_LOSS when it says that one cannot be read. */
+gboolean child_check_objects (Child *child, int status, GError **error);
+/** Does what git says on its standard error tell of an object that is damaged or lost? Revisions are ids when they come to
+ *  it, found before. */
+gboolean child_said_loss (const char *said);
 void child_clear (Child *child);
 /**
  * Runs to the end with @input (may be NULL); its output, at most @max bytes (below 2 GiB), *full* in *@ret_output (may

@@ -64,6 +64,9 @@ static const GsOption git_options[] = {
     "repositories below it (never pushed to). A host may be *.example.org or *; such a host must not lead to a private "
     "address, while one that is named in full may. Without a port the scheme's own. Nothing is allowed by default.", 0, 0,
     GS_OPTION_LIST, 0 },
+  { "old_tree", "false", NULL,
+    "The folder may have files already when it is first used: a tree of bare repositories, which `gitstead repo adopt` takes "
+    "over one by one. Otherwise such a folder is refused, as another disk may be mounted there.", 0, 0, GS_OPTION_BOOL, 0 },
   { "max_remote_refs", "500000", NULL,
     "Refs that another server, or a bundle, may have for a call that reads them; their names may take 128 MiB together.", 1,
     10000000, GS_OPTION_INT, 0 },
@@ -474,6 +477,7 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
   storage->maintenance = config->boolean (config, "maintenance");
   storage->maintenance_packs = config->integer (config, "maintenance_packs");
   storage->full_repack_us = config->integer (config, "full_repack_every");
+  storage->old_tree = config->boolean (config, "old_tree");
   storage->remote_allow = g_strdupv ((char **) config->list (config, "remote_allow"));
   storage->marker_fd = -1;
   gs_mutex_init (&storage->lock);

@@ -52,6 +52,7 @@ typedef struct
   gint64 max_remote_refs; /* of another server, in one call */
   guint64 max_change_bytes;
   gint64 max_repos_open;
+  gboolean old_tree;   /* the root may have other files when the marker is made */
   char **remote_allow; /* where Repository/Fetch and its like may go (api/transfer_remote.c) */
   gint64 child_cpu_seconds;
   guint64 child_memory;

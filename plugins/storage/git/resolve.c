@@ -94,7 +94,7 @@ stream_by_git (Repo *repo, GsCall *call, const GsOid *oid, GsObjectType type, Gs
   gs_oid_hex (oid, hex);
   gboolean done = child_start (repo->storage, &spec, &child, error);
   close (output);
-  done = done && child_wait (&child, call, NULL, &status, error) && child_check (&child, status, error);
+  done = done && child_wait (&child, call, NULL, &status, error) && child_check_objects (&child, status, error);
   child_clear (&child);
   return done;
 }

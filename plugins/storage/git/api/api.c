@@ -2,6 +2,8 @@
 /* Calls of the Git API: finding the handler, the call's life, its memory, checks of values, pages. See api.h. */
 #include "api.h"
 
+#include "../adopt.h"
+
 /* Decoded, beside its size. More than the core allows: what was let in there is not refused here. */
 #define REQUEST_BUDGET (32u << 20)
 
@@ -67,6 +69,8 @@ storage_query (gpointer self, GsCall *base, const GsRepo *repo, const GsQuery *q
 {
   const ApiRow *row = NULL;
   GitCall call;
+  if (adopt_is_query (query->method)) /* there is no replica yet */
+    return adopt_query (self, base, repo, query, ret_reply, error);
   for (gsize i = 0; i < G_N_ELEMENTS (tables) && row == NULL; i++)
     row = api_find (tables[i], query->method);
   if (row == NULL)

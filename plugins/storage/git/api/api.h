@@ -255,9 +255,6 @@ gboolean api_run_as (GitCall *call, ChildSpec spec, GBytes *input, int *ret_stat
 /** The same, its output straight to the client. */
 gboolean api_run_stream (GitCall *call, const char *const *argv, GBytes *input, GError **error);
 
-/** Does what git says on its standard error tell of an object that is damaged or lost? */
-gboolean api_said_loss (const char *said);
-
 /** Output that is made of fields, each ended by @separator. */
 typedef struct ApiFields ApiFields;
 struct ApiFields
