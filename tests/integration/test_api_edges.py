@@ -433,6 +433,7 @@ class Between(TransferCase):
                  "Repository/CreateFromBundle": "test_transfer.py:test_eight_at_once_create_one_repository",
                  "Repository/BundleApply": "test_transfer.py:test_eight_at_once_apply_to_one_branch",
                  "Repository/Fetch": "test_transfer_remote.py:test_eight_fetches_at_once",
+                 "Repository/Adopt": "test_adopt.py:test_eight_at_once_adopt_one",
                  "Repository/FetchFrom": "test_api_edges.py:test_eight_at_once_into_one_branch"}
         reasons = {"Repository/Create": "reserves its name as CreateFromBundle does",
                    "Repository/Fork": "fills what it reserved as CreateFromBundle does",

@@ -250,7 +250,7 @@ api_take_details (const Gitstead__V1__CommitDetails *details, GError **error)
 gsize
 api_details_limit (const Gitstead__V1__CommitDetails *details)
 {
-  return details != NULL && details->stats ? DETAILS_STATS_MAX : API_PAGE_MAX;
+  return details != NULL && details->stats ? DETAILS_STATS_MAX : GS_PAGE_ENTRIES_MAX;
 }
 
 gboolean

@@ -138,7 +138,7 @@ diff_page_begin (GitCall *call, const Gitstead__V1__Page *page, const ProtobufCB
   if (ret_page->state == NULL)
     return api_take_sides (call, left, right, ret_sides, error);
   if (ret_page->state_len != 2 * raw + sizeof *ret_skip)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   memcpy (oid.raw, ret_page->state, raw);
   ret_sides->left = api_hex (call, &oid);
   memcpy (oid.raw, ret_page->state + raw, raw);
@@ -434,7 +434,7 @@ run_changed (Changed *changed, const Gitstead__V1__DiffChangedPathsRequest *requ
   if (changed->page.state != NULL)
     {
       if (changed->page.state_len != sizeof state)
-        return api_page_bad (error);
+        return gs_page_bad (error);
       if (memcmp (changed->page.state, state, digest) != 0)
         return gs_fail (error, GS_ERROR_ABORTED,
                         "page.token: the revisions lead elsewhere than when the first page was read; begin again without one");

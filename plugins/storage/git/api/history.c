@@ -336,7 +336,7 @@ tips_of_token (GitCall *call, HistView *view, const guint8 *at, guint64 n, GArra
       GsOid oid = { .len = HIST_RAW };
       memcpy (oid.raw, at, HIST_RAW);
       if (!is_commit (call, view, &oid))
-        return api_page_bad (error);
+        return gs_page_bad (error);
       guint32 pos = hist_view_find (view, at, error);
       if (pos == HIST_NONE)
         return FALSE;
@@ -357,7 +357,7 @@ resume (GitCall *call, HistView *view, const ApiPage *page, Range *range, guint6
       return take_tips (call, view, range->range, range, error);
     }
   if (page->state_len < sizeof head)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   memcpy (&head, page->state, sizeof head);
   guint64 n_include = GUINT64_FROM_BE (head.n_include), n_exclude = GUINT64_FROM_BE (head.n_exclude);
   gsize left = page->state_len - sizeof head;
@@ -366,12 +366,12 @@ resume (GitCall *call, HistView *view, const ApiPage *page, Range *range, guint6
   if (n_include <= TOKEN_TIPS_MAX && n_exclude <= TOKEN_TIPS_MAX && n_include + n_exclude <= TOKEN_TIPS_MAX)
     {
       if (left != (n_include + n_exclude) * HIST_RAW)
-        return api_page_bad (error);
+        return gs_page_bad (error);
       return tips_of_token (call, view, at, n_include, range->include, error)
              && tips_of_token (call, view, at + n_include * HIST_RAW, n_exclude, range->exclude, error);
     }
   if (left != sizeof sum || !take_tips (call, view, range->range, range, error))
-    return left == sizeof sum ? FALSE : api_page_bad (error);
+    return left == sizeof sum ? FALSE : gs_page_bad (error);
   tips_sum (view, range, sum);
   return memcmp (sum, at, sizeof sum) == 0
          || gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
@@ -520,7 +520,7 @@ list_range (Listing *listing, Range *range, GError **error)
   if (given > G_MAXINT64 || skip > G_MAXINT64)
     return api_invalid (error, "skip", "is too large");
   if (most != 0 && given > most)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   listing->left = most != 0 ? most - given : G_MAXUINT64;
   if (listing->turned == NULL)
     skip += given;
@@ -539,9 +539,9 @@ take_list (Listing *listing, GError **error)
 {
   const Gitstead__V1__HistoryListRequest *request = listing->request;
   if (!api_take_limit (request->message_limit, MESSAGE_MAX, MESSAGE_MAX, "message_limit", &listing->message_max, error)
-      || !api_take_details (request->details, error) || !api_page_begin (listing->call, request->page, &listing->page, error))
+      || !api_take_details (request->details, error) || !api_page_begin (listing->call, request->page, &listing->page, error)
+      || !api_page_most (&listing->page, request->page, api_details_limit (request->details), error))
     return FALSE;
-  listing->page.limit = MIN (listing->page.limit, api_details_limit (request->details));
   return request->details == NULL || !request->ids_only || api_invalid (error, "details", "not together with ids_only");
 }
 

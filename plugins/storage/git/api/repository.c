@@ -294,13 +294,11 @@ repository_attributes (GitCall *call, const ProtobufCMessage *message, ProtobufC
 {
   const Gitstead__V1__RepositoryAttributesRequest *request = (const void *) message;
   ObjectHandle *odb = api_odb (call, error);
-  ApiSides sides;
   GsOid commit, tree;
   if (odb == NULL || !api_take_count (request->n_paths, PATHS_MAX, "paths", error)
       || !api_take_count (request->n_attributes, ATTRIBUTES_MAX, "attributes", error)
       || !api_take_commit (call, &request->revision, "revision", &commit, error)
-      || !api_parent_sides (call, &commit, 0, &sides, NULL, error)
-      || !gs_oid_parse (sides.right, strlen (sides.right), &tree))
+      || !api_commit_tree (call, &commit, &tree, error))
     return FALSE;
   for (gsize i = 0; i < request->n_attributes; i++)
     if (!g_ascii_isalnum (request->attributes[i][0]) && strchr ("_.", request->attributes[i][0]) == NULL)
