@@ -25,7 +25,9 @@ struct GsiPool
   char *name;
   gboolean elastic;
   guint max_threads;
-  gint64 idle_us; /* elastic: an idle thread leaves after so long */
+  gint64 idle_us; /* elastic, and those beyond max_threads: an idle thread leaves after so long */
+  gint64 stuck_us; /* fixed: nothing was begun for so long though something waits; G_MAXINT64 = never mind */
+  guint n_spare;   /* fixed: threads beyond max_threads that may be started then */
 
   GsMutex lock; /* of all below */
   GsCond work;  /* something was queued, or the pool stops */
@@ -35,6 +37,7 @@ struct GsiPool
   guint n_named; /* workers ever started, for their names */
   gboolean stopping, stopped;
   guint64 n_done, n_refused;
+  gint64 begun_us; /* when work was taken up the last time */
 
   /* A ring, allocated once: a full server must not allocate in order to say so. */
   Item *ring;
@@ -60,16 +63,23 @@ pop (GsiPool *pool)
   return item;
 }
 
+/* Under the lock: may an idle thread leave? */
+static gboolean
+is_surplus (const GsiPool *pool)
+{
+  return pool->elastic || pool->n_alive > pool->max_threads;
+}
+
 /* Under the lock: waits for work. FALSE: the thread should leave. */
 static gboolean
 wait_for_work (GsiPool *pool)
 {
-  gint64 until = pool->elastic ? gsi_clock_now_us () + pool->idle_us : G_MAXINT64;
+  gint64 idle_since = gsi_clock_now_us ();
   gboolean in_time = TRUE;
 
   pool->n_idle++;
-  while (pool->n_queued == 0 && !pool->stopping && in_time)
-    in_time = gs_cond_wait_until (&pool->work, &pool->lock, until);
+  while (pool->n_queued == 0 && !pool->stopping && (in_time || !is_surplus (pool)))
+    in_time = gs_cond_wait_until (&pool->work, &pool->lock, is_surplus (pool) ? idle_since + pool->idle_us : G_MAXINT64);
   pool->n_idle--;
   return pool->n_queued > 0;
 }
@@ -85,6 +95,7 @@ worker_run (void *data)
     {
       Item item = pop (pool);
       pool->n_running++;
+      pool->begun_us = gsi_clock_now_us ();
       gs_mutex_unlock (&pool->lock);
       item.work (item.user);
       gs_mutex_lock (&pool->lock);
@@ -151,6 +162,7 @@ pool_new (const char *name, guint max_threads, guint queue_limit)
   pool->name = g_strdup (name);
   pool->max_threads = MAX (max_threads, 1);
   pool->queue_limit = queue_limit;
+  pool->stuck_us = G_MAXINT64;
   /* Room also for work that a thread which is being started will take. */
   pool->ring_size = queue_limit + pool->max_threads;
   pool->ring = g_new0 (Item, pool->ring_size);
@@ -181,6 +193,32 @@ gsi_pool_new_elastic (const char *name, guint max_threads, guint queue_limit, gi
   pool->elastic = TRUE;
   pool->idle_us = MAX (idle_us, 0);
   return pool;
+}
+
+void
+gsi_pool_set_spare (GsiPool *pool, guint n_spare, gint64 stuck_us, gint64 idle_us)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&pool->lock);
+  pool->n_spare = n_spare;
+  pool->stuck_us = stuck_us;
+  pool->idle_us = MAX (idle_us, 0);
+}
+
+/*
+ * Under the lock. All threads have been at something for long: at what hangs, it seems. What waits need not hang as well, so
+ * it gets threads, as far as there are some to spare.
+ */
+static void
+help_out (GsiPool *pool)
+{
+  guint wanted = pool->n_queued;
+  if (pool->elastic || pool->stuck_us == G_MAXINT64 || wanted == 0 || pool->n_idle > 0
+      || gsi_clock_now_us () - pool->begun_us < pool->stuck_us)
+    return;
+  reap (pool);
+  while (wanted-- > 0 && pool->n_alive < pool->max_threads + pool->n_spare && start_worker (pool, NULL))
+    ;
+  pool->begun_us = gsi_clock_now_us (); /* they get the same time */
 }
 
 void
@@ -246,7 +284,10 @@ gsi_pool_submit (GsiPool *pool, GsiWork work, gpointer user, GError **error)
       pool->n_refused++;
       return FALSE;
     }
+  if (pool->n_queued == 0 && pool->n_running < pool->max_threads)
+    pool->begun_us = gsi_clock_now_us (); /* nothing waited so far */
   push (pool, work, user);
+  help_out (pool);
   gs_cond_signal (&pool->work);
   return TRUE;
 }

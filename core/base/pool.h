@@ -3,7 +3,8 @@
  * pool.h - bounded worker pools and timers. Full means BUSY, never growth.
  *
  * Two flavours: a fixed pool for short work, and an elastic one for work that holds a thread for long (streams): it
- * starts a thread when none is idle, up to a cap, and idle threads leave.
+ * starts a thread when none is idle, up to a cap, and idle threads leave. A fixed one can have spare threads for the case that
+ * all of its own hang.
  */
 #ifndef GSI_BASE_POOL_H
 #define GSI_BASE_POOL_H
@@ -15,6 +16,13 @@ typedef void (*GsiWork) (gpointer user);
 
 /** @name shows as thread name (15 bytes with a number). All threads run when it returns. *full* (gsi_pool_free). */
 GsiPool *gsi_pool_new (const char *name, guint n_threads, guint queue_limit, GError **error);
+
+/**
+ * For a fixed pool whose work may hang (a node, a disk): when something has waited for @stuck_us without anything having
+ * been begun, up to @n_spare more threads are started; those leave when they are idle for @idle_us. Looked at whenever work
+ * is submitted.
+ */
+void gsi_pool_set_spare (GsiPool *pool, guint n_spare, gint64 stuck_us, gint64 idle_us);
 
 /** No thread at first. @queue_limit may be 0: work is taken only when a thread is idle or can be started. */
 GsiPool *gsi_pool_new_elastic (const char *name, guint max_threads, guint queue_limit, gint64 idle_us, GError **error);

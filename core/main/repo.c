@@ -341,6 +341,20 @@ const GsiVerb gsi_repo_verbs[] = {
     .min_args = 1,
     .max_args = 1,
     .run = show_run },
+  { .name = "adopt",
+    .arguments = "STORAGE [FOLDER [PATH]]",
+    .summary = "Take over bare repositories of an old tree",
+    .about = "FOLDER is a bare repository below the root of STORAGE, whose option old_tree lets it have one. It becomes a\n"
+             "replica where it lies: nothing is copied, and a symbolic link keeps its old name readable. All of it is read\n"
+             "first, and what cannot be served is refused and stays as it was. From then on only Gitstead may write to it,\n"
+             "so stop whatever else does before. PATH is what clients call it, FOLDER when it is not given.",
+    .examples = "  gitstead repo adopt old --list\n"
+                "  gitstead repo adopt old group/project.git\n"
+                "  gitstead repo adopt old --all --prefix legacy/",
+    .options = gsi_repo_adopt_options,
+    .min_args = 1,
+    .max_args = 3,
+    .run = gsi_repo_adopt_run },
   { .name = "delete",
     .arguments = "PATH",
     .summary = "Delete a repository",

@@ -17,6 +17,8 @@
 
 /* Threads on which the participants of writes work; started as needed. One that cannot be had is a lost participant. */
 #define PARTICIPANTS_MAX 4096
+#define SPARE_WORKERS 16
+#define WORKERS_STUCK_US (250 * 1000)
 #define STREAM_IDLE_US (30 * G_USEC_PER_SEC)
 
 /* ------------------------------------------------------------------------------- services for plugins */
@@ -119,6 +121,9 @@ make_base (GsiServer *server, GError **error)
   if (server->workers == NULL)
     return FALSE;
   gsi_generation_limits (server->now->registry, &limits);
+  /* Calls on one repository, whose node or disk hangs, never hold all threads. */
+  gsi_pool_set_spare (server->workers, limits.max_in_flight_per_repository + SPARE_WORKERS, WORKERS_STUCK_US,
+                      STREAM_IDLE_US);
   server->streams = gsi_pool_new_elastic ("stream", limits.max_streams, limits.max_streams, STREAM_IDLE_US, error);
   if (server->streams == NULL)
     return FALSE;

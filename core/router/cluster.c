@@ -263,6 +263,7 @@ gsi_cluster_bindings (void)
     { 961, gsi_cluster_set_node },
     { 962, gsi_cluster_check_node },
     { 963, gsi_cluster_rebalance_plan },
+    { 964, gsi_cluster_folders },
     { 970, gsi_cluster_move },
     { 971, gsi_cluster_rebalance_apply },
     { 972, gsi_cluster_moves },

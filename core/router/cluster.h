@@ -96,6 +96,7 @@ gboolean gsi_cluster_set_consistency (gpointer router, GsiCall *call, GError **e
 gboolean gsi_cluster_verify_receipt (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_verify (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_untracked (gpointer router, GsiCall *call, GError **error);
+gboolean gsi_cluster_folders (gpointer router, GsiCall *call, GError **error); /* adopt.c */
 gboolean gsi_cluster_adopt (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_accept_data_loss (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_cluster_set_node (gpointer router, GsiCall *call, GError **error);

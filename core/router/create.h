@@ -31,6 +31,9 @@ gboolean gsi_router_fork (gpointer router, GsiCall *call, GError **error);
 #define GSI_METHOD_FETCH_FROM 157
 gboolean gsi_router_fetch_from (gpointer router, GsiCall *call, GError **error);
 
+/* adopt.c: Repository/Adopt, Cluster/Folders. */
+gboolean gsi_router_adopt (gpointer router, GsiCall *call, GError **error);
+
 /* pool.c */
 gboolean gsi_router_pool_link (gpointer router, GsiCall *call, GError **error);
 gboolean gsi_router_pool_unlink (gpointer router, GsiCall *call, GError **error);

@@ -34,6 +34,7 @@
 
 typedef struct Repo Repo;
 typedef struct Care Care; /* maintain.c */
+struct PackCache;
 
 /** The instance. Everything but the table of repositories is constant after start. */
 typedef struct
@@ -51,6 +52,7 @@ typedef struct
   gint64 max_remote_refs; /* of another server, in one call */
   guint64 max_change_bytes;
   gint64 max_repos_open;
+  gboolean old_tree;   /* the root may have other files when the marker is made */
   char **remote_allow; /* where Repository/Fetch and its like may go (api/transfer_remote.c) */
   gint64 child_cpu_seconds;
   guint64 child_memory;
@@ -82,6 +84,7 @@ typedef struct
   guint64 ticks;        /* for least recently used */
   Care *care;           /* which replicas need maintenance */
   gint fscks;           /* atomic: under way */
+  struct PackCache *packs; /* packcache.h */
   gint history_facts;   /* atomic: commits remembered by all repositories (history/view.h) */
 
   struct

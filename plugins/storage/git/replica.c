@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The storage's root and the replicas in it: made, found, measured, thrown away. */
+#include "adopt.h"
 #include "disk.h"
 #include "git.h"
+#include "packcache.h"
 #include "pool.h"
 
 #include <fcntl.h>
@@ -53,10 +55,11 @@ marker_make (Storage *storage, const char *path, GError **error)
   g_autofree char *text = NULL;
   if (!root_is_empty (storage, &empty, error))
     return FALSE;
-  if (!empty)
+  if (!empty && !storage->old_tree)
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                     "%s has files but no " GIT_ROOT_MARKER " marker: it is not a storage of this program; "
-                    "give an empty or absent folder, or check that the right disk is mounted",
+                    "give an empty or absent folder, or check that the right disk is mounted; 'old_tree: true' takes a tree "
+                    "of bare repositories that are to be adopted",
                     storage->root);
   storage_random_hex (storage, storage->uuid);
   text = g_strdup_printf ("gitstead-storage 1\nuuid %s\n", storage->uuid);
@@ -265,8 +268,11 @@ storage_remove (gpointer self, GsCall *call, const GsRepo *repo, GError **error)
       return FALSE;
     }
   trash = storage_trash_path (storage, repo->id);
-  gboolean moved = disk_move (dir, trash, storage->sync, error);
+  gboolean moved = adopt_is_unclaimed (dir) ? adopt_put_back (storage, repo->replica_path, error)
+                                            : disk_move (dir, trash, storage->sync, error);
   repo_removed (storage, repo->replica_path);
+  if (moved)
+    pack_cache_forget (storage->packs, repo->id);
   return moved;
 }
 
@@ -315,7 +321,7 @@ storage_walk (Storage *storage, GsCall *call, ReplicaVisit visit, gpointer user,
               if (!visit (storage, path, user, error))
                 return FALSE;
             }
-          else if (depth + 1 < WALK_DEPTH_MAX)
+          else if (depth + 1 < WALK_DEPTH_MAX && !adopt_looks_bare (full)) /* of an old tree: nothing of ours is in it */
             g_ptr_array_add (stack, g_steal_pointer (&path));
         }
     }

@@ -122,6 +122,75 @@ test_full_means_busy (void **state)
   gate_clear (&gate);
 }
 
+/* Whatever hangs, what does not gets a thread: as many more as there are to spare, and no longer than they are needed. */
+static void
+test_spare_threads_help_out (void **state)
+{
+  GsiPool *pool = gsi_pool_new ("test", 2, 100, NULL);
+  gint64 until = gsi_clock_now_us () + PATIENCE_US;
+  GsiPoolStats stats;
+  Gate hung, quick;
+
+  gate_init (&hung);
+  gate_init (&quick);
+  gsi_pool_set_spare (pool, 3, 1000, 1000);
+  /* Four that hang, of which two are more than there are threads. */
+  for (guint i = 0; i < 4; i++)
+    assert_true (gsi_pool_submit (pool, wait_inside, &hung, NULL));
+  assert_true (wait_for (&hung, &hung.n_entered, 2));
+  do
+    {
+      assert_true (gsi_pool_submit (pool, pass, &quick, NULL));
+      g_usleep (500);
+      gsi_pool_stats (pool, &stats);
+      assert_true (stats.n_threads <= 5);
+      assert_true (gsi_clock_now_us () < until);
+    }
+  while (stats.n_done == 0 && stats.n_queued < 90);
+  assert_true (wait_for (&quick, &quick.n_done, 1));
+  assert_int_equal (hung.n_done, 0);
+  open_gate (&hung);
+  assert_true (gsi_pool_wait_idle (pool, until));
+  assert_int_equal (hung.n_entered, 4);
+  do
+    {
+      gsi_pool_stats (pool, &stats);
+      g_usleep (1000);
+    }
+  while (stats.n_threads > 2 && gsi_clock_now_us () < until);
+  assert_int_equal (stats.n_threads, 2);
+  assert_true (gsi_pool_submit (pool, pass, &quick, NULL));
+  gsi_pool_free (pool);
+  gate_clear (&quick);
+  gate_clear (&hung);
+}
+
+/* Without them nothing grows, and with all of them hanging what waits goes on waiting. */
+static void
+test_spare_threads_have_an_end (void **state)
+{
+  GsiPool *pool = gsi_pool_new ("test", 1, 4, NULL);
+  gint64 until = gsi_clock_now_us () + PATIENCE_US;
+  g_autoptr (GError) error = NULL;
+  GsiPoolStats stats;
+  Gate gate;
+
+  gate_init (&gate);
+  gsi_pool_set_spare (pool, 1, 0, 1000);
+  while (gsi_pool_submit (pool, wait_inside, &gate, &error))
+    {
+      assert_true (gsi_clock_now_us () < until);
+      g_usleep (500);
+    }
+  assert_true (g_error_matches (error, GS_ERROR, GS_ERROR_BUSY));
+  gsi_pool_stats (pool, &stats);
+  assert_int_equal (stats.n_threads, 2);
+  open_gate (&gate);
+  gsi_pool_free (pool);
+  assert_true (gate.n_entered >= 5);
+  gate_clear (&gate);
+}
+
 static void
 test_stop_runs_what_was_queued (void **state)
 {
@@ -390,6 +459,8 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_full_means_busy),
+    cmocka_unit_test (test_spare_threads_help_out),
+    cmocka_unit_test (test_spare_threads_have_an_end),
     cmocka_unit_test (test_stop_runs_what_was_queued),
     cmocka_unit_test (test_elastic_grows_and_shrinks),
     cmocka_unit_test (test_elastic_with_a_queue),
