@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <nng/nng.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define LOOK_US (50 * 1000) /* at the caller's wish to stop */
 #define RAW_SIZE (16 * 1024)
@@ -83,6 +85,38 @@ fail_nng (GError **error, const GsLink *link, int rv, const char *doing)
                   rv == NNG_ETIMEDOUT ? "no answer in time" : nng_strerror (rv));
 }
 
+/* nng has one word for all that can be wrong with a socket's path. */
+static gboolean
+fail_ipc (GError **error, const char *path, const char *nng)
+{
+  struct stat st;
+  if (stat (path, &st) != 0)
+    {
+      int err = errno;
+      return err == ENOENT || err == ENOTDIR
+                 ? gs_fail (error, GS_ERROR_UNAVAILABLE, "no such socket: is the server running? (%s)", path)
+                 : gs_fail (error, GS_ERROR_UNAVAILABLE, "cannot look at the socket %s: %s", path, g_strerror (err));
+    }
+  if (!S_ISSOCK (st.st_mode))
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "%s is no socket", path);
+  if (access (path, W_OK) != 0)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "the socket %s may not be used by this user: %s", path,
+                    g_strerror (errno));
+  return gs_fail (error, GS_ERROR_UNAVAILABLE, "connect to the socket %s: %s; is the server running?", path, nng);
+}
+
+static gboolean
+fail_dial (GError **error, const GsLink *link, int rv)
+{
+  const GsAddress *address = link->address;
+  if (address->scheme == GS_LINK_IPC && rv != NNG_ETIMEDOUT)
+    return fail_ipc (error, address->path, nng_strerror (rv));
+  if (rv == NNG_EADDRINVAL)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "connect to %s: there is no address for the host name '%s'", address->url,
+                    address->host);
+  return fail_nng (error, link, rv, "connect to");
+}
+
 /* Sends all of @bytes, or receives some (@len NULL: send). */
 static int
 wait_io (GsLink *link, void *bytes, gsize len, gboolean receive, gint64 until_us, gsize *ret_n)
@@ -109,7 +143,7 @@ wait_send (GsLink *link, const guint8 *bytes, gsize len, gint64 until_us, GError
       gsize n = 0;
       int rv = wait_io (link, (void *) bytes, len, FALSE, until_us, &n);
       if (rv != 0)
-        return fail_nng (error, link, rv, "send a greeting to");
+        return fail_nng (error, link, rv, "send nng's greeting to");
       bytes += n;
       len -= n;
     }
@@ -131,7 +165,7 @@ wait_raw (GsLink *link, gint64 until_us, GError **error)
   int rv = wait_io (link, link->raw, RAW_SIZE, TRUE, until_us, &n);
   link->raw_off = 0;
   link->raw_len = n;
-  return rv == 0 || fail_nng (error, link, rv, "receive a greeting from");
+  return rv == 0 || fail_nng (error, link, rv, "receive nng's greeting from");
 }
 
 /* Why it failed, from the server's mouth where that has told. */
@@ -205,7 +239,7 @@ wait_plain (GsLink *link, guint8 *to, gsize len, gint64 until_us, GError **error
         {
           int rv = wait_io (link, to + have, len - have, TRUE, until_us, &n);
           if (rv != 0)
-            return fail_nng (error, link, rv, "receive a greeting from");
+            return fail_nng (error, link, rv, "receive nng's greeting from");
         }
       else
         {
@@ -284,7 +318,7 @@ dial_server (GsLink *link, gint64 until_us, GError **error)
                                                 bracket ? "]" : "", address->port);
   int rv = dial_url (link, url, until_us);
   if (rv != 0)
-    return fail_nng (error, link, rv, "connect to");
+    return fail_dial (error, link, rv);
   if (address->scheme != GS_LINK_IPC)
     nng_stream_set_bool (link->stream, NNG_OPT_TCP_KEEPALIVE, true);
   return TRUE;

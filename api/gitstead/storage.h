@@ -290,9 +290,11 @@ typedef struct
                            gboolean stateless, GsStream *stream, GError **error);
 
   /**
-   * [S60] Resolves a revision: a full object id, a full ref name, HEAD, or a short branch or tag name,
-   * each optionally followed by ":<path>" or "^{<type>}". No other revision syntax. INVALID_ARGUMENT
-   * for malformed ones, NOT_FOUND for absent ones. Optional.
+   * [S60] Resolves a revision: a full object id, the unique beginning of one (4 digits or more), HEAD, a
+   * full ref name, or a name below refs/, refs/tags/ or refs/heads/, looked for in this order; then any
+   * number of "~<n>", "^<n>" and "^{commit}", "^{tree}", "^{blob}", "^{tag}", "^{}"; then maybe ":<path>".
+   * No other revision syntax. INVALID_ARGUMENT for malformed and ambiguous ones, NOT_FOUND for those that
+   * lead nowhere or to another type. Optional.
    */
   gboolean (*resolve_revision) (gpointer self, GsCall *call, const GsRepo *repo, const char *revision,
                                 gsize revision_len, GsObject *ret_object, GError **error);
@@ -303,7 +305,7 @@ typedef struct
   /** [S62] Writes the object's bytes to @stream's output at constant memory. Optional. */
   gboolean (*stream_object) (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *oid,
                              GsStream *stream, GError **error);
-  /** [S63] Entries of one tree in git's order. Optional. */
+  /** [S63] Entries of one tree in git's order. NOT_FOUND for what is no tree. Optional. */
   gboolean (*list_tree) (gpointer self, GsCall *call, const GsRepo *repo, const GsOid *tree,
                          GsTreeVisit visit, gpointer user, GError **error);
 

@@ -412,11 +412,16 @@ gsi_log_sweep (GsiLog *log)
   sweep (log, gsi_clock_now_us () - G_USEC_PER_SEC);
 }
 
+/* Who takes GLib's messages: GLib can be told once in a process, and logs come and go. Atomic. */
+static GsiLog *log_of_glib;
+
 void
 gsi_log_free (GsiLog *log)
 {
+  GsiLog *own = log;
   if (log == NULL)
     return;
+  __atomic_compare_exchange_n (&log_of_glib, &own, NULL, FALSE, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
   sweep (log, G_MAXINT64);
   if (log->own_fd)
     close (log->fd);
@@ -450,7 +455,10 @@ glib_writer (GLogLevelFlags flags, const GLogField *given, gsize n_given, gpoint
                      : flags & (G_LOG_LEVEL_MESSAGE | G_LOG_LEVEL_INFO) ? GS_LOG_INFO
                                                                         : GS_LOG_DEBUG;
   const char *message = "", *domain = "";
+  GsiLog *log = __atomic_load_n (&log_of_glib, __ATOMIC_ACQUIRE);
 
+  if (log == NULL)
+    return g_log_writer_default (flags, given, n_given, NULL);
   for (gsize i = 0; i < n_given; i++)
     if (given[i].length >= 0)
       continue; /* not NUL-terminated: never these two */
@@ -458,12 +466,15 @@ glib_writer (GLogLevelFlags flags, const GLogField *given, gsize n_given, gpoint
       message = given[i].value;
     else if (strcmp (given[i].key, "GLIB_DOMAIN") == 0)
       domain = given[i].value;
-  gsi_log (user, level, "glib.message", GS_TEXT ("domain", domain), GS_TEXT ("message", message));
+  gsi_log (log, level, "glib.message", GS_TEXT ("domain", domain), GS_TEXT ("message", message));
   return G_LOG_WRITER_HANDLED;
 }
 
 void
 gsi_log_take_glib (GsiLog *log)
 {
-  g_log_set_writer_func (glib_writer, log, NULL);
+  static gint told; /* atomic */
+  __atomic_store_n (&log_of_glib, log, __ATOMIC_RELEASE);
+  if (!__atomic_exchange_n (&told, 1, __ATOMIC_ACQ_REL))
+    g_log_set_writer_func (glib_writer, NULL, NULL);
 }

@@ -75,7 +75,7 @@ void gsi_log_sweep (GsiLog *log);
 /** From now on, records of this thread carry this call id; NULL ends it. @id is copied. */
 void gsi_log_set_call (const GsTxId *id);
 
-/** Sends GLib's own messages (g_warning and so on) here, as event "glib.message". Once in a process; @log must stay. */
+/** Sends GLib's own messages (g_warning and so on) here, as event "glib.message", until @log is freed or another has them. */
 void gsi_log_take_glib (GsiLog *log);
 
 /* ---- for crash reports ---- */

@@ -123,26 +123,22 @@ needs_quotes (const char *text, gsize len)
   return FALSE;
 }
 
-void
-gsi_text_append_escaped (GString *out, const char *text, gssize len, gboolean quote)
+/* @lines: line breaks stay, and a backslash is only itself. */
+static void
+append_escaped (GString *out, const char *text, gsize left, gboolean quote, gboolean lines)
 {
-  gsize left = len < 0 ? strlen (text) : (gsize) len;
-
-  quote = quote && needs_quotes (text, left);
-  if (quote)
-    g_string_append_c (out, '"');
   while (left > 0)
     {
       guchar c = (guchar) *text;
       gsize n = 1;
 
       if (c == '\n')
-        g_string_append (out, "\\n");
+        g_string_append (out, lines ? "\n  " : "\\n");
       else if (c == '\t')
         g_string_append (out, "\\t");
       else if (c == '\r')
         g_string_append (out, "\\r");
-      else if (c == '\\' || (quote && c == '"'))
+      else if ((c == '\\' && !lines) || (quote && c == '"'))
         {
           g_string_append_c (out, '\\');
           g_string_append_c (out, (char) c);
@@ -162,8 +158,28 @@ gsi_text_append_escaped (GString *out, const char *text, gssize len, gboolean qu
       text += n;
       left -= n;
     }
+}
+
+void
+gsi_text_append_escaped (GString *out, const char *text, gssize len, gboolean quote)
+{
+  gsize left = len < 0 ? strlen (text) : (gsize) len;
+
+  quote = quote && needs_quotes (text, left);
   if (quote)
     g_string_append_c (out, '"');
+  append_escaped (out, text, left, quote, FALSE);
+  if (quote)
+    g_string_append_c (out, '"');
+}
+
+void
+gsi_text_append_message (GString *out, const char *text)
+{
+  gsize len = strlen (text);
+  while (len > 0 && text[len - 1] == '\n')
+    len--;
+  append_escaped (out, text, len, FALSE, TRUE);
 }
 
 /* ------------------------------------------------------------------------------ sizes and durations */

@@ -20,6 +20,12 @@ void gsi_text_append_json (GString *out, const char *text, gssize len);
  */
 void gsi_text_append_escaped (GString *out, const char *text, gssize len, gboolean quote);
 
+/**
+ * Appends a message for a human on a terminal. Control characters and broken UTF-8 become \t, \xNN, but its lines stay
+ * lines (indented, so that none passes for one of ours), and what was escaped before is not escaped again.
+ */
+void gsi_text_append_message (GString *out, const char *text);
+
 /** "10 MiB", "1.5 GiB", "512 B". *full*. */
 char *gsi_text_size (guint64 bytes);
 

@@ -87,6 +87,15 @@ no_such_method (const GsiMethods *methods, const char *name)
 }
 
 static int
+wrong_request (const GsiMethod *method, const GError *error)
+{
+  gsi_cli_fail (error, "cannot call %s", method->name);
+  if (!gsi_cli_json ())
+    g_printerr ("See 'gitstead methods --describe %s'.\n", method->name);
+  return GSI_EXIT_USAGE;
+}
+
+static int
 call_streaming (const GsiMethod *method, const ProtobufCMessage *request)
 {
   g_autoptr (GError) error = NULL;
@@ -146,7 +155,7 @@ call_run (int n_args, char **args)
     return gsi_cli_fail (error, "cannot read the request");
   request = gsi_json_read (methods, gsi_cli_arena (), method->request, text, len, &error);
   if (request == NULL)
-    return gsi_cli_usage ("call", "the request for %s is wrong: %s", method->name, error->message);
+    return wrong_request (method, error);
   if (method->bytes_in || method->bytes_out)
     return call_streaming (method, request);
 

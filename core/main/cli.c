@@ -7,6 +7,9 @@
 
 #include <string.h>
 #include <unistd.h>
+#include <wire/details.h>
+
+#define DETAILS_SHOWN 20
 
 static struct
 {
@@ -121,27 +124,14 @@ gsi_cli_server (void)
 
 /* ------------------------------------------------------------------------------------- messages */
 
-int
-gsi_cli_usage (const char *command, const char *format, ...)
-{
-  g_autofree char *message = NULL;
-  va_list args;
-  va_start (args, format);
-  message = g_strdup_vprintf (format, args);
-  va_end (args);
-  if (command == NULL)
-    g_printerr ("gitstead: %s\nSee 'gitstead --help'.\n", message);
-  else
-    g_printerr ("gitstead: %s\nSee 'gitstead %s --help'.\n", message, command);
-  return GSI_EXIT_USAGE;
-}
-
 /* What a person can do about it. NULL when the message says it all. */
 static char *
 hint_for (const GError *error)
 {
   g_autofree char *wait = NULL;
   gint64 advice = gsi_cli_retry_after_us ();
+  if (gsi_cli_called () == NULL) /* this side's own failure: its message says it all */
+    return NULL;
   if (advice > 0)
     wait = gsi_text_duration (advice);
   switch (gs_error_code (error))
@@ -176,19 +166,98 @@ hint_for (const GError *error)
     }
 }
 
-/* As the API's JSON has errors, so that a program reads both with the same code. */
+static void
+append_details (const GError *error, GString *text)
+{
+  const Gitstead__V1__ErrorDetails *details = gs_details (error, gsi_cli_arena ());
+  const GsiMethods *methods = gsi_cli_methods (NULL);
+  if (details == NULL || methods == NULL)
+    return;
+  g_string_append (text, ",\"details\":[");
+  for (gsize i = 0; i < details->n_entries; i++)
+    {
+      g_autofree char *entry = gsi_json_write (methods, &details->entries[i]->base, GSI_JSON_COMPACT, NULL);
+      g_string_append_printf (text, "%s%s", i > 0 ? "," : "", entry);
+    }
+  g_string_append_c (text, ']');
+}
+
+/* A line for each thing that is wrong, where the message does not say it all. */
+static void
+print_details (const GError *error)
+{
+  const Gitstead__V1__ErrorDetails *details = gs_details (error, gsi_cli_arena ());
+  for (gsize i = 0; details != NULL && i < details->n_entries; i++)
+    {
+      const Gitstead__V1__ErrorDetail *entry = details->entries[i];
+      g_autofree char *name = g_strndup ((const char *) entry->name.data, entry->name.len);
+      g_autoptr (GString) line = g_string_new (NULL), shown = g_string_new ("  ");
+      if (details->n_entries == 1 && entry->expected[0] == '\0')
+        return;
+      if (i == DETAILS_SHOWN)
+        {
+          g_printerr ("  and %" G_GSIZE_FORMAT " more; --json has them all\n", details->n_entries - i);
+          return;
+        }
+      g_string_append (line, entry->field);
+      if (name[0] != '\0')
+        g_string_append_printf (line, "%s%s %s", line->len > 0 ? ", " : "", entry->type, name);
+      if (entry->reason[0] != '\0')
+        g_string_append_printf (line, ": %s", entry->reason);
+      if (entry->expected[0] != '\0')
+        g_string_append_printf (line, "; expected %s", entry->expected);
+      if (entry->actual[0] != '\0')
+        g_string_append_printf (line, ", is %s", entry->actual);
+      gsi_text_append_message (shown, line->str);
+      g_printerr ("%s\n", shown->str);
+    }
+}
+
+/* As the API's JSON has errors, so that a program reads both with the same code; and which call it was. */
 static void
 print_json_error (const GError *error, const char *what)
 {
   static const char *const retries[] = { "never", "same", "new" };
-  g_autofree char *message = g_strconcat (what, ": ", error->message, NULL);
+  g_autofree char *message = what != NULL ? g_strconcat (what, ": ", error->message, NULL) : g_strdup (error->message);
   g_autoptr (GString) text = g_string_new ("{\"code\":");
   int code = gs_error_code (error);
   gsi_text_append_json (text, gs_error_name (code), -1);
   g_string_append (text, ",\"message\":");
   gsi_text_append_json (text, message, -1);
-  g_string_append_printf (text, ",\"retry\":\"%s\"}", retries[gs_error_retry (code)]);
-  g_printerr ("%s\n", text->str);
+  g_string_append_printf (text, ",\"retry\":\"%s\"", retries[gs_error_retry (code)]);
+  append_details (error, text);
+  if (gsi_cli_called () != NULL)
+    {
+      g_string_append (text, ",\"method\":");
+      gsi_text_append_json (text, gsi_cli_called (), -1);
+      g_string_append (text, ",\"server\":");
+      gsi_text_append_json (text, gsi_cli_server (), -1);
+    }
+  g_printerr ("%s}\n", text->str);
+}
+
+int
+gsi_cli_usage (const char *command, const char *format, ...)
+{
+  g_autofree char *message = NULL;
+  g_autoptr (GString) line = g_string_new ("gitstead: ");
+  va_list args;
+  va_start (args, format);
+  message = g_strdup_vprintf (format, args);
+  va_end (args);
+  if (settings.json)
+    {
+      g_autoptr (GError) error = g_error_new_literal (GS_ERROR, GS_ERROR_INVALID_ARGUMENT, message);
+      print_json_error (error, NULL);
+      return GSI_EXIT_USAGE;
+    }
+  gsi_text_append_message (line, message);
+  g_printerr ("%s\n", line->str);
+  if (command == NULL)
+    g_printerr ("See 'gitstead --help'.\n");
+  else
+    g_printerr ("See 'gitstead %s --help'.\n", command);
+  return GSI_EXIT_USAGE;
 }
 
 int
@@ -206,12 +275,24 @@ gsi_cli_fail (const GError *error, const char *format, ...)
       print_json_error (error, what);
       return GSI_EXIT_FAILED;
     }
-  gsi_text_append_escaped (line, what, -1, FALSE);
+  gsi_text_append_message (line, what);
   g_string_append (line, ": ");
-  gsi_text_append_escaped (line, error->message, -1, FALSE);
+  gsi_text_append_message (line, error->message);
   g_printerr ("%s\n", line->str);
+  print_details (error);
   if (hint != NULL && !settings.quiet)
     g_printerr ("hint: %s\n", hint);
+  return GSI_EXIT_FAILED;
+}
+
+int
+gsi_cli_fail_config (const GError *error, const char *path, const char *what)
+{
+  gsize len = strlen (path);
+  gboolean places = strncmp (error->message, path, len) == 0 && error->message[len] == ':' && g_ascii_isdigit (error->message[len + 1]);
+  if (settings.json || (!places && strchr (error->message, '\n') == NULL))
+    return gsi_cli_fail (error, "%s", what);
+  g_printerr ("gitstead: %s:\n%s\n", what, error->message);
   return GSI_EXIT_FAILED;
 }
 
@@ -226,7 +307,7 @@ gsi_cli_say (const char *format, ...)
   va_start (args, format);
   text = g_strdup_vprintf (format, args);
   va_end (args);
-  gsi_text_append_escaped (line, text, -1, FALSE);
+  gsi_text_append_message (line, text);
   g_print ("%s\n", line->str);
 }
 

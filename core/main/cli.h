@@ -27,6 +27,11 @@ const char *gsi_cli_server (void);
 int gsi_cli_usage (const char *command, const char *format, ...) G_GNUC_PRINTF (2, 3);
 /** Prints "gitstead: <what was attempted>: <error>" and, where one is known, a hint; returns GSI_EXIT_FAILED. */
 int gsi_cli_fail (const GError *error, const char *format, ...) G_GNUC_PRINTF (2, 3);
+/**
+ * The same for what is wrong with the configuration @path or comes of it. Several problems stand on lines of their own, as
+ * "FILE:LINE:COLUMN: …", which editors know.
+ */
+int gsi_cli_fail_config (const GError *error, const char *path, const char *what);
 /** Prints to standard output unless --quiet. */
 void gsi_cli_say (const char *format, ...) G_GNUC_PRINTF (1, 2);
 /** Asks on the terminal; TRUE for yes. FALSE when there is no terminal: look at gsi_cli_can_ask first. */

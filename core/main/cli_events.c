@@ -33,7 +33,7 @@ take_kinds (GArray *found, GError **error)
         if (strcmp (*one, names[i]) == 0)
           kind = (Gitstead__V1__EventKind) (GITSTEAD__V1__EVENT_KIND__EVENT_WRITE + i);
       if (kind == GITSTEAD__V1__EVENT_KIND__EVENT_KIND_UNSPECIFIED)
-        return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "'%s' is no kind of event", *one);
+        return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "'%s' is no kind of event: they are write, created, deleted, renamed and replica-behind", *one);
       g_array_append_val (found, kind);
     }
   return TRUE;

@@ -12,6 +12,8 @@ gint64 gsi_cli_timeout_us (void);
 guint64 gsi_cli_generation (void);
 /** Did the server answer the last call, if only with an error? */
 gboolean gsi_cli_server_answered (void);
+/** The method that was called last; NULL when no call was tried: what failed is on this side. *borrowed for ever*. */
+const char *gsi_cli_called (void);
 /** The server's advice on when to repeat the last call; 0 = none. */
 gint64 gsi_cli_retry_after_us (void);
 

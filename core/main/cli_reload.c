@@ -42,7 +42,7 @@ reload_run (int n_args, char **args)
     return GSI_EXIT_OK;
   if (reply->n_changes == 0)
     {
-      gsi_cli_say ("%s: nothing changed\n", reply->config);
+      gsi_cli_say ("%s: nothing changed", reply->config);
       return GSI_EXIT_OK;
     }
   table = gsi_table_new (titles);

@@ -4,9 +4,12 @@
 #include "cli.h"
 #include "command.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <gitstead/plugin.h>
 #include <locale.h>
 #include <string.h>
+#include <unistd.h>
 
 static int
 version_run (int n_args, char **args)
@@ -207,14 +210,32 @@ print_raw_error (const char *text)
   fputs (text, stderr);
 }
 
-int
-main (int argc, char **argv)
+/* Descriptors 0 to 2 that are closed would be taken by the next files: output must not end up in a socket. */
+static void
+fill_standard_fds (void)
+{
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+    if (fcntl (fd, F_GETFD) < 0) /* 0 and 1 the wrong way round, so that using them fails as it would */
+      (void) !open ("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_WRONLY);
+}
+
+/* What did not reach its reader was not done. */
+static int
+flush_output (int code)
+{
+  if (fflush (stdout) == 0 && !ferror (stdout))
+    return code;
+  fprintf (stderr, "gitstead: cannot write the output: %s\n", g_strerror (errno));
+  return code == GSI_EXIT_OK ? GSI_EXIT_FAILED : code;
+}
+
+static int
+run (int argc, char **argv)
 {
   g_autoptr (GError) error = NULL;
   gboolean help = FALSE, version = FALSE;
   const GsiCommand *command;
 
-  setlocale (LC_ALL, "");
   g_set_prgname ("gitstead");
   g_set_print_handler (print_raw);
   g_set_printerr_handler (print_raw_error);
@@ -235,4 +256,12 @@ main (int argc, char **argv)
   if (command->verbs == NULL)
     return run_own (command, argc - 1, argv + 1);
   return gsi_command_run (command, argc - 1, argv + 1);
+}
+
+int
+main (int argc, char **argv)
+{
+  fill_standard_fds ();
+  setlocale (LC_ALL, "");
+  return flush_output (run (argc, argv));
 }

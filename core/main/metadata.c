@@ -151,10 +151,8 @@ run (const char *command, gboolean change)
     return gsi_cli_usage (command, "--config FILE is missing");
   if (!store_open (&store, &error)
       || !((const GsMetadataOps *) store.plugin->ops)->migrate (store.self, NULL, !change, &pending, &error))
-    {
-      g_printerr ("gitstead: %s\n", error->message);
-      return GSI_EXIT_FAILED;
-    }
+    return gsi_cli_fail_config (error, config_path,
+                                change ? "cannot bring the metadata store up to date" : "cannot look at the metadata store");
   if (gsi_cli_json ())
     print_json (&store, pending, change);
   else if (pending == 0)

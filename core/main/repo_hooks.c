@@ -49,6 +49,14 @@ add_file (Found *found, const char *dir, const char *path, GError **error)
 static gboolean
 read_folder (Found *found, const char *dir, GError **error)
 {
+  struct stat st;
+  if (stat (dir, &st) != 0)
+    {
+      int err = errno;
+      return gs_fail (error, gs_error_from_errno (err), "%s: %s", dir, g_strerror (err));
+    }
+  if (!S_ISDIR (st.st_mode))
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s is no folder", dir);
   for (gsize i = 0; i < G_N_ELEMENTS (folders); i++)
     {
       g_autofree char *path = g_build_filename (dir, folders[i], NULL);

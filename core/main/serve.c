@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `gitstead serve` and `gitstead check`: signals, exit codes, and nothing else. */
+#include "main/cli.h"
 #include "main/command.h"
 #include "main/reload.h"
 
@@ -86,6 +87,7 @@ parse_config_option (int argc, char **argv, const char *summary, char **ret_conf
   g_autoptr (GOptionContext) context = g_option_context_new (NULL);
   g_autoptr (GError) error = NULL;
   g_autofree char *config = NULL;
+  const char *command = argv[0];
   GOptionEntry entries[]
       = { { "config", 'c', 0, G_OPTION_ARG_FILENAME, &config, "The configuration file", "FILE" },
           { ret_print != NULL ? "print" : NULL, 'p', 0, G_OPTION_ARG_NONE, ret_print,
@@ -95,13 +97,12 @@ parse_config_option (int argc, char **argv, const char *summary, char **ret_conf
   g_option_context_set_summary (context, summary);
   if (!g_option_context_parse (context, &argc, &argv, &error))
     {
-      g_printerr ("gitstead: %s\n", error->message);
+      gsi_cli_usage (command, "%s", error->message);
       return FALSE;
     }
   if (config == NULL || argc > 1)
     {
-      g_printerr ("gitstead: %s (see `gitstead %s --help`)\n",
-                  config == NULL ? "--config FILE is missing" : "too many arguments", argv[0]);
+      gsi_cli_usage (command, "%s", config == NULL ? "--config FILE is missing" : "too many arguments");
       return FALSE;
     }
   *ret_config = g_steal_pointer (&config);
@@ -138,9 +139,8 @@ gsi_command_serve (int argc, char **argv)
   server = gsi_server_new (config, &error);
   if (server == NULL || !gsi_server_start (server, &error))
     {
-      g_printerr ("gitstead: cannot serve: %s\n", error->message);
       close (signal_fd);
-      return GSI_EXIT_FAILED;
+      return gsi_cli_fail_config (error, config, "cannot serve");
     }
   notify_manager ("READY=1");
   wait_for_end (server, signal_fd);
@@ -165,10 +165,7 @@ gsi_command_check (int argc, char **argv)
     return GSI_EXIT_USAGE;
   server = gsi_server_new (config, &error);
   if (server == NULL)
-    {
-      g_printerr ("%s\n", error->message);
-      return GSI_EXIT_FAILED;
-    }
+    return gsi_cli_fail_config (error, config, "cannot use the configuration");
   if (print)
     {
       g_autofree char *text = gsi_registry_print (server->now->registry);

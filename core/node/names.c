@@ -2,8 +2,8 @@
 /* Bytes and ids in messages. See names.h. */
 #include "node/names.h"
 
-/* First byte of a page token: tells ours from others', and may change with the token's meaning. */
-#define TOKEN_VERSION 0x01
+#include <wire/details.h>
+#include <wire/page.h>
 
 char *
 gsi_name_text (const ProtobufCBinaryData *bytes, const char *field, GError **error)
@@ -17,6 +17,7 @@ gsi_name_text (const ProtobufCBinaryData *bytes, const char *field, GError **err
     gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: contains a NUL byte", field);
   else
     return g_strndup ((const char *) bytes->data, bytes->len);
+  gs_detail_field (error, field);
   return NULL;
 }
 
@@ -32,12 +33,14 @@ gsi_name_branch (const ProtobufCBinaryData *bytes, const char *field, GError **e
   else if (g_str_has_prefix (name, "refs/"))
     {
       gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s is no branch: those are below refs/heads/", field, name);
+      gs_detail_field (error, field);
       return NULL;
     }
   if (*branch == '-' || strcmp (branch, "HEAD") == 0)
     {
       gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: '%s' is no name for a branch: git takes it for something else", field,
                branch);
+      gs_detail_field (error, field);
       return NULL;
     }
   return g_strconcat ("refs/heads/", branch, NULL);
@@ -53,7 +56,8 @@ gsi_name_oid (const char *hex, gboolean may_be_empty, const char *field, GsOid *
     }
   if (gs_oid_parse (hex, strlen (hex), ret_oid))
     return TRUE;
-  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: \"%.80s\" is not an object id (40 hex digits)", field, hex);
+  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: \"%.80s\" is not an object id (40 hex digits)", field, hex)
+         || gs_detail_field (error, field);
 }
 
 char *
@@ -71,36 +75,28 @@ gsi_name_bytes (const char *text)
   return bytes;
 }
 
-gsize
-gsi_page_limit (const Gitstead__V1__Page *page)
-{
-  return page == NULL || page->limit == 0 || page->limit > 1000 ? 1000 : page->limit;
-}
-
 gboolean
-gsi_page_after (const Gitstead__V1__Page *page, char **ret_after, GError **error)
+gsi_page_begin (const GsiCall *call, guint64 repository, const Gitstead__V1__Page *page, gsize *ret_limit, char **ret_after,
+                GError **error)
 {
-  const ProtobufCBinaryData *token = page == NULL ? NULL : &page->token;
-  if (token == NULL || token->len == 0)
-    {
-      *ret_after = NULL;
-      return TRUE;
-    }
-  if (token->len < 2 || token->len > GSI_NAME_MAX || token->data[0] != TOKEN_VERSION
-      || memchr (token->data, 0, token->len) != NULL)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                    "page.token: not a token that this server gave out; begin again without one");
-  *ret_after = g_strndup ((const char *) token->data + 1, token->len - 1);
+  const GsPageOf of = { call->method->number, repository, call->request };
+  const guint8 *state;
+  gsize len;
+  if (!gs_page_begin (&of, page, ret_limit, &state, &len, error))
+    return FALSE;
+  if (state != NULL && memchr (state, 0, len) != NULL)
+    return gs_page_bad (error);
+  *ret_after = state != NULL ? g_strndup ((const char *) state, len) : NULL;
   return TRUE;
 }
 
 ProtobufCBinaryData
-gsi_page_token (const char *last)
+gsi_page_token (const GsiCall *call, guint64 repository, const char *last)
 {
-  gsize len = strlen (last);
-  ProtobufCBinaryData token = { len + 1, g_malloc (len + 1) };
-  token.data[0] = TOKEN_VERSION;
-  memcpy (token.data + 1, last, len);
+  const GsPageOf of = { call->method->number, repository, call->request };
+  const gsize len = strlen (last), size = gs_page_token_size (len);
+  ProtobufCBinaryData token = { size, g_malloc (size) };
+  gs_page_token_write (&of, last, len, token.data);
   return token;
 }
 

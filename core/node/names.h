@@ -29,14 +29,15 @@ char *gsi_name_oid_hex (const GsOid *oid);
 /** Borrows @text. */
 ProtobufCBinaryData gsi_name_bytes (const char *text);
 
-/** The number of entries a page may have: @page's limit within 1..1000. */
-gsize gsi_page_limit (const Gitstead__V1__Page *page);
-
-/** The name after which a page begins: *full*, NULL from the start, or with INVALID_ARGUMENT for a token that is not ours. */
-gboolean gsi_page_after (const Gitstead__V1__Page *page, char **ret_after, GError **error);
+/**
+ * What @page of this call asks for: how many entries, and the name after which it begins (*full*, NULL from the start).
+ * @repository: the target's id, 0 when the call is of none. INVALID_ARGUMENT naming page.limit or page.token.
+ */
+gboolean gsi_page_begin (const GsiCall *call, guint64 repository, const Gitstead__V1__Page *page, gsize *ret_limit,
+                         char **ret_after, GError **error);
 
 /** The token for the page after @last. *full* (g_free ret.data). */
-ProtobufCBinaryData gsi_page_token (const char *last);
+ProtobufCBinaryData gsi_page_token (const GsiCall *call, guint64 repository, const char *last);
 
 /** Most bytes that a page's entries may take together: well under the smallest message limit of known clients. */
 #define GSI_PAGE_BYTES (512 * 1024)

@@ -161,8 +161,10 @@ gsi_cluster_moves (gpointer user, GsiCall *call, GError **error)
   const Gitstead__V1__ClusterMovesRequest *request = (const void *) call->request;
   Gitstead__V1__ClusterMovesReply reply = GITSTEAD__V1__CLUSTER_MOVES_REPLY__INIT;
   g_autoptr (GPtrArray) bag = gsi_bag_new (), moves = g_ptr_array_new ();
-  Listing listing = { router, call, bag, moves, request->limit != 0 ? MIN (request->limit, MOVES_MAX) : MOVES_MAX,
+  Listing listing = { router, call, bag, moves, request->limit != 0 ? request->limit : MOVES_MAX,
                       request->ended, &reply };
+  if (request->limit > MOVES_MAX)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: %u is more than the most, %d", request->limit, MOVES_MAX);
   if (!gsi_cluster_is_router (router, error)
       || !gsi_move_each (router, &call->base, 0, request->first_id, request->last_id, TRUE, list_move, &listing, error))
     return FALSE;

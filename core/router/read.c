@@ -22,9 +22,6 @@ worth_another_replica (const GError *error)
   return code == GS_ERROR_UNAVAILABLE || code == GS_ERROR_DATA_LOSS || code == GS_ERROR_INTERNAL;
 }
 
-/* So long a replica may take to say how far it is while there is another that can be asked. */
-#define TELL_US (400 * 1000)
-
 typedef struct
 {
   GsNodeView view;
@@ -75,18 +72,28 @@ read_counted (GsiReadHandler read, const GsiReplica *replica, GsiCall *call, GEr
   return ok;
 }
 
-/* Who is thought to be away is asked only when all are: the mark may be wrong, and never condemns everybody. */
-static void
-drop_unhealthy (GArray *candidates)
+/* Who is thought to be away is asked last: the mark may be wrong, and never condemns everybody. *full*. */
+static GArray *
+set_unhealthy_aside (GArray *candidates)
 {
-  guint n_healthy = 0;
-  for (guint i = 0; i < candidates->len; i++)
-    n_healthy += g_array_index (candidates, Candidate, i).view.healthy;
-  for (guint i = candidates->len; n_healthy > 0 && i > 0; i--)
-    if (!g_array_index (candidates, Candidate, i - 1).view.healthy)
+  GArray *aside = g_array_new (FALSE, FALSE, sizeof (Candidate));
+  for (guint i = candidates->len; i > 0; i--)
+    {
+      Candidate candidate = g_array_index (candidates, Candidate, i - 1);
+      if (candidate.view.healthy)
+        continue;
+      candidate.view.healthy = TRUE; /* when its turn comes, all are like it */
+      g_array_append_val (aside, candidate);
       g_array_remove_index (candidates, i - 1);
-  for (guint i = 0; n_healthy == 0 && i < candidates->len; i++)
-    g_array_index (candidates, Candidate, i).view.healthy = TRUE;
+    }
+  return aside;
+}
+
+static void
+take_all (GArray *candidates, GArray *others)
+{
+  g_array_append_vals (candidates, others->data, others->len);
+  g_array_set_size (others, 0);
 }
 
 /* The caller's stream, and whether a replica has taken or given bytes: from then on no other can answer. */
@@ -145,7 +152,7 @@ static gboolean
 shows (GsiRouter *router, const GsiCall *call, const GsiStorage *storage, const GsiRow *row, gboolean others,
        GError **error)
 {
-  gint64 until_us = others ? g_get_monotonic_time () + TELL_US : G_MAXINT64;
+  gint64 until_us = others ? g_get_monotonic_time () + GSI_TELL_US : G_MAXINT64;
   if (row->n_replicas < 2 && call->generation == 0)
     return TRUE;
   return gsi_router_is_fresh (router, storage, row, MAX (row->generation, call->generation),
@@ -193,10 +200,16 @@ typedef struct
   gint64 until_us, finish_us, delay_us;
 } Patience;
 
-/* Those that are behind become candidates again, after a moment. FALSE: it was long enough. */
+/*
+ * Is there somebody to ask? Those that are thought to be away become candidates when nobody else is left, those that are
+ * behind become candidates again, after a moment. FALSE: it was long enough.
+ */
 static gboolean
-look_again (GsiRouter *router, GsiCall *call, const GsiRow *row, GArray *candidates, GArray *late, Patience *patience)
+look_again (GsiRouter *router, GsiCall *call, const GsiRow *row, GArray *candidates, GArray *late, GArray *aside,
+            Patience *patience)
 {
+  if (candidates->len == 0)
+    take_all (candidates, aside);
   if (candidates->len > 0 || late->len == 0)
     return candidates->len > 0;
   if (!gsi_router_pause (&call->base, &patience->delay_us, patience->until_us))
@@ -209,8 +222,7 @@ look_again (GsiRouter *router, GsiCall *call, const GsiRow *row, GArray *candida
       patience->finish_us = G_MAXINT64;
       patience->until_us += FINISH_AFTER_US;
     }
-  g_array_append_vals (candidates, late->data, late->len);
-  g_array_set_size (late, 0);
+  take_all (candidates, late);
   return TRUE;
 }
 
@@ -221,14 +233,14 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
   const GsiRouterConfig *config = gsi_router_config (router);
   GsiReadHandler read = find_read (call->method);
   g_autoptr (GArray) candidates = current_replicas (router, row);
+  g_autoptr (GArray) aside = set_unhealthy_aside (candidates);
   g_autoptr (GArray) late = g_array_new (FALSE, FALSE, sizeof (Candidate));
   gint64 now_us = g_get_monotonic_time ();
   Patience patience = { now_us + GSI_FRESH_WAIT_US, now_us + FINISH_AFTER_US, 0 };
   g_autoptr (GError) why = NULL;
   g_autofree char *passed_over = NULL;
 
-  drop_unhealthy (candidates);
-  while (look_again (router, call, row, candidates, late, &patience))
+  while (look_again (router, call, row, candidates, late, aside, &patience))
     {
       const GsiStorage *storage;
       GsiReplica replica;
@@ -242,7 +254,7 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
         }
       g_clear_error (&why);
       storage = g_array_index (candidates, Candidate, index).storage;
-      if (!shows (router, call, storage, row, candidates->len + late->len > 1, &why))
+      if (!shows (router, call, storage, row, candidates->len + late->len + aside->len > 1, &why))
         {
           tell_loss (router, call, storage, row, &why);
           if (gs_error_code (why) == GS_ERROR_UNAVAILABLE && gsi_router_view (storage).healthy)

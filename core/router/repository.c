@@ -337,14 +337,15 @@ gsi_router_repository_list (gpointer user, GsiCall *call, GError **error)
   g_autoptr (GPtrArray) infos = g_ptr_array_new_with_free_func (gsi_row_message_free);
   Gitstead__V1__RepositoryListReply reply = GITSTEAD__V1__REPOSITORY_LIST_REPLY__INIT;
   g_autofree char *after = NULL;
+  gsize limit;
 
-  if (group == NULL || !gsi_page_after (request->page, &after, error)
-      || !list_visible (router, call, group, request->prefix, gsi_page_limit (request->page), infos, &after, error))
+  if (group == NULL || !gsi_page_begin (call, 0, request->page, &limit, &after, error)
+      || !list_visible (router, call, group, request->prefix, limit, infos, &after, error))
     return FALSE;
   reply.repositories = (Gitstead__V1__RepositoryInfo **) infos->pdata;
   reply.n_repositories = infos->len;
   if (after != NULL)
-    reply.next_page_token = gsi_page_token (after);
+    reply.next_page_token = gsi_page_token (call, 0, after);
   gsi_call_reply (call, &reply.base);
   g_free (reply.next_page_token.data);
   return TRUE;
@@ -482,6 +483,9 @@ change_free (gpointer data)
   g_free (message);
 }
 
+#define CHANGES_DEFAULT 100
+#define CHANGES_MAX 1000
+
 gboolean
 gsi_router_repository_changes (gpointer user, GsiCall *call, GError **error)
 {
@@ -494,9 +498,10 @@ gsi_router_repository_changes (gpointer user, GsiCall *call, GError **error)
 
   if (row == NULL)
     return FALSE;
+  if (request->limit > CHANGES_MAX)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: %u is more than the most, %d", request->limit, CHANGES_MAX);
   if (!config->metadata->change_list (config->metadata_self, &call->base, row->id, request->after_generation,
-                                      request->limit == 0 ? 100 : MIN (request->limit, 1000), change_visit, changes,
-                                      error))
+                                      request->limit == 0 ? CHANGES_DEFAULT : request->limit, change_visit, changes, error))
     return FALSE;
   reply.changes = (Gitstead__V1__Change **) changes->pdata;
   reply.n_changes = changes->len;

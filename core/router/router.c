@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <wire/details.h>
 
 #include "router/cluster.h"
 #include "router/create.h"
@@ -37,6 +38,8 @@ struct GsiRouter
   GsiNodes *nodes;
   GsiRecent *recent;
   GsiKnown *known;
+  GsMetric *remembered;
+  gint64 told_us; /* atomic: when a read by what is remembered was logged last */
   GsiStorageGroup *variants; /* each virtual storage with each policy: n_virtual_storages times n_policies */
 
   GsMutex lock;
@@ -94,6 +97,11 @@ gsi_router_new_after (const GsiRouterConfig *config, GsiRouter *before)
   router->nodes = before != NULL ? gsi_nodes_ref (before->nodes) : gsi_nodes_new ();
   router->recent = before != NULL ? gsi_recent_ref (before->recent) : gsi_recent_new ();
   router->known = before != NULL ? gsi_known_ref (before->known) : gsi_known_new ();
+  router->remembered = config->host->metric (config->host, GS_METRIC_COUNTER, "gitstead_router_remembered_reads_total",
+                                             "Reads that went by what was remembered of a repository, as the metadata "
+                                             "store did not answer.",
+                                             NULL);
+  router->told_us = g_get_monotonic_time () - G_USEC_PER_SEC;
   make_variants (router);
   gs_mutex_init (&router->lock);
   gs_cond_init (&router->idle);
@@ -280,6 +288,47 @@ begins_a_push (const GsiCall *call)
               == GITSTEAD__V1__GIT_SERVICE_KIND__GIT_RECEIVE_PACK;
 }
 
+/*
+ * What is remembered of a repository while the metadata store does not answer may be behind what other routers have written
+ * since. An acknowledged write is on a majority of the replicas, or on as many as its mode promises, so those that answer
+ * are asked how far they are, and the farthest counts: a read that follows a write sees it, as long as it meets one of them.
+ */
+static void
+ask_how_far (GsiRouter *router, GsiCall *call, GsiRow *row)
+{
+  const GsRepo repo = { sizeof repo, row->id, row->replica_path };
+  for (gsize i = 0; i < row->n_replicas; i++)
+    {
+      const GsiStorage *storage = gsi_router_storage (router, row->replicas[i].storage);
+      GsReplicaState state = { .size = sizeof state };
+      GsIdentity identity;
+      GsCall own;
+      if (storage == NULL || !gsi_router_view (storage).healthy)
+        continue;
+      gsi_own_call_init (&own, &identity, "read");
+      own.deadline_us = MIN (g_get_monotonic_time () + GSI_TELL_US, call->base.deadline_us);
+      if (!storage->ops->state (storage->self, &own, &repo, &state, NULL) || state.repository_id != row->id)
+        continue;
+      row->replicas[i].generation = MAX (row->replicas[i].generation, state.generation);
+      row->generation = MAX (row->generation, state.generation);
+    }
+}
+
+/* Counted all, logged the first one of each second. */
+static void
+tell_remembered (GsiRouter *router, const GsiRow *row, const GError *why)
+{
+  const GsHost *host = router->config.host;
+  gint64 now_us = g_get_monotonic_time (), told_us = __atomic_load_n (&router->told_us, __ATOMIC_RELAXED);
+  host->metric_update (router->remembered, 1);
+  if (now_us - told_us >= G_USEC_PER_SEC
+      && __atomic_compare_exchange_n (&router->told_us, &told_us, now_us, FALSE, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+    host->log (host, GS_LOG_WARNING, "read.remembered",
+               (GsField[]) { GS_TEXT ("path", row->path), GS_NUMBER ("generation", row->generation),
+                             GS_TEXT ("error", why->message) },
+               3);
+}
+
 static GsiRow *
 locate_now (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, GError **error)
 {
@@ -298,14 +347,19 @@ locate_now (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, GError 
     {
       gsi_known_note (router->known, vs->name, call->path, NULL, now_us);
       gs_fail (error, GS_ERROR_NOT_FOUND, "there is no repository '%s' in virtual storage '%s'", call->path, vs->name);
+      gs_detail_name (error, "repository", call->path);
       return NULL;
     }
-  /* Reads go on by what is known: each replica still tells itself whether it is as far as that, or farther. */
   row = gs_error_code (why) == GS_ERROR_UNAVAILABLE && call->method->operation == GSI_ACCESSOR && !begins_a_push (call)
           ? gsi_known_recall (router->known, vs->name, call->path, now_us, config->known_for_us)
           : NULL;
   if (row == NULL)
-    g_propagate_prefixed_error (error, g_steal_pointer (&why), "cannot locate repository '%s': ", call->path);
+    {
+      g_propagate_prefixed_error (error, g_steal_pointer (&why), "cannot locate repository '%s': ", call->path);
+      return NULL;
+    }
+  ask_how_far (router, call, row);
+  tell_remembered (router, row, why);
   return row;
 }
 

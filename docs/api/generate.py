@@ -171,4 +171,5 @@ def main():
     os.utime(out)  # the build goes by the folder's time
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -54,7 +54,7 @@ revisions_resolve (Conformance *c)
   GsObject object = { .size = sizeof object };
   g_autoptr (GError) error = NULL;
   char hex[GS_OID_HEX_MAX + 1];
-  g_autofree char *at_path = NULL;
+  g_autofree char *at_path = NULL, *begin = NULL;
   if (!project_make (c, &replica, &p))
     return;
   if (ops->resolve_revision == NULL || !resolve (c, &replica, "HEAD", &object, &error))
@@ -65,12 +65,21 @@ revisions_resolve (Conformance *c)
     }
   gs_oid_hex (&p.commit, hex);
   at_path = g_strconcat (hex, ":lib/part", NULL);
+  begin = g_strndup (hex, 16);
   resolves_to (c, &replica, "HEAD", &p.commit, GS_OBJECT_COMMIT, 0, 0);
   resolves_to (c, &replica, hex, &p.commit, GS_OBJECT_COMMIT, 0, 0);
   resolves_to (c, &replica, "refs/heads/main", &p.commit, GS_OBJECT_COMMIT, 0, 0);
   resolves_to (c, &replica, "main", &p.commit, GS_OBJECT_COMMIT, 0, 0);
   resolves_to (c, &replica, "v1", &p.tag, GS_OBJECT_TAG, 0, 0);
+  resolves_to (c, &replica, begin, &p.commit, GS_OBJECT_COMMIT, 0, 0);
+  resolves_to (c, &replica, "heads/main", &p.commit, GS_OBJECT_COMMIT, 0, 0);
+  resolves_to (c, &replica, "tags/v1", &p.tag, GS_OBJECT_TAG, 0, 0);
   resolves_to (c, &replica, "v1^{commit}", &p.commit, GS_OBJECT_COMMIT, 0, 0);
+  resolves_to (c, &replica, "v1^{tag}", &p.tag, GS_OBJECT_TAG, 0, 0);
+  resolves_to (c, &replica, "v1^{}", &p.commit, GS_OBJECT_COMMIT, 0, 0);
+  resolves_to (c, &replica, "v1~0", &p.commit, GS_OBJECT_COMMIT, 0, 0);
+  resolves_to (c, &replica, "main^0^{tree}", &p.tree, GS_OBJECT_TREE, 0, 0);
+  resolves_to (c, &replica, "main~0:lib", &p.lib, GS_OBJECT_TREE, 040000, 0);
   resolves_to (c, &replica, "main^{tree}", &p.tree, GS_OBJECT_TREE, 0, 0);
   resolves_to (c, &replica, "main:lib.c", &p.big, GS_OBJECT_BLOB, 0100644, PROJECT_BIG);
   resolves_to (c, &replica, "v1:lib", &p.lib, GS_OBJECT_TREE, 040000, 0);
@@ -81,11 +90,12 @@ void
 revisions_refused (Conformance *c)
 {
   static const char *const malformed[]
-      = { "",      "HEAD~1", "HEAD^", "main@{1}", "main..v1", "a b", "main:lib/../lib.c", "main:/lib.c", "main^{thing}",
-          ":lib.c" };
+      = { "",      "@",     "main@{1}", "@{-1}", "main..v1", "^main", "main^@", "main^!", "main^{/x}", ":/x", "-x", "a b",
+          "main\n", "main~x", "main^{", "main~99999999999999999999", "~1", "main:lib/../lib.c", "main:/lib.c", "main:lib//part",
+          "main^{thing}", ":lib.c" };
   static const char *const absent[]
       = { "nowhere",      "refs/heads/nowhere", "0123456789012345678901234567890123456789",
-          "main:nowhere", "main:lib.c/part",    "main^{blob}" };
+          "main:nowhere", "main:lib.c/part",    "main:lib.c/", "main^{blob}", "HEAD^", "main~1", "main~1000000000", "main^2" };
   const GsStorageOps *ops = c->ops;
   GsCall call = conformance_call (c, 0);
   Replica replica;
@@ -241,6 +251,7 @@ trees_listed (Conformance *c)
   CHECK (c, first.n == 1, "no visit after the visitor said stop", "%u", first.n);
   CHECK_CODE (c, GS_ERROR_NOT_FOUND,
               ops->list_tree (c->self, &call, &replica.repo, &nothing, see_entry, &first, &error));
+  CHECK_CODE (c, GS_ERROR_NOT_FOUND, ops->list_tree (c->self, &call, &replica.repo, &p.big, see_entry, &first, &error));
 }
 
 /* ------------------------------------------------------------------------------------------- Git API */

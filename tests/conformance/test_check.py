@@ -2,6 +2,7 @@
 """
 `gitstead plugin check` on plugins that break one promise each: that one has to be named. Usage: test_check.py PROGRAM PLUGINS BROKEN-PLUGINS, and TAP comes out.
 """
+import concurrent.futures
 import glob
 import json
 import os
@@ -16,6 +17,7 @@ SOURCE = os.path.dirname(os.path.abspath(__file__))
 OPTIONS = {'transport-deaf': ['--option', 'listen=http://127.0.0.1:0'],
            'transport-ignores-leavers': ['--option', 'listen=http://127.0.0.1:0'],
            'cache-hangs': ['--time-limit', '3s']}
+AT_ONCE = 4
 count = failed = 0
 
 
@@ -63,20 +65,29 @@ def only(names):
     return [name for name in names if not wanted or wanted in name]
 
 
-for path in only(sorted(glob.glob(os.path.join(BAD, '*.so')))):
+def look(path):
+    """Whether its broken promise is named, and what the points of it are."""
     name = os.path.basename(path)[:-3]
     with open(os.path.join(SOURCE, 'bad', name + '.c'), encoding='utf-8') as source:
         promise = re.match(r'/\* ([A-Z]\d+): ', source.readlines()[1]).group(1)
     if SANITIZED and promise == 'P3':
-        skip(name, 'needs the C library\'s own heap')
-        continue
+        return [(skip, name, 'needs the C library\'s own heap')]
     code, broken, stderr = check_for(path, promise, OPTIONS.get(name, []))
-    point(code == 1 and promise in [row['promise'] for row in broken], '%s breaks %s' % (name, promise),
-          'exit code %d\n%s%s' % (code, json.dumps(broken, indent=1), stderr))
+    points = [(point, code == 1 and promise in [row['promise'] for row in broken], '%s breaks %s' % (name, promise),
+               'exit code %d\n%s%s' % (code, json.dumps(broken, indent=1), stderr))]
     for row in broken:
         if row['promise'] == promise:
-            point(row['expected'] != '' and row['happened'] != '', '%s: %s' % (name, (row['happened'].splitlines() or ['nothing'])[0]))
+            points.append((point, row['expected'] != '' and row['happened'] != '',
+                           '%s: %s' % (name, (row['happened'].splitlines() or ['nothing'])[0])))
             break
+    return points
+
+
+# Most of its time each waits to see whether something happens after all, so several at once.
+with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+    for points in pool.map(look, only(sorted(glob.glob(os.path.join(BAD, '*.so'))))):
+        for kind, *rest in points:
+            kind(*rest)
 
 print('1..%d' % count)
 sys.exit(1 if failed else 0)

@@ -9,6 +9,7 @@
  */
 #include "fuzz.h"
 
+#include "calls.h"
 #include "fakehost.h"
 #include "gitstead/v1/types.pb-c.h"
 #include "rpc/json.h"
@@ -32,23 +33,6 @@
 #define CALL_US (20 * G_USEC_PER_SEC)
 
 extern const GsPlugin *gs_plugin_query (void);
-
-static const char *const words[] = {
-  "", "main", "HEAD", "refs/heads/main", "side", "clash", "third", "void", "topic", "refs/heads/topic", "refs/tags/v1.0", "v1.0",
-  "nested", "a-tree", "a-blob", "signed", "main~2", "main^2", "main^{tree}", "main:README", "main:src", "v1.0^{}", "README",
-  "src", "src/b.c", "src/a.c", "lib/a.c", "three", "caf\351", "new\nline", "-dash", "link", "sub", "media/a.png", "bin/tool", "*.c",
-  "src/../README", "/", ".git", "refs/heads/", "refs/", "bad/cut", "bad/empty", "bad/people", "bad/parent", "bad/tree", "bad/lost",
-  "bad/modes", "bad/tree-cut", "bad/tree-modes", "bad/tag-cut", "bad/tag-type", "bad/tag-garbage", "bad/modes:a",
-  "0843fdf4398e61687ab9a1f07f768d94393b30ac", "12e32d96fff207a84934472df1074f28da456088",
-  "70c379b63ffa0795fdbfbc128e5a2818397b7ef8", "b0db55055138a0c29904916ea9cd86096db7ba97", "0843", "0",
-  "0000000000000000000000000000000000000000", "1111111111111111111111111111111111111111", "--upload-pack=x", "-x", "@{1}", "A B",
-  "a@example.org", "+0200", "-0330", "+9999", "Hello", "line [0-9]+", "(", "text", "Message\n\nBody\n", "diff", "::", ":(glob)*", "x",
-  "From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001\nFrom: A <a@example.org>\nDate: Mon, 1 Jan 2024 00:00:00 "
-  "+0000\nSubject: [PATCH] Say more\n\n---\n README | 2 +-\n 1 file changed, 1 insertion(+), 1 deletion(-)\n\ndiff --git a/README "
-  "b/README\nindex 70c379b..0000000 100644\n--- a/README\n+++ b/README\n@@ -1 +1 @@\n-Hello world\n\\ No newline at end of "
-  "file\n+Hello all\n-- \n2.40\n",
-  NULL
-};
 
 /* -------------------------------------------------------------------------------- the repository */
 
@@ -302,76 +286,36 @@ make_input (const GsiMethod *method, guint8 flags, guint8 damage, const Protobuf
   return g_byte_array_free_to_bytes (input);
 }
 
-#define BODY(number_, flags_, text_)                                                                                    \
-  {                                                                                                                    \
-    number_, flags_, text_, sizeof (text_) - 1                                                                         \
-  }
-/* A pack without objects. */
-#define EMPTY_PACK "PACK\0\0\0\2\0\0\0\0\x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e"
-
-static const struct
+static gboolean
+is_storages (const GsiMethod *method)
 {
-  guint16 number;
-  guint8 flags;
-  const char *text;
-  gsize len;
-} bodies[] = {
-  BODY (UPLOAD_PACK, 2, "0014command=ls-refs\n00010009peel\n000csymrefs\n000bunborn\n001bref-prefix refs/heads/\n0000"),
-  BODY (UPLOAD_PACK, 10, "0014command=ls-refs\n0015agent=fuzz/1.0.0\n0017object-format=sha1\n0001001bref-prefix refs/heads/\n0000"),
-  BODY (UPLOAD_PACK, 2, "0012command=fetch\n00010010no-progress\n0032want 0843fdf4398e61687ab9a1f07f768d94393b30ac\n0009done\n0000"),
-  BODY (UPLOAD_PACK, 0, "0032want 0843fdf4398e61687ab9a1f07f768d94393b30ac\n00000009done\n"),
-  BODY (RECEIVE_PACK, 0,
-        "00750843fdf4398e61687ab9a1f07f768d94393b30ac 0000000000000000000000000000000000000000 refs/heads/main\0 report-status\n0000"),
-  BODY (RECEIVE_PACK, 4,
-        "00750000000000000000000000000000000000000000 0843fdf4398e61687ab9a1f07f768d94393b30ac refs/heads/new1\0 report-status\n0000"
-        EMPTY_PACK),
-};
+  return method->storage;
+}
+
+static void
+add_seed (GPtrArray *seeds, const GsiMethod *method, guint8 number, ProtobufCMessage *request)
+{
+  g_ptr_array_add (seeds, make_input (method, number, (guint8) (number * 37), request));
+}
 
 /* dispatch.txt has requests in JSON that lead deep into each method; those that it does not know are filled by rule. */
 GPtrArray *
 fuzz_seeds (void)
 {
   GPtrArray *seeds = g_ptr_array_new_with_free_func ((GDestroyNotify) g_bytes_unref);
-  g_autoptr (GRand) rand = g_rand_new_with_seed (1);
-  g_autofree char *text = NULL;
-  g_autoptr (GError) error = NULL;
   pick (0);
-  if (!g_file_get_contents (FUZZ_DIR "/dispatch.txt", &text, NULL, &error))
-    g_error ("%s", error->message);
-  g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
-  for (gsize i = 0; lines[i] != NULL; i++)
+  const Calls calls = { methods, is_storages, add_seed };
+  calls_add_file (&calls, FUZZ_DIR "/dispatch.txt", seeds);
+  for (gsize i = 0; i < n_call_bodies; i++)
     {
-      g_autoptr (GsArena) arena = gs_arena_new (BUDGET);
-      char *json = strchr (lines[i], ' ');
-      if (lines[i][0] == '#' || json == NULL)
-        continue;
-      *json++ = '\0';
-      const GsiMethod *method = gsi_methods_by_name (methods, lines[i]);
-      if (method == NULL || !method->storage)
-        g_error ("dispatch.txt:%" G_GSIZE_FORMAT ": there is no method %s of storages", i + 1, lines[i]);
-      ProtobufCMessage *request = gsi_json_read (methods, arena, method->request, json, strlen (json), &error);
-      if (request == NULL)
-        g_error ("dispatch.txt:%" G_GSIZE_FORMAT ": %s", i + 1, error->message);
-      g_ptr_array_add (seeds, make_input (method, (guint8) i, (guint8) (i * 37), request));
-    }
-  for (gsize i = 0; i < G_N_ELEMENTS (bodies); i++)
-    {
-      const guint8 head[HEAD] = { bodies[i].number >> 8, (guint8) bodies[i].number, bodies[i].flags, 0 };
+      const CallBody *body = &call_bodies[i];
+      const guint8 head[HEAD] = { (guint8) (body->number >> 8), (guint8) body->number, body->flags, 0 };
       GByteArray *input = g_byte_array_new ();
       g_byte_array_append (input, head, HEAD);
-      g_byte_array_append (input, (const guint8 *) bodies[i].text, (guint) bodies[i].len);
+      g_byte_array_append (input, (const guint8 *) body->text, (guint) body->len);
       g_ptr_array_add (seeds, g_byte_array_free_to_bytes (input));
     }
-  for (guint i = 0; i < known->len; i++)
-    {
-      const GsiMethod *method = known->pdata[i];
-      g_autoptr (GsArena) arena = gs_arena_new (BUDGET);
-      ProtobufCMessage *request = gs_arena_alloc (arena, method->request->sizeof_message);
-      Shape shape = { words, rand, arena };
-      protobuf_c_message_init (method->request, request);
-      shape_fill (&shape, request);
-      g_ptr_array_add (seeds, make_input (method, (guint8) i, 1, request));
-    }
+  calls_add_shaped (&calls, seeds);
   return seeds;
 }
 
@@ -380,7 +324,7 @@ fuzz_mutate (guint8 *data, gsize size, gsize max_size, guint32 seed)
 {
   g_autoptr (GRand) rand = g_rand_new_with_seed (seed);
   g_autoptr (GsArena) arena = gs_arena_new (16 * BUDGET), request_arena = gs_arena_new (BUDGET);
-  Shape shape = { words, rand, arena };
+  Shape shape = { call_words, rand, arena };
   ProtobufCMessage *request;
   gsize len;
   if (size < HEAD)

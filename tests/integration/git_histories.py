@@ -30,7 +30,8 @@ SSH = b"-----BEGIN SSH SIGNATURE-----\nU1NIU0lHAAAAAQ==\n-----END SSH SIGNATURE-
 
 def git(folder, *arguments, input=None):
     """Runs stock git in @folder, bytes in and out."""
-    result = subprocess.run(["git"] + [a if isinstance(a, bytes) else str(a) for a in arguments], cwd=folder, input=input,
+    result = subprocess.run(["git"] + [a if isinstance(a, bytes) else str(a) for a in arguments],
+                            cwd=folder or gitstead_test.Git.nowhere(), input=input,
                             stdin=subprocess.DEVNULL if input is None else None, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, env=gitstead_test.clean_environment())
     if result.returncode != 0:

@@ -5,7 +5,9 @@ A test file defines unittest.TestCase classes and ends with `gitstead_test.main(
 GITSTEAD_PROGRAM, its plugins by GITSTEAD_TEST_PLUGIN_PATH, its helper for pushes by GITSTEAD_TEST_HOOK_DIR. Nothing waits
 for a fixed time: `eventually` looks at a condition until it holds or its deadline is over.
 """
+import atexit
 import fcntl
+import functools
 import hashlib
 import http.client
 import json
@@ -33,8 +35,8 @@ ZERO = "0" * 40
 SLOW = 4 if os.environ.get("GITSTEAD_TEST_SANITIZED") else 1
 
 
-def eventually(condition, seconds=10, what="the condition"):
-    """Returns condition()'s first true value; fails when there is none in time."""
+def eventually(condition, seconds=30, what="the condition"):
+    """Returns condition()'s first true value; fails when there is none in time. @what may be a function that says it then."""
     deadline = time.monotonic() + seconds * SLOW
     while True:
         value = condition()
@@ -42,7 +44,7 @@ def eventually(condition, seconds=10, what="the condition"):
             return value
         left = deadline - time.monotonic()
         if left <= 0:
-            raise AssertionError("%s did not come true within %s s" % (what, seconds * SLOW))
+            raise AssertionError("%s did not come true within %s s" % (what() if callable(what) else what, seconds * SLOW))
         select.select([], [], [], min(left, 0.02))
 
 
@@ -69,7 +71,8 @@ class Ports:
 
     @classmethod
     def block(cls):
-        folder = os.path.join(tempfile.gettempdir(), "gitstead-test-ports-%d" % os.getuid())
+        # Not in TMPDIR: the machine's ports are one, however many runs with a TMPDIR each are on it.
+        folder = os.path.join("/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir(), "gitstead-test-ports-%d" % os.getuid())
         os.makedirs(folder, mode=0o700, exist_ok=True)
         begin = os.getpid() % cls.BLOCKS
         for n in range(cls.BLOCKS):
@@ -231,7 +234,7 @@ class Server:
     def start(self, **storage_options):
         """Launches it and waits until it is ready."""
         self.launch(**storage_options)
-        deadline = time.monotonic() + 20 * SLOW
+        deadline = time.monotonic() + 60 * SLOW
         while not self.is_ready():
             try:
                 # Ends early when the server does.
@@ -262,7 +265,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(30 * SLOW)
+            status = self.process.wait(60 * SLOW)
         except subprocess.TimeoutExpired:
             where = self.where()
             self.kill()
@@ -411,22 +414,22 @@ class Server:
     def leftovers(self):
         """Files that only a write under way has: locks, quarantines, journal records, temporary files."""
         found = []
-        for path in self.files():
-            parts = path.strip("/").split("/")
-            name = parts[-1]
-            if "gitstead-trash" in parts:
-                continue
-            if name.endswith(".lock") or name.startswith(("tmp_", "incoming", "tmp-")) or (
-                    len(parts) > 1 and parts[-2] in ("journal", "quarantine", "gitstead-tmp")):
-                found.append(path)
-        return found
+        for folder, folders, names in os.walk(self.root):
+            if "gitstead-trash" in folders:
+                folders.remove("gitstead-trash")
+            kind = os.path.basename(folder)
+            found += [os.path.join(folder, name) for name in names if kind in ("journal", "quarantine", "gitstead-tmp")
+                      or name.endswith(".lock") or name.startswith(("tmp_", "incoming", "tmp-"))]
+            if kind == "quarantine":
+                found += [os.path.join(folder, name, "") for name in folders]
+        return [path[len(self.root) + 1:] for path in found]
 
-    def assert_settled(self, before=None, seconds=1):
-        """Within a second: no process, lock, quarantine or journal record; and, given @before, not a byte changed."""
+    def assert_settled(self, before=None, seconds=30):
+        """Soon: no process, lock, quarantine or journal record; and, given @before, not a byte changed."""
         eventually(lambda: not self.children(), seconds, "the end of all children")
-        eventually(lambda: not self.leftovers(), seconds, "the removal of %s" % self.leftovers())
+        eventually(lambda: not self.leftovers(), seconds, lambda: "the removal of %s" % self.leftovers())
         if before is not None:
-            eventually(lambda: self.files() == before, seconds, "the storage as it was: %s" % sorted(
+            eventually(lambda: self.files() == before, seconds, lambda: "the storage as it was: %s" % sorted(
                 set(before.items()) ^ set(self.files().items()))[:10])
 
 
@@ -436,7 +439,7 @@ def clean_environment(extra=None):
     env = {name: value for name, value in os.environ.items()
            if not name.startswith(("GIT_", "GITSTEAD_SERVER", "GITSTEAD_TOKEN", "XDG_"))}
     env.update({"HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
-                "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC",
+                "GIT_TERMINAL_PROMPT": "0", "GIT_CEILING_DIRECTORIES": tempfile.gettempdir(), "LC_ALL": "C.UTF-8", "TZ": "UTC",
                 "GIT_AUTHOR_NAME": "Test", "GIT_AUTHOR_EMAIL": "test@example.org",
                 "GIT_COMMITTER_NAME": "Test", "GIT_COMMITTER_EMAIL": "test@example.org"})
     env.update(extra or {})
@@ -458,8 +461,17 @@ class Git:
             self.env.update({"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader",
                              "GIT_CONFIG_VALUE_0": "Authorization: Bearer " + token})
 
+    @staticmethod
+    @functools.lru_cache(maxsize=None)
+    def nowhere():
+        """An empty folder that is no repository: where git runs when no folder is named. Never the current one, which may be
+        the source tree with the repository that it is."""
+        folder = tempfile.mkdtemp(prefix="gitstead-nowhere-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
     def run(self, *arguments, cwd=None, env=None, input=None, timeout=300):
-        return subprocess.run(["git"] + [str(argument) for argument in arguments], cwd=cwd,
+        return subprocess.run(["git"] + [str(argument) for argument in arguments], cwd=cwd or self.nowhere(),
                               env=dict(self.env, **(env or {})), input=input,
                               stdin=subprocess.DEVNULL if input is None else None, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=timeout * SLOW)
@@ -597,12 +609,19 @@ class ServerTestCase(TestCase):
 class _TapResult(unittest.TestResult):
     def __init__(self):
         super().__init__()
-        self.count = 0
+        self.count, self.begun = 0, 0
+
+    def startTest(self, test):
+        super().startTest(test)
+        self.begun = time.monotonic()
 
     def _point(self, ok, test, note=""):
         self.count += 1
         name = test.id().replace("__main__.", "") if hasattr(test, "id") else str(test)
         print("%s %d - %s%s" % ("ok" if ok else "not ok", self.count, name, note), flush=True)
+        took = time.monotonic() - self.begun
+        if took >= 1:
+            print("# took %.1f s" % took, flush=True)
 
     def _trace(self, error):
         """On both streams: whoever runs the tests shows one of them, and seldom which one is known."""

@@ -34,7 +34,7 @@
 #include "nngserver.h"
 #include "peer.h"
 
-#define AT_ONCE 12          /* client processes */
+#define AT_ONCE 6           /* client processes */
 #define CONTEXTS 16         /* requests in flight of a stock client */
 #define PATIENCE_US (30 * G_USEC_PER_SEC)
 #define RSS_SLACK_KIB (24 * 1024)

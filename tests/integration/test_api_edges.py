@@ -426,6 +426,7 @@ class Between(TransferCase):
         raced = {"Git/ReceivePack": "test_git_http.py:test_pushes_to_one_branch_at_once",
                  "Pool/Refresh": "test_pool.py:test_eight_at_once",
                  "Ref/Update": "test_api_edges.py:test_eight_at_once_update_rename_and_delete",
+                 "Ref/Delete": "test_ref_delete.py:test_eight_at_once",
                  "Ref/SetDefaultBranch": "test_api_edges.py:test_eight_at_once_set_the_default_branch",
                  "Repository/Rename": "test_api_edges.py:test_eight_at_once_update_rename_and_delete",
                  "Repository/Delete": "test_api_edges.py:test_eight_at_once_update_rename_and_delete",

@@ -403,7 +403,12 @@ class Diffs(ApiCase):
     def test_options(self):
         cases = [({"whitespace": "WHITESPACE_IGNORE_ALL"}, ["-w"]), ({"whitespace": "WHITESPACE_IGNORE_AMOUNT"}, ["-b"]),
                  ({"no_renames": True}, ["--no-renames"]), ({"rename_similarity": 99}, ["-M99%"]), ({"context": 7}, ["-U7"]),
-                 ({"no_context": True}, ["-U0"])]
+                 ({"no_context": True}, ["-U0"]), ({"whitespace": "WHITESPACE_IGNORE_AT_END"}, ["--ignore-space-at-eol"]),
+                 ({"whitespace": "WHITESPACE_IGNORE_CR_AT_END"}, ["--ignore-cr-at-eol"]),
+                 ({"ignore_blank_lines": True}, ["--ignore-blank-lines"]), ({"copies": True}, ["-C50%"]),
+                 ({"words": True}, ["--word-diff=porcelain"]), ({"words": True, "no_context": True}, ["--word-diff=porcelain", "-U0"]),
+                 ({"algorithm": "DIFF_PATIENCE"}, ["--patience"]), ({"algorithm": "DIFF_HISTOGRAM"}, ["--histogram"]),
+                 ({"algorithm": "DIFF_MINIMAL"}, ["--minimal"])]
         for options, arguments in cases:
             with self.subTest(options):
                 expected = self.git_diff("odd", "v1.0", "main~4", "-p", *arguments)
@@ -506,6 +511,38 @@ class Diffs(ApiCase):
         self.assertTrue(any(f["collapsed"] for f in safe["files"]))
         self.assertTrue(any(f["patch"] for f in safe["files"][:2]))
 
+    def test_limits_by_extension(self):
+        whole = self.parsed("odd", left="v1.0", right="main")
+        size = {raw(f["path"]["new_path"]): f["patch_size"] for f in whole}
+        self.assertGreater(size[b"minified.js"], 300000)
+        limits = {"max_files": 100000, "max_bytes": 536870912, "max_lines": 5000000, "max_patch_bytes": 1,
+                  "extensions": [{"extension": "js", "max_patch_bytes": 409600}, {"extension": "c", "max_patch_bytes": size[b"lib/a.c"]},
+                                 {"extension": "gitattributes", "max_patch_bytes": 7}]}
+        for limit in (None, 3):
+            files = self.parsed("odd", limit, limits, left="v1.0", right="main")
+            self.assertEqual([f["path"] for f in files], [f["path"] for f in whole])
+            for file, full in zip(files, whole):
+                name = raw(file["path"]["new_path"])
+                wanted = {b"js": 409600, b"c": size[b"lib/a.c"]}.get(name.rpartition(b".")[2] if b"." in name else b"", 1)
+                self.assertEqual((file["too_large"], raw(file["patch"])),
+                                 (full["patch_size"] > wanted, raw(full["patch"]) if full["patch_size"] <= wanted else b""), name)
+        self.assertTrue([f for f in files if f["patch"] and raw(f["path"]["new_path"]) == b"lib/a.c"])
+
+    def test_all_paths_past_a_limit(self):
+        whole = self.parsed("odd", left="v1.0", right="main")
+        for one in ({"max_files": 3}, {"max_lines": 20}, {"max_bytes": 300}, {"max_files": len(whole)}, {"max_files": len(whole) - 1}):
+            limits = dict({"max_files": 100000, "max_lines": 5000000, "max_bytes": 536870912, "max_patch_bytes": 409600}, **one)
+            some = self.api("odd", "Diff/Parsed", left="v1.0", right="main", limits=limits)
+            reply = self.api("odd", "Diff/Parsed", left="v1.0", right="main", limits=dict(limits, all_paths=True))
+            self.assertEqual([f["path"] for f in reply["files"]], [f["path"] for f in whole], one)
+            self.assertEqual(reply["overflow"], some["overflow"], one)
+            kept = len(some["files"])
+            self.assertEqual(reply["files"][:kept], some["files"], one)
+            self.assertEqual([f["omitted"] for f in reply["files"]], [i >= kept for i in range(len(whole))], one)
+            for file in reply["files"][kept:]:
+                self.assertEqual((file["patch"], file["patch_size"], file["additions"], file["binary"]), ("", 0, 0, False))
+            self.assertEqual(self.parsed("odd", 4, dict(limits, all_paths=True), left="v1.0", right="main"), reply["files"], one)
+
     def test_stats(self):
         for name in self.histories:
             for left, right in pairs(name)[::4] + [("main~5", "main")]:
@@ -527,6 +564,12 @@ class Diffs(ApiCase):
                 found, _ = self.pages(name, "Diff/ChangedPaths", "paths", 17, pairs=[{"right": c} for c in commits],
                                       merges=merges, renames=True)
                 self.assertEqual([(p["pair"], p["parent"]) + self.path_row(p["path"]) for p in found], expected)
+        everything, _ = self.pages("odd", "Diff/ChangedPaths", "paths", pairs=[{"left": "v1.0", "right": "main"}], renames=True)
+        for statuses in (["DIFF_ADDED"], ["DIFF_RENAMED", "DIFF_TYPE_CHANGED"], ["DIFF_DELETED", "DIFF_MODIFIED", "DIFF_DELETED"]):
+            some, _ = self.pages("odd", "Diff/ChangedPaths", "paths", 2, pairs=[{"left": "v1.0", "right": "main"}], renames=True,
+                                 statuses=statuses)
+            self.assertTrue(some)
+            self.assertEqual(some, [p for p in everything if p["path"]["status"] in statuses])
         reply = self.api("odd", "Diff/ChangedPaths", pairs=[{"left": "main", "right": "main"},
                                                            {"left": "v1.0", "right": "main~4"}])
         self.assertEqual({p["pair"] for p in reply["paths"]}, {1})

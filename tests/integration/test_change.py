@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ChangeService: what the server commits, merges and tags is what stock git makes of the same, id by id; bad input gets
 a clear error; nothing is left behind by what fails or only looks."""
+import http.client
 import json
 import os
 import random
@@ -503,17 +504,20 @@ class Races(ChangeTestCase):
 
 
 class Crashes(ChangeTestCase):
+    def dies_of(self, method, **request):
+        """The call ends the server. By HTTP: the program would try again for as long as a server takes to come back."""
+        with self.assertRaises((OSError, http.client.HTTPException)):
+            self.attempt(method, dict(request, write=self.write()))
+        self.assertEqual(self.server.process.wait(60 * gitstead_test.SLOW), -9)
+        self.server.process = None
+
     def test_killed_before_and_after_the_decision(self):
         self.commit(action("CREATE", "a", content=b"1"))
         for point, lands in (("push.voted", False), ("commit.objects", True)):
             before = self.tip()
             self.server.stop()
             self.server.start(crash_at=point)
-            text = json.dumps({"repository": self.repository, "write": self.write(), "message": point,
-                               "actions": [action("PUT", point, content=b"x")]})
-            self.server.cli("call", "Change/CommitFiles", "-", input=text, check=False)
-            self.server.process.wait(20)
-            self.server.process = None
+            self.dies_of("CommitFiles", message=point, actions=[action("PUT", point, content=b"x")])
             self.server.start()
             gitstead_test.eventually(lambda: (self.tip() != before) == lands, 20, "the outcome of the write")
             self.settled()
@@ -529,10 +533,7 @@ class Crashes(ChangeTestCase):
         before = self.tip()
         self.server.stop()
         self.server.start(crash_at="change.merged")
-        text = json.dumps({"repository": self.repository, "write": self.write(), "message": "m", "source": "side"})
-        self.server.cli("call", "Change/Merge", "-", input=text, check=False)
-        self.server.process.wait(20)
-        self.server.process = None
+        self.dies_of("Merge", message="m", source="side")
         self.assertTrue(self.server.leftovers())
         self.server.start()
         self.assertEqual(self.tip(), before)

@@ -20,6 +20,7 @@ from gitstead_test import Git, eventually
 SECONDS = float(os.environ.get("GITSTEAD_TEST_CHAOS_SECONDS", "15"))
 SEED = int(os.environ.get("GITSTEAD_TEST_CHAOS_SEED", str(random.randrange(1 << 32))))
 CLIENTS = int(os.environ.get("GITSTEAD_TEST_CHAOS_CLIENTS", "10" if SECONDS > 60 else "4"))
+PAUSE = float(os.environ.get("GITSTEAD_TEST_CHAOS_PAUSE", "0.5"))  # mean seconds between a client's rounds
 REPOSITORIES = 3
 
 
@@ -76,6 +77,7 @@ class Client(threading.Thread):
             self.faults.append("%s after the acknowledged push of %s: a read says %r" % (self.branch, self.tip, listed))
         if n % 5 == 0:
             self.read("fetch", "+refs/heads/*:refs/remotes/all/*")
+        self.test.done.wait(random.uniform(0, 2 * PAUSE))
 
     def push(self):
         while not self.test.abandon.is_set():
@@ -137,11 +139,11 @@ class Chaos(Cluster):
         return random.choice(alive or self.lives)
 
     def all_current(self):
+        """One thing at a time: the next one waits until no replica is behind."""
+        router = next(life.router for life in self.lives if life.alive)
         for n in range(REPOSITORIES):
-            router = next(life.router for life in self.lives if life.alive)
             generations, now = self.generations(router, "chaos/repository-%d" % n)
-            # The numbers move on under traffic: a replica that takes part is at most the writes under way behind.
-            if min(generations.get(name, 0) for name in NODES) < now - CLIENTS:
+            if [generations.get(name) for name in NODES] != [now] * len(NODES):
                 return False
         return True
 
@@ -168,11 +170,20 @@ class Chaos(Cluster):
             victim.alive = True
         self.events.append((begin, time.monotonic(), kind, act))
 
+    def times(self, clients, n):
+        return sorted(t for client in clients if client.number % REPOSITORIES == n for t in client.times)
+
+    def wait_for_writes(self, clients):
+        """What is measured around an event is of that event: writes to all repositories go on before the next one."""
+        since = time.monotonic()
+        eventually(lambda: all(len([t for t in self.times(clients, n) if t > since]) >= 2 for n in range(REPOSITORIES))
+                   or any(client.faults for client in clients), 60, "two writes to each repository")
+
     def gaps(self, clients, kind, act):
         """The longest time without an acknowledged write to a repository around such events."""
         longest = 0
         for n in range(REPOSITORIES):
-            times = sorted(t for client in clients if client.path.endswith("-%d" % n) for t in client.times)
+            times = self.times(clients, n)
             for a, b in zip(times, times[1:]):
                 if any(a < end and b > begin for begin, end, *what in self.events if what == [kind, act]):
                     longest = max(longest, b - a)
@@ -188,6 +199,7 @@ class Chaos(Cluster):
         while time.monotonic() < until:
             self.disturb()
             eventually(self.all_current, 60, "the repair of what missed writes")
+            self.wait_for_writes(clients)
         self.done.set()
         for client in clients:
             client.join(60 * gitstead_test.SLOW)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import unittest
 
@@ -85,6 +86,92 @@ class WithoutServer(TestCase):
             self.assertEqual(result.returncode, 1, result.stderr)
             self.assertEqual(result.stdout, "")
             self.assertMentions(result.stderr, "hint:", "gitstead serve", server)
+
+    def first_line(self, *arguments, **rest):
+        """Of what a failing command says."""
+        result = run_program(*arguments, **rest)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        return result.stderr.splitlines()[0]
+
+    def test_sockets_that_are_none(self):
+        folder = self.scratch()
+        path = os.path.join(folder, "none.sock")
+        brief = ("--timeout", "200ms", "--server")
+        self.assertEqual(self.first_line("repo", "list", *brief, "ipc://" + path),
+                         "gitstead: cannot list repositories: no such socket: is the server running? (%s)" % path)
+        self.assertEqual(self.first_line("repo", "list", *brief, "ipc://%s/x/y" % path),
+                         "gitstead: cannot list repositories: no such socket: is the server running? (%s/x/y)" % path)
+        with open(path, "w"):
+            pass
+        self.assertEqual(self.first_line("call", "Server/Ping", *brief, "ipc://" + path),
+                         "gitstead: cannot call Server/Ping: %s is no socket" % path)
+        os.unlink(path)
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(path)
+        self.assertMentions(self.first_line("call", "Server/Ping", *brief, "ipc://" + path), path, "refused",
+                            "is the server running?")
+        failure = json.loads(run_program("repo", "list", "--json", *brief, "ipc://%s.not" % path).stderr)
+        self.assertEqual((failure["code"], failure["retry"], failure["method"], failure["server"]),
+                         ("UNAVAILABLE", "same", "Repository/List", "ipc://%s.not" % path))
+
+    def test_configurations_that_are_wrong(self):
+        folder = self.scratch()
+        for command in (("check",), ("serve",), ("metadata", "status")):
+            line = self.first_line(*command, "--config", "/nonexistent")
+            self.assertTrue(line.startswith("gitstead: cannot "), line)
+            self.assertTrue(line.endswith(": /nonexistent: No such file or directory"), line)
+            self.assertMentions(self.usage_error(*command), "--config FILE is missing", "See 'gitstead %s --help'" % " ".join(command))
+            self.assertMentions(self.usage_error(*command, "--frob"), "--frob", "See 'gitstead %s --help'" % " ".join(command))
+        path = os.path.join(folder, "gitstead.yaml")
+        with open(path, "w") as out:
+            out.write("frob: 1\nfrib: 2\n")
+        lines = run_program("check", "--config", path).stderr.splitlines()
+        self.assertEqual(lines[0], "gitstead: cannot use the configuration:")
+        for place in (path + ":1:1: ", path + ":2:1: "):  # as editors and scripts find it
+            self.assertTrue([line for line in lines if line.startswith(place)], lines)
+
+    def test_requests_that_are_wrong_say_where(self):
+        request = '{"repository": {"path": "a"}, "updates": [{"name": "a"}, {"old_oid": 7}]}'
+        result = run_program("call", "Ref/Update", request)
+        self.assertEqual((result.returncode, result.stderr),
+                         (2, "gitstead: cannot call Ref/Update: updates[1].old_oid: wants a string, not a number\n"
+                             "See 'gitstead methods --describe Ref/Update'.\n"))
+        result = run_program("call", "Ref/Update", request, "--json")
+        failure = json.loads(result.stderr)
+        self.assertEqual((result.returncode, failure["code"]), (2, "INVALID_ARGUMENT"))
+        self.assertNotIn("method", failure)  # nothing was called
+        self.assertEqual(json.loads(self.usage_error_json("repo", "list", "--json", "--limit", "-1"))["code"], "INVALID_ARGUMENT")
+        self.assertMentions(self.usage_error("events", "--kind", "x"), "'x'", "replica-behind")
+
+    def usage_error_json(self, *arguments):
+        result = run_program(*arguments)
+        self.assertEqual(result.returncode, 2, result.stderr)
+        return result.stderr
+
+    def test_own_failures_blame_no_server(self):
+        result = run_program("call", "Server/Ping", "@" + self.scratch())
+        self.assertEqual(result.returncode, 1)
+        self.assertMentions(result.stderr, "cannot read", "Is a directory")
+        self.assertNotIn("hint:", result.stderr)
+        result = run_program("repo", "hooks", "set", "a", "/nonexistent")
+        self.assertEqual((result.returncode, result.stderr),
+                         (1, "gitstead: cannot read the hooks: /nonexistent: No such file or directory\n"))
+
+    def test_output_that_cannot_be_written(self):
+        for arguments in (("version",), ("methods", "--json"), ("plugin", "list", "--plugin-path", gitstead_test.PLUGINS)):
+            with open("/dev/full", "w") as full:
+                result = subprocess.run([gitstead_test.PROGRAM] + list(arguments), stdout=full, stderr=subprocess.PIPE,
+                                        text=True, env=gitstead_test.clean_environment(), check=False)
+            self.assertEqual((result.returncode, result.stderr),
+                             (1, "gitstead: cannot write the output: No space left on device\n"))
+        closed = subprocess.run(["sh", "-c", 'exec "$0" version >&-', gitstead_test.PROGRAM], capture_output=True, text=True,
+                                env=gitstead_test.clean_environment(), check=False)
+        self.assertEqual(closed.returncode, 1)
+        self.assertMentions(closed.stderr, "cannot write the output")
+        # A reader that has enough is no failure of ours: the signal ends us, and nothing is said.
+        head = subprocess.run(["sh", "-c", '"$0" methods | head -n 1', gitstead_test.PROGRAM], capture_output=True, text=True,
+                              env=gitstead_test.clean_environment(), check=False)
+        self.assertEqual((head.returncode, head.stderr, len(head.stdout.splitlines())), (0, "", 1))
 
     def test_server_url_that_is_none(self):
         result = run_program("repo", "list", "--server", "gopher://x")
@@ -340,7 +427,16 @@ class WithServer(ServerTestCase):
         result = self.server.cli("call", "Ref/List", '{"repository": {"path": "not/there"}}', check=False)
         self.assertEqual(result.returncode, 1)
         self.assertEqual(result.stdout, "")
-        self.assertMentions(result.stderr, "cannot call Ref/List", "not/there")
+        self.assertEqual(result.stderr, "gitstead: cannot call Ref/List: there is no repository 'not/there.git' in virtual "
+                                        "storage 'default'\n")
+        # The method's name stands there once, and what the server quoted is not quoted again.
+        result = self.server.cli("call", "Ref/List", '{"repository": {"path": "a\\\\b"}}', check=False)
+        self.assertMentions(result.stderr, "gitstead: cannot call Ref/List: repository path: ", '"a\\\\b"')
+        self.assertNotIn("\\" * 4, result.stderr)
+        # What drives a terminal never reaches it.
+        result = self.server.cli("call", "Ref/Find", '{"repository": {"path": "not/there"}, "name": {"base64": "cmVmcy8bWzJK"}}',
+                                 check=False)
+        self.assertNotIn("\x1b", result.stderr)
 
     def test_failures_in_json(self):
         result = self.server.cli("repo", "show", "not/there", "--json", check=False)
@@ -348,6 +444,85 @@ class WithServer(ServerTestCase):
         failure = json.loads(result.stderr)
         self.assertEqual((failure["code"], failure["retry"]), ("NOT_FOUND", "never"))
         self.assertMentions(failure["message"], "cannot show repository 'not/there'")
+        self.assertEqual((failure["method"], failure["server"]), ("Repository/Get", "ipc://" + self.server.socket))
+
+    def details(self, method, request, code):
+        """What programs are told of a call that fails: the program's JSON and HTTP's are the same."""
+        result = self.server.cli("call", method, "--json", "-", check=False, input=json.dumps(request))
+        failure = json.loads(result.stderr)
+        self.assertEqual(failure["code"], code, failure)
+        answer = self.server.http("POST", "/api/v1/" + method, json.dumps(request), {
+            "Authorization": "Bearer " + self.server.new_token("admin"), "Content-Type": "application/json"})
+        self.assertEqual(json.loads(answer.body)["details"], failure["details"])
+        return failure["details"]
+
+    def test_details_of_failures(self):
+        server = self.server
+        self.server.create("details")
+        repository = {"path": "details"}
+        write = {"branch": "main", "committer": {"name": "A", "email": "a@example.org", "seconds": 1700000000, "zone": "+0000"}}
+        first = server.call("Change/CommitFiles", {"repository": repository, "write": write, "message": "One", "actions": [
+            {"kind": "FILE_PUT", "path": "a", "content": "a"}]})["new_oid"]
+        none, other = "0" * 40, "1" * 40
+        self.assertEqual(self.details("Ref/List", {"repository": {"path": "not/there"}}, "NOT_FOUND"),
+                         [{"status": 5, "type": "repository", "name": "not/there.git"}])
+        self.assertEqual(self.details("Ref/List", {"repository": {"path": "a//b"}}, "INVALID_ARGUMENT"),
+                         [{"status": 3, "field": "repository.path"}])
+        self.assertEqual(self.details("Ref/List", {}, "INVALID_ARGUMENT"), [{"status": 3, "field": "repository"}])
+        # all or none: whoever asked hears of each that was refused, and of what stands there
+        updates = [{"name": "refs/heads/new", "old_oid": none, "new_oid": first},
+                   {"name": "refs/heads/main", "old_oid": other, "new_oid": first},
+                   {"name": "refs/heads/gone", "old_oid": other, "new_oid": first}]
+        details = self.details("Ref/Update", {"repository": repository, "updates": updates}, "FAILED_PRECONDITION")
+        self.assertEqual([{key: entry.get(key) for key in ("status", "field", "entry", "type", "name", "expected", "actual")}
+                          for entry in details],
+                         [{"status": 9, "field": "updates[1]", "entry": 2, "type": "ref", "name": "refs/heads/main",
+                           "expected": other, "actual": first},
+                          {"status": 9, "field": "updates[2]", "entry": 3, "type": "ref", "name": "refs/heads/gone",
+                           "expected": other, "actual": none}])
+        result = server.cli("call", "Ref/Update", "-", check=False, input=json.dumps({"repository": repository, "updates": updates}))
+        self.assertMentions(result.stderr, "  updates[1], ref refs/heads/main: ", "; expected %s, is %s\n" % (other, first),
+                            "  updates[2], ref refs/heads/gone: ")
+        updates[1] = {"name": "refs/heads/x", "new_oid": "abc"}
+        self.assertEqual(self.details("Ref/Update", {"repository": repository, "updates": updates}, "INVALID_ARGUMENT"),
+                         [{"status": 3, "field": "updates[1].new_oid", "entry": 2}])
+        self.assertEqual(self.details("Ref/SetDefaultBranch", {"repository": repository, "branch": "x", "expected_old": "y"},
+                                      "FAILED_PRECONDITION"),
+                         [{"status": 9, "field": "expected_old", "type": "ref", "name": "HEAD", "expected": "refs/heads/y",
+                           "actual": "refs/heads/main"}])
+        actions = [{"kind": "FILE_PUT", "path": "b", "content": "b"}, {"kind": "FILE_CREATE", "path": "a", "content": "x"}]
+        commit = {"repository": repository, "write": write, "message": "Two", "actions": actions}
+        self.assertEqual(self.details("Change/CommitFiles", commit, "ALREADY_EXISTS"),
+                         [{"status": 6, "field": "actions[1].path", "entry": 2, "type": "path", "name": "a"}])
+        actions[1] = {"kind": "FILE_UPDATE", "path": "a", "content": "x", "expected_oid": other}
+        (entry,) = self.details("Change/CommitFiles", commit, "FAILED_PRECONDITION")
+        self.assertEqual((entry["field"], entry["entry"], entry["name"], entry["expected"], entry["actual"]),
+                         ("actions[1].expected_oid", 2, "a", other, "2e65efe2a145dda7ee51d1741299f848e5bf752e"))
+        actions[1] = {"kind": "FILE_PUT", "path": "../a", "content": "x"}
+        self.assertEqual(self.details("Change/CommitFiles", commit, "INVALID_ARGUMENT"),
+                         [{"status": 3, "field": "actions[1].path", "entry": 2}])
+        actions[1] = {"kind": "FILE_PUT", "path": "c", "content": "x"}
+        write["expected_old_oid"] = other
+        self.assertEqual(self.details("Change/CommitFiles", commit, "FAILED_PRECONDITION"),
+                         [{"status": 9, "field": "write.expected_old_oid", "type": "ref", "name": "refs/heads/main",
+                           "expected": other, "actual": first}])
+        for method, request, code, wanted in (
+                ("Commit/Get", {"revisions": ["main", "nowhere"]}, "NOT_FOUND",
+                 {"status": 5, "field": "revisions[1]", "entry": 2, "type": "revision", "name": "nowhere"}),
+                ("Commit/Get", {"revisions": ["main", "-x"]}, "INVALID_ARGUMENT",
+                 {"status": 3, "field": "revisions[1]", "entry": 2, "type": "revision", "name": "-x"}),
+                ("History/List", {"range": {"include": ["main", "main", "gone"]}}, "NOT_FOUND",
+                 {"status": 5, "field": "range.include[2]", "entry": 3, "type": "revision", "name": "gone"}),
+                ("Blob/Get", {"revision": "main:none"}, "NOT_FOUND",
+                 {"status": 5, "field": "revision", "type": "revision", "name": "main:none"}),
+                ("Ref/List", {"page": {"token": "00"}}, "INVALID_ARGUMENT", {"status": 3, "field": "page.token"})):
+            with self.subTest(method, **request):
+                self.assertEqual(self.details(method, dict(request, repository=repository), code), [wanted])
+        # Before a server is asked, too.
+        wrong = run_program("call", "Ref/Update", '{"updates": [{}, {"old_oid": 7}]}', "--json")
+        self.assertEqual(json.loads(wrong.stderr)["details"], [{"status": 3, "field": "updates[1].old_oid", "entry": 2}])
+        wrong = run_program("call", "Ref/Update", '{"updates": [{"nme": 7}]}', "--json")
+        self.assertEqual(json.loads(wrong.stderr)["details"], [{"status": 3, "field": "updates[0].nme", "entry": 1}])
 
     def test_changes_are_an_audit_log(self):
         url = self.server.create("audit")

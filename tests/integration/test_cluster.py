@@ -2,6 +2,7 @@
 """Routers and nodes as processes of their own: three nodes, two routers, a metadata store that they share, stock git."""
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -72,7 +73,7 @@ class Quorum(Cluster):
         said = self.git.fails("push", self.url, "main:refs/heads/main/below", cwd=self.work)
         self.assertIn("main", said)
         for node, files in zip(self.nodes, before):
-            node.assert_settled(files, seconds=15)
+            node.assert_settled(files)
 
     def test_calls_that_write(self):
         tip = self.commit()
@@ -92,6 +93,17 @@ class Quorum(Cluster):
             "updates": [{"name": "refs/heads/by-call", "old_oid": gitstead_test.ZERO, "new_oid": tip}]}))
         self.assertNotEqual(result.returncode, 0)
         self.assertIn("exist", result.stderr)
+        # What a node says for programs comes through the router.
+        for method, request, wanted in (
+                ("Ref/Update", {"updates": [{"name": "refs/heads/by-call", "old_oid": gitstead_test.ZERO, "new_oid": tip}]},
+                 {"field": "updates[0]", "name": "refs/heads/by-call", "expected": gitstead_test.ZERO, "actual": tip}),
+                ("Change/UpdateBranch", {"branch": "by-call", "revision": "by-call", "expected_old_oid": "1" * 40},
+                 {"field": "expected_old_oid", "name": "refs/heads/by-call", "expected": "1" * 40, "actual": tip}),
+                ("Diff/Parsed", {"left": "main", "right": "main", "options": {"context": 1000000}}, {"field": "options.context"})):
+            result = self.first.cli("call", method, "--json", "-", check=False, input=json.dumps(
+                dict(request, repository={"path": "team/project"})))
+            (entry,) = json.loads(result.stderr)["details"]
+            self.assertEqual({key: entry.get(key) for key in wanted}, wanted)
         self.settled()
 
     def test_read_your_writes(self):
@@ -187,7 +199,7 @@ class Quorum(Cluster):
         for one in traffic:
             for name, oid in one.acknowledged.items():
                 self.assertEqual(refs[name], oid)
-        eventually(lambda: len(set(self.generations(self.first, "team/project")[0].values())) == 1, 10,
+        eventually(lambda: len(set(self.generations(self.first, "team/project")[0].values())) == 1, 30,
                    "equal generations")
 
     def test_hung_node(self):
@@ -246,7 +258,7 @@ class Quorum(Cluster):
                 eventually(lambda: self.last_change(self.first, 1) == "node.up", 20, "the router's seeing the node")
                 tip = self.commit()
                 self.git("push", "-q", url, "main", cwd=self.work)
-                self.assertEqual(self.nodes[1].process.wait(30), -9, "the node passed %s" % point)
+                self.assertEqual(self.nodes[1].process.wait(60 * gitstead_test.SLOW), -9, "the node passed %s" % point)
                 self.nodes[1].process = None
                 self.nodes[1].start()
                 eventually(lambda: self.last_change(self.first, 1) == "node.up", 20, "the router's seeing it again")
@@ -280,7 +292,7 @@ class Outside(Cluster):
         self.assertIn("every node of virtual storage 'default'", stranger.http("GET", "/readyz").body.decode())
         result = stranger.cli("repo", "create", "a/b", check=False)
         self.assertNotEqual(result.returncode, 0)
-        eventually(lambda: "the cluster token is missing or not that of this cluster" in stranger.log_text(), 10,
+        eventually(lambda: "the cluster token is missing or not that of this cluster" in stranger.log_text(), 30,
                    "the reason in the log")
         for node in self.nodes:
             self.assertEqual(sorted(node.files()), ["gitstead-storage"])
@@ -312,7 +324,7 @@ class Outside(Cluster):
         router = Router(self.metadata, self.cluster_token, self.nodes)
         self.addCleanup(router.clean)
         router.start()
-        eventually(lambda: "exports no storage 'two' (it exports: 'otw')" in router.log_text(), 10, "the reason in the log")
+        eventually(lambda: "exports no storage 'two' (it exports: 'otw')" in router.log_text(), 30, "the reason in the log")
         router.create("a/b")
         self.assertEqual([one["storage"] for one in router.info("a/b")["replicas"] if one["storage"] == "two"], [])
 
@@ -334,9 +346,9 @@ class Outside(Cluster):
         for node in self.nodes[:2]:
             node.kill()
         self.commit()
-        eventually(lambda: git.run("push", url, "main", cwd=self.work).returncode != 0, 1)
+        eventually(lambda: git.run("push", url, "main", cwd=self.work).returncode != 0, 30)
         git.fails("push", url, "main", cwd=self.work)
-        eventually(lambda: "code=UNAVAILABLE" in router.log_text(), 5, "the reason in the log")
+        eventually(lambda: "code=UNAVAILABLE" in router.log_text(), 30, "the reason in the log")
         git("ls-remote", url)
         for node in self.nodes[:2]:
             node.start()
@@ -367,16 +379,63 @@ class HungDisk(Cluster):
             node.start()
 
     def test_push_ends(self):
-        router = self.add_router(consistency="direct", copies=1, min_copies=1, remote_options={"call_timeout": "2s"})
+        router = self.add_router(consistency="direct", copies=1, min_copies=1, remote_options={"call_timeout": "6s"})
         url = router.create("a/b")
         git = Git(router.new_token("write"))
         tip = self.commit()
         git.run("push", "-q", url, "main", cwd=self.work, timeout=60)
-        eventually(lambda: "did not bring a write to its end" in router.log_text(), 10, "the reason in the log")
+        eventually(lambda: "did not bring a write to its end" in router.log_text(), 30, "the reason in the log")
         # It was decided: the node applies it as soon as its disk lets it.
         eventually(lambda: git.run("ls-remote", url, "main", cwd=self.work).stdout.decode().startswith(tip), 30,
                    "the push's coming to its end")
         self.settled()
+
+
+DYING_GIT = """#!/bin/sh
+# The first one that serves a fetch kills its server in the middle of the answer.
+case " $* " in *" upload-pack "*)
+  if mkdir %(flag)s 2>/dev/null; then
+    cat >/dev/null
+    head -c 120000 /dev/zero  # more than the pipe takes in, so that a part of it is on its way
+    kill -9 $PPID
+    exit 1
+  fi ;;
+esac
+exec %(git)s "$@"
+"""
+
+
+class DyingNode(Cluster):
+    """A node dies in the middle of an answer. What is not longer than a router keeps in hand comes from another one."""
+
+    def setUp(self):
+        super().setUp()
+        self.flag, program = os.path.join(self.scratch(), "died"), os.path.join(self.scratch(), "git")
+        with open(program, "w") as out:
+            out.write(DYING_GIT % {"flag": self.flag, "git": shutil.which("git")})
+        os.chmod(program, 0o755)
+        os.mkdir(self.flag)  # nobody dies yet
+        for node in self.nodes:
+            node.stop()
+            node.storage_options["git"] = program
+            node.start()
+
+    def test_another_one_answers(self):
+        router = self.add_router()
+        url = router.create("a/b")
+        git = Git(router.new_token("write"))
+        tip = self.commit()
+        git("push", "-q", url, "main", cwd=self.work)
+        for n in range(2):
+            os.rmdir(self.flag)
+            clone = os.path.join(self.scratch(), "clone")
+            git("clone", "-q", url, clone)
+            self.assertEqual(git("rev-parse", "main", cwd=clone), tip)
+            git.fsck(clone)
+            dead = [node for node in self.nodes if not node.is_there()]
+            self.assertEqual(len(dead), 1, "who served first died of it")
+            dead[0].kill()
+            dead[0].start()
 
 
 class Changes(Cluster):

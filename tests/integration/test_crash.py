@@ -53,7 +53,7 @@ class Crash(TestCase):
         self.server.start(crash_at=point)
         result = self.git.run("push", "--atomic", self.url, "main", "v2", "main:refs/heads/new", ":refs/heads/gone",
                               "packed~0:refs/heads/packed2", ":refs/heads/packed", cwd=self.work)
-        status = self.server.process.wait(30)
+        status = self.server.process.wait(60 * gitstead_test.SLOW)
         self.server.process = None
         self.assertEqual(status, -9, "the server passed %s without dying: %s" % (point, result.stderr))
         return result.returncode == 0
@@ -121,7 +121,7 @@ class Crash(TestCase):
             process = subprocess.Popen([gitstead_test.PROGRAM, "serve", "--config", self.server.config],
                                                      stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
-            self.assertEqual(process.wait(20), -9, "recovery did not pass its crash point")
+            self.assertEqual(process.wait(60 * gitstead_test.SLOW), -9, "recovery did not pass its crash point")
         finally:
             if process.poll() is None:
                 process.kill()
@@ -139,9 +139,9 @@ class Crash(TestCase):
                                                      stdin=subprocess.DEVNULL,
                                                      stderr=subprocess.DEVNULL)
             if turn % 2:
-                eventually(lambda: self.server.children() or process.poll() is not None, 10, "the push at work")
+                eventually(lambda: self.server.children() or process.poll() is not None, 30, "the push at work")
                 self.server.kill()
-            if process.wait(60) == 0:
+            if process.wait(60 * gitstead_test.SLOW) == 0:
                 pushed.append(self.git("rev-parse", "main", cwd=self.work))
             if self.server.process is None:
                 self.server.start()
@@ -171,10 +171,10 @@ class Crash(TestCase):
         self.commit("orphan", size=10_000_000)
         process = subprocess.Popen(["git", "push", "-q", self.url, "main"], cwd=self.work, env=self.git.env,
                                    stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        children = eventually(self.stop_children, 10, "the push at work")
+        children = eventually(self.stop_children, 30, "the push at work")
         try:
             self.server.kill()
-            process.wait(60)
+            process.wait(60 * gitstead_test.SLOW)
             self.server.start()
         finally:
             for child in children:
@@ -182,7 +182,7 @@ class Crash(TestCase):
                     os.killpg(child, signal.SIGCONT)
                 except ProcessLookupError:
                     pass
-        eventually(lambda: not any(os.path.exists("/proc/%d" % child) for child in children), 10, "the end of the orphans")
+        eventually(lambda: not any(os.path.exists("/proc/%d" % child) for child in children), 30, "the end of the orphans")
         self.assertEqual(self.refs(), refs)
         self.server.assert_settled(before)
 
@@ -218,7 +218,7 @@ class Report(TestCase):
         server.write_config = with_it
         server.start()
         self.assertNotEqual(server.cli("repo", "create", "never", check=False).returncode, 0)
-        self.assertEqual(server.process.wait(20 * gitstead_test.SLOW), -signal.SIGABRT)
+        self.assertEqual(server.process.wait(60 * gitstead_test.SLOW), -signal.SIGABRT)
         server.process = None
         report = server.log_text().split("\n*** ", 1)[1]
         self.assertIn("gitstead", report.splitlines()[0])

@@ -252,7 +252,7 @@ class Settings(Calls, ServerTestCase):
         self.assertIn("exceeds", text)
         self.configure(self.name, {}, replace=True)
         self.push("main")
-        self.server.assert_settled(seconds=10)
+        self.server.assert_settled()
 
 
     def test_the_program(self):
@@ -303,7 +303,7 @@ class Crashes(Calls, TestCase):
             if seen > 0:
                 wanted["receive.denyDeletes"] = ["true"]
             self.assertEqual(self.config("crash")[0], wanted, point)
-            server.assert_settled(seconds=10)
+            server.assert_settled()
             Git().fsck(server.replica("crash"))
         self.configure("crash", {"gitstead.description": "last"}, replace=True)
         self.assertEqual(self.config("crash")[0], {"gitstead.description": ["last"]})

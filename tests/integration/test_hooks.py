@@ -136,7 +136,7 @@ class Hooks(WithHooks):
         self.assertFalse(os.path.exists(os.path.join(self.out, "late")))
         self.assertEqual(self.refs(), ["HEAD", "refs/heads/main", "refs/heads/topic"])
         self.assertEqual(Git()("rev-parse", "main", cwd=self.server.replica(self.name)), new)
-        self.server.assert_settled(seconds=10)
+        self.server.assert_settled()
 
     def test_update(self):
         self.hooks(self.name, {"update.d/check": "#!/bin/sh\necho \"$#:$1:$2:$3\" >> %s/args\n[ \"$1\" != refs/heads/no ]\n" % self.out})
@@ -194,7 +194,7 @@ class Failing(WithHooks):
         self.declined("main")
         self.hooks(self.name, {})
         self.pushed("main")
-        self.server.assert_settled(seconds=10)
+        self.server.assert_settled()
 
 
 class Off(HookCalls, ServerTestCase):

@@ -365,7 +365,7 @@ class Crashes(Pools, TestCase):
         self.server.start(crash_at=point)
         with self.assertRaises(OSError, msg=point):
             self.attempt(method, **request)
-        self.assertEqual(self.server.process.wait(20), -signal.SIGKILL)
+        self.assertEqual(self.server.process.wait(60 * gitstead_test.SLOW), -signal.SIGKILL)
         self.server.start()
 
     def test_every_step(self):

@@ -61,7 +61,7 @@ class Steps(Cluster):
 
     def died(self, router, point):
         try:
-            status = router.process.wait(30 * gitstead_test.SLOW)
+            status = router.process.wait(60 * gitstead_test.SLOW)
         except subprocess.TimeoutExpired:
             self.fail("the router passed %s without dying:\n%s" % (point, router.log_tail()))
         self.assertEqual(status, -9, point)
@@ -213,7 +213,7 @@ class Steps(Cluster):
             self.repaired_soon(path)
 
     def repaired_soon(self, path):
-        eventually(lambda: len(set(self.generations(self.second, path)[0].values())) == 1, 10, "equal generations")
+        eventually(lambda: len(set(self.generations(self.second, path)[0].values())) == 1, 30, "equal generations")
         self.assert_equal_replicas(self.second, path)
 
     @staticmethod

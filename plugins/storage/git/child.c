@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -18,6 +19,7 @@
 #endif
 
 #define CHILD_GRACE_US (2 * G_USEC_PER_SEC)
+#define CHILD_FDS 5 /* that child_wait looks at for the child itself */
 #define PUMP_BYTES (128 * 1024)
 #define WATCH_US (G_USEC_PER_SEC / 4)
 #define WATCH_SHARE 10 /* at least so many times as long as looking took passes before the next look */
@@ -374,6 +376,7 @@ child_start (Storage *storage, const ChildSpec *spec, Child *ret_child, GError *
                         .started_us = g_get_monotonic_time (),
                         .watch = spec->watch,
                         .watch_user = spec->watch_user,
+                        .beside = spec->beside,
                         .timer = timer };
   if (timer >= 0)
     arm_watch (ret_child, WATCH_US);
@@ -480,6 +483,30 @@ child_check (Child *child, int status, GError **error)
                   *said != '\0' ? ": " : "", said);
 }
 
+gboolean
+child_said_loss (const char *said)
+{
+  static const char *const signs[] = { "unable to read", "bad object", "corrupt", "missing ", "could not read", "Could not read",
+                                       "cannot read", "is empty", "inflate", "not a valid object", "unable to unpack",
+                                       "bad tree", "failed to read object", "unable to parse", "in tree entry",
+                                       "too-short tree", "bogus commit", "not a commit", "not a tree", "not a blob",
+                                       "not a tag", "Invalid revision range", "bad revision", "Not a valid" };
+  for (gsize i = 0; i < G_N_ELEMENTS (signs); i++)
+    if (strstr (said, signs[i]) != NULL)
+      return TRUE;
+  return FALSE;
+}
+
+gboolean
+child_check_objects (Child *child, int status, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  if (child_check (child, status, &why))
+    return TRUE;
+  return gs_fail (error, WIFEXITED (status) && child_said_loss (why->message) ? GS_ERROR_DATA_LOSS : (GsErrorCode) why->code, "%s",
+                  why->message);
+}
+
 /* --------------------------------------------------------------------------------------- waiting */
 
 gboolean
@@ -578,11 +605,13 @@ child_wait (Child *child, GsCall *call, const ChildInput *input, int *ret_status
     }
   for (;;)
     {
-      struct pollfd fds[6] = { { .fd = child->pidfd, .events = POLLIN }, { .fd = child->err_fd, .events = POLLIN } };
+      struct pollfd fds[CHILD_FDS + CHILD_BESIDE_MAX + 1] = { { .fd = child->pidfd, .events = POLLIN }, { .fd = child->err_fd, .events = POLLIN } };
       fds[2] = (struct pollfd){ .fd = pump.left == 0 ? pump.from : -1, .events = POLLIN };
       fds[3] = (struct pollfd){ .fd = pump.to, .events = pump.left != 0 ? POLLOUT : 0 };
       fds[4] = (struct pollfd){ .fd = child->watch != NULL ? child->timer : -1, .events = POLLIN };
-      if (!call_poll (call, fds, 5, child->name, error) || (fds[4].revents != 0 && !ask_watch (child, error)))
+      guint beside = child->beside != NULL ? child->beside->fds (child->beside->user, fds + CHILD_FDS) : 0;
+      if (!call_poll (call, fds, CHILD_FDS + beside, child->name, error)
+          || (fds[4].revents != 0 && !ask_watch (child, error)))
         {
           pump_close (&pump);
           child_end (child);
@@ -591,6 +620,8 @@ child_wait (Child *child, GsCall *call, const ChildInput *input, int *ret_status
       child_read_stderr (child);
       if (fds[0].revents != 0)
         break;
+      if (beside > 0)
+        child->beside->ready (child->beside->user, fds + CHILD_FDS, beside);
       if (fds[3].revents & (POLLERR | POLLHUP))
         pump_close (&pump);
       else if (fds[3].revents != 0)

@@ -20,6 +20,18 @@ typedef enum
   CHILD_MAINTAIN /* low priority, one thread, syncs the files it writes */
 } ChildRole;
 
+#define CHILD_BESIDE_MAX 4
+
+/** What is waited for beside a child (child_wait), on the same thread. */
+typedef struct
+{
+  /** Fills in at most CHILD_BESIDE_MAX, and says how many. */
+  guint (*fds) (gpointer user, struct pollfd *fds);
+  /** They have been looked at; never waits. */
+  void (*ready) (gpointer user, const struct pollfd *fds, guint n);
+  gpointer user;
+} ChildBeside;
+
 typedef struct
 {
   ChildRole role;
@@ -38,6 +50,7 @@ typedef struct
   /* Asked again and again while it runs (child_wait, child_run); FALSE ends it with that error. NULL = nobody asks. */
   gboolean (*watch) (gpointer user, GError **error);
   gpointer watch_user;
+  const ChildBeside *beside; /* NULL = nothing; outlives the child */
   int input, output;    /* -1 = /dev/null; stay the caller's */
   int extra;            /* becomes descriptor 3; -1 = none */
 } ChildSpec;
@@ -55,6 +68,7 @@ typedef struct
   gint64 started_us;
   gboolean (*watch) (gpointer user, GError **error);
   gpointer watch_user;
+  const ChildBeside *beside;
   int timer; /* readable when it is time to ask @watch; -1 = never */
 } Child;
 
@@ -80,6 +94,11 @@ void child_end (Child *child);
 int child_reap (Child *child);
 /** FALSE, with @error made of the status and its standard error, unless it exited with 0. */
 gboolean child_check (Child *child, int status, GError **error);
+/** The same for one that read the repository's own objects: DATA_LOSS when it says that one cannot be read. */
+gboolean child_check_objects (Child *child, int status, GError **error);
+/** Does what git says on its standard error tell of an object that is damaged or lost? Revisions are ids when they come to
+ *  it, found before. */
+gboolean child_said_loss (const char *said);
 void child_clear (Child *child);
 /**
  * Runs to the end with @input (may be NULL); its output, at most @max bytes (below 2 GiB), *full* in *@ret_output (may

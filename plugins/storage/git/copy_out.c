@@ -164,7 +164,7 @@ send_pack (Export *out, int output, GError **error)
   int status;
   if (!child_start (out->repo->storage, &spec, &child, error))
     return FALSE;
-  gboolean sent = child_wait (&child, out->call, NULL, &status, error) && child_check (&child, status, error);
+  gboolean sent = child_wait (&child, out->call, NULL, &status, error) && child_check_objects (&child, status, error);
   child_clear (&child);
   if (!sent)
     g_prefix_error (error, "replica %s cannot be copied: ", out->repo->path);

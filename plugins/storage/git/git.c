@@ -7,6 +7,7 @@
 #include "api/transfer.h"
 #include "disk.h"
 #include "history/view.h"
+#include "packcache.h"
 #include "pool.h"
 
 #include <dlfcn.h>
@@ -21,7 +22,7 @@
 static const GsOption git_options[] = {
   { "path", NULL, NULL, "Folder of the repositories; one process owns it.", 0, 0, GS_OPTION_PATH, GS_OPTION_REQUIRED },
   { "git", "git", NULL, "The git program: a path, or a name that is looked up in PATH.", 0, 0, GS_OPTION_STRING, 0 },
-  { "hook_dir", NULL, NULL, "Folder with the proc-receive hook; found beside the plugin or where it was installed.", 0,
+  { "hook_dir", NULL, NULL, "Folder with the programs proc-receive and pack-objects; found beside the plugin or where it was installed.", 0,
     0, GS_OPTION_PATH, 0 },
   { "trash_grace", "7d", NULL, "How long removed replicas are kept in the trash.", 0,
     G_GINT64_CONSTANT (31536000000000), GS_OPTION_DURATION, 0 },
@@ -69,6 +70,14 @@ static const GsOption git_options[] = {
   { "max_remote_refs", "500000", NULL,
     "Refs that another server, or a bundle, may have for a call that reads them; their names may take 128 MiB together.", 1,
     10000000, GS_OPTION_INT, 0 },
+  { "pack_cache", "1GiB", NULL,
+    "Disk space below path for packs that equal fetches share, in files without names; never more than is left free. 0 makes "
+    "a pack for each fetch.", 0, G_MAXINT64, GS_OPTION_SIZE, 0 },
+  { "pack_cache_age", "5m", NULL, "How long a shared pack is kept after it was last read.", G_USEC_PER_SEC,
+    G_GINT64_CONSTANT (86400000000), GS_OPTION_DURATION, 0 },
+  { "pack_cache_uses", "2", NULL,
+    "Fetches within pack_cache_age that make a pack worth keeping after the last of them; 1 keeps every one.", 1, 1000,
+    GS_OPTION_INT, 0 },
   { "crash_at", NULL, NULL, "For crash tests: the process kills itself at this named step.", 0, 0, GS_OPTION_STRING,
     0 },
   { NULL, NULL, NULL, NULL, 0, 0, 0, 0 },
@@ -490,6 +499,9 @@ git_create (const GsHost *host, const GsConfig *config, GError **error)
                                                 "Packs written by maintenance.", NULL);
   storage->metric.maintain_seconds = host->metric (host, GS_METRIC_HISTOGRAM, "gitstead_storage_maintenance_seconds",
                                                    "Time one replica's maintenance took.", NULL);
+  storage->packs
+      = pack_cache_new (storage, (guint64) config->integer (config, "pack_cache"),
+                        config->integer (config, "pack_cache_age"), (guint) config->integer (config, "pack_cache_uses"));
   maintain_init (storage);
   return storage;
 }
@@ -512,8 +524,9 @@ find_git (Storage *storage, GError **error)
 static gboolean
 hook_is_there (const char *dir)
 {
-  g_autofree char *hook = g_build_filename (dir, "proc-receive", NULL);
-  return access (hook, X_OK) == 0;
+  g_autofree char *receive = g_build_filename (dir, "proc-receive", NULL);
+  g_autofree char *pack = g_build_filename (dir, "pack-objects", NULL);
+  return access (receive, X_OK) == 0 && access (pack, X_OK) == 0;
 }
 
 static gboolean
@@ -525,7 +538,8 @@ find_hook_dir (Storage *storage, GError **error)
     {
       g_autofree char *absolute = g_canonicalize_filename (storage->hook_dir, NULL);
       if (!hook_is_there (absolute))
-        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "hook_dir %s has no executable proc-receive", absolute);
+        return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "hook_dir %s has no executables proc-receive and pack-objects",
+                        absolute);
       g_free (storage->hook_dir);
       storage->hook_dir = g_steal_pointer (&absolute);
       return TRUE;
@@ -546,7 +560,7 @@ find_hook_dir (Storage *storage, GError **error)
     }
   if (!hook_is_there (STORAGE_GIT_HOOK_DIR))
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
-                    "the proc-receive hook is neither beside the plugin nor in %s: set the option hook_dir",
+                    "the programs proc-receive and pack-objects are neither beside the plugin nor in %s: set the option hook_dir",
                     STORAGE_GIT_HOOK_DIR);
   storage->hook_dir = g_strdup (STORAGE_GIT_HOOK_DIR);
   return TRUE;
@@ -559,9 +573,11 @@ git_start (gpointer self, GError **error)
   char *absolute = g_canonicalize_filename (storage->root, NULL);
   g_free (storage->root);
   storage->root = absolute;
-  return remote_allow_check ((const char *const *) storage->remote_allow, error) && maintain_start (storage, error)
-         && find_git (storage, error) && find_hook_dir (storage, error)
-         && storage_root_open (storage, error) && objects_library_start (storage, error) && advertise_probe (storage, error)
+  if (!remote_allow_check ((const char *const *) storage->remote_allow, error) || !maintain_start (storage, error)
+      || !find_git (storage, error) || !find_hook_dir (storage, error))
+    return FALSE;
+  pack_cache_start (storage->packs);
+  return storage_root_open (storage, error) && objects_library_start (storage, error) && advertise_probe (storage, error)
          && (storage_root_was_clean (storage, NULL) || storage_recover (storage, error));
 }
 
@@ -585,6 +601,7 @@ git_destroy (gpointer self)
   storage_root_close (storage, FALSE);
   objects_library_stop (storage);
   maintain_clear (storage);
+  pack_cache_free (storage->packs);
   g_hash_table_unref (storage->repos);
   g_hash_table_unref (storage->removing);
   g_hash_table_unref (storage->stranded);

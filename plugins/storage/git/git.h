@@ -34,6 +34,7 @@
 
 typedef struct Repo Repo;
 typedef struct Care Care; /* maintain.c */
+struct PackCache;
 
 /** The instance. Everything but the table of repositories is constant after start. */
 typedef struct
@@ -83,6 +84,7 @@ typedef struct
   guint64 ticks;        /* for least recently used */
   Care *care;           /* which replicas need maintenance */
   gint fscks;           /* atomic: under way */
+  struct PackCache *packs; /* packcache.h */
   gint history_facts;   /* atomic: commits remembered by all repositories (history/view.h) */
 
   struct

@@ -3,6 +3,7 @@
 #include "disk.h"
 #include "git.h"
 #include "history/view.h"
+#include "packcache.h"
 #include "pool.h"
 #include "prune.h"
 
@@ -384,7 +385,11 @@ gboolean
 maintain_prune (Repo *repo, const PruneWish *wish, GsCall *call, PruneDone *ret_done, GError **error)
 {
   Pruned pruned = { wish, { 0 } };
-  if (!at_once (repo, call, prune_work, &pruned, error))
+  gboolean done = at_once (repo, call, prune_work, &pruned, error);
+  /* What is gone, or may be, is not kept in packs either. */
+  if (!wish->dry_run)
+    pack_cache_forget (repo->storage->packs, repo->id);
+  if (!done)
     return FALSE;
   if (!wish->dry_run)
     log_pruned (repo, &pruned.done);
@@ -522,6 +527,7 @@ pack_refs (Storage *storage, GsCall *call, GError **error)
 gboolean
 storage_maintain (gpointer self, GsCall *call, GError **error)
 {
+  pack_cache_sweep (((Storage *) self)->packs);
   return empty_trash (self, call, error) && storage_sweep_tmp (self, TMP_AGE_SECONDS, error)
          && pack_refs (self, call, error) && maintain_packs (self, call, error);
 }

@@ -369,7 +369,7 @@ repack_child (const Repo *repo, int lock, ChildSpec spec, const RepackRun *run, 
   poll (&stop, 1, 0);
   if (!may_go_on (run, &stop, error) || !child_start (repo->storage, &spec, &child, error))
     return FALSE;
-  gboolean done = wait_child (&child, run, &status, error) && child_check (&child, status, error);
+  gboolean done = wait_child (&child, run, &status, error) && child_check_objects (&child, status, error);
   child_clear (&child);
   return done;
 }

@@ -3,6 +3,7 @@
 #include "adopt.h"
 #include "disk.h"
 #include "git.h"
+#include "packcache.h"
 #include "pool.h"
 
 #include <fcntl.h>
@@ -270,6 +271,8 @@ storage_remove (gpointer self, GsCall *call, const GsRepo *repo, GError **error)
   gboolean moved = adopt_is_unclaimed (dir) ? adopt_put_back (storage, repo->replica_path, error)
                                             : disk_move (dir, trash, storage->sync, error);
   repo_removed (storage, repo->replica_path);
+  if (moved)
+    pack_cache_forget (storage->packs, repo->id);
   return moved;
 }
 

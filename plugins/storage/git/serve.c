@@ -2,10 +2,12 @@
 /*
  * Fetches. Protocol v2 is a row of requests that need no memory of each other: ls-refs is answered here, every other
  * one by a git upload-pack of its own, over HTTP as in a session. v0 and v1 sessions are git's from the first byte.
- * A child has the client's descriptors themselves wherever nothing has to go before.
+ * A child has the client's descriptors themselves wherever nothing has to go before. The packs that upload-pack sends come
+ * from the cache (packcache.h).
  */
 #include "child.h"
 #include "git.h"
+#include "packcache.h"
 #include "pktline.h"
 
 #include <fcntl.h>
@@ -128,17 +130,26 @@ run_upload_pack (Repo *repo, GsCall *call, const char *protocol, gboolean statel
 {
   const char *const once[] = { "upload-pack", "--strict", "--stateless-rpc", repo->dir, NULL };
   const char *const session[] = { "upload-pack", "--strict", repo->dir, NULL };
-  const ChildSpec spec = { .role = CHILD_UPLOAD,
-                           .argv = stateless ? once : session,
-                           .protocol = protocol,
-                           .input = child_input,
-                           .output = output,
-                           .extra = -1 };
+  ChildSpec spec = { .role = CHILD_UPLOAD,
+                     .argv = stateless ? once : session,
+                     .protocol = protocol,
+                     .input = child_input,
+                     .output = output,
+                     .extra = -1 };
+  g_autoptr (GError) failed = NULL;
+  PackFetch *fetch = pack_fetch_new (repo, &failed);
   Child child;
   int status;
   repo->storage->host->metric_update (repo->storage->metric.fetches, 1);
-  if (!child_start (repo->storage, &spec, &child, error))
+  if (fetch != NULL)
+    pack_fetch_spec (fetch, &spec);
+  gboolean started = failed == NULL && child_start (repo->storage, &spec, &child, &failed);
+  if (fetch != NULL)
+    pack_fetch_started (fetch);
+  if (!started)
     {
+      pack_fetch_free (fetch);
+      g_propagate_error (error, g_steal_pointer (&failed));
       if (pumped != NULL)
         {
           close (pumped->to);
@@ -149,6 +160,7 @@ run_upload_pack (Repo *repo, GsCall *call, const char *protocol, gboolean statel
     }
   gboolean ended = child_wait (&child, call, pumped, &status, error) && judge (repo, &child, status, error);
   child_clear (&child);
+  pack_fetch_free (fetch);
   return ended;
 }
 

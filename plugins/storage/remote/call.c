@@ -11,6 +11,14 @@
 #define CANCEL_US (1 * G_USEC_PER_SEC)
 #define FLAG_MS 100
 
+/*
+ * So much of an answer, and for so long, is kept before the first byte of it goes to the client: until then the router can
+ * ask another replica when the node dies, and the client never hears of it. Most answers are shorter. The time keeps the
+ * progress messages of a long one going.
+ */
+#define KEPT_MAX (128 * 1024)
+#define KEPT_US (1 * G_USEC_PER_SEC)
+
 /* ------------------------------------------------------------------------------------------- fields */
 
 ProtobufCBinaryData
@@ -124,6 +132,12 @@ fail_as_there (const char *what, const GError *why, GError **error)
   if (g_str_has_prefix (words, "Node/") && at != NULL && g_strrstr_len (words, at - words, what) != NULL)
     words = at + 2;
   gs_fail (error, (GsErrorCode) why->code, "%s", words);
+  if (error != NULL)
+    {
+      gsize len;
+      const guint8 *details = gs_error_details (why, &len);
+      gs_error_set_details (*error, details, len);
+    }
 }
 
 static gboolean
@@ -434,26 +448,53 @@ write_fd (GsCall *call, int fd, const guint8 *bytes, gsize len, GError **error)
   return TRUE;
 }
 
+/* An answer on its way to the client, whose first part is kept until it is long, slow or whole. */
+typedef struct
+{
+  Flow *flow;
+  GsStream *stream;
+  int fd; /* -1: nothing was said to the client yet */
+  gint64 since_us;
+  GByteArray *kept;
+} Outflow;
+
+static gboolean
+outflow_open (Outflow *out, GError **error)
+{
+  return out->fd >= 0
+         || ((out->fd = out->stream->open_output (out->stream, error)) >= 0
+             && write_fd (out->flow->call, out->fd, out->kept->data, out->kept->len, error));
+}
+
+static gboolean
+outflow_add (Outflow *out, const guint8 *chunk, gsize len, GError **error)
+{
+  gint64 now_us = g_get_monotonic_time ();
+  if (out->fd >= 0)
+    return write_fd (out->flow->call, out->fd, chunk, len, error);
+  if (out->kept->len == 0)
+    out->since_us = now_us;
+  g_byte_array_append (out->kept, chunk, (guint) len);
+  return (out->kept->len < KEPT_MAX && now_us - out->since_us < KEPT_US) || outflow_open (out, error);
+}
+
 gboolean
 flow_to_stream (Flow *flow, GsStream *stream, GError **error)
 {
   g_autofree guint8 *chunk = g_malloc (CHUNK);
-  int fd = -1;
+  g_autoptr (GByteArray) kept = g_byte_array_new ();
+  Outflow out = { flow, stream, -1, 0, kept };
   gssize n;
-  /* The output is opened when there is something to say: until then the caller can be told otherwise. */
   while ((n = flow_read (flow, chunk, CHUNK, error)) > 0)
-    if ((fd < 0 && (fd = stream->open_output (stream, error)) < 0)
-        || !write_fd (flow->call, fd, chunk, (gsize) n, error))
+    if (!outflow_add (&out, chunk, (gsize) n, error))
       {
         n = -1;
         break;
       }
-  if (n == 0 && !flow_finish (flow, error))
+  if (n == 0 && (!flow_finish (flow, error) || !outflow_open (&out, error)))
     n = -1;
-  if (n == 0 && fd < 0 && (fd = stream->open_output (stream, error)) < 0)
-    n = -1;
-  if (fd >= 0)
-    close (fd);
+  if (out.fd >= 0)
+    close (out.fd);
   return n == 0;
 }
 

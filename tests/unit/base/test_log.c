@@ -333,6 +333,27 @@ test_bad_settings (void **state)
   assert_string_equal (error->message, "Opening the log file /nowhere/log: No such file or directory");
 }
 
+/* One log after another: each has GLib's messages while it lives, and whoever comes last does not find one that is gone. */
+static void
+test_glib_follows_the_log (void **state)
+{
+  Sink first = sink_new ((GsiLogSettings){ .level = GS_LOG_INFO }), second = sink_new ((GsiLogSettings){ .level = GS_LOG_INFO });
+  g_autofree char *before = NULL, *after = NULL;
+
+  gsi_log_take_glib (first.log);
+  g_message ("said to the first");
+  gsi_log_take_glib (second.log);
+  g_message ("said to the second");
+  before = sink_end (&first);
+  g_message ("said to whoever is left");
+  after = sink_end (&second);
+  g_message ("# said to nobody");
+  assert_has (before, "said to the first");
+  assert_null (strstr (before, "second"));
+  assert_has (after, "said to the second");
+  assert_has (after, "whoever is left");
+}
+
 int
 main (void)
 {
@@ -346,6 +367,7 @@ main (void)
     cmocka_unit_test (test_reopen_while_writing),
     cmocka_unit_test (test_lines_stay_whole),
     cmocka_unit_test (test_bad_settings),
+    cmocka_unit_test (test_glib_follows_the_log),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -76,6 +76,26 @@ test_escaping (void **state)
 }
 
 static void
+test_messages (void **state)
+{
+  static const struct
+  {
+    const char *text, *shown;
+  } cases[] = {
+    { "in \"a\\\\b\": one of \\ :", "in \"a\\\\b\": one of \\ :" }, /* quoted already: not once more */
+    { "one\ntwo\n", "one\n  two" },
+    { "a\x1b[31m\tb\xff\xc2\x9b", "a\\x1b[31m\\tb\\xff\\xc2\\x9b" },
+    { "\n", "" },
+  };
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
+    {
+      g_autoptr (GString) shown = g_string_new (NULL);
+      gsi_text_append_message (shown, cases[i].text);
+      assert_string_equal (shown->str, cases[i].shown);
+    }
+}
+
+static void
 test_sizes (void **state)
 {
   static const struct
@@ -190,7 +210,7 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_distance), cmocka_unit_test (test_nearest),   cmocka_unit_test (test_escaping),
+    cmocka_unit_test (test_distance), cmocka_unit_test (test_nearest),   cmocka_unit_test (test_escaping), cmocka_unit_test (test_messages),
     cmocka_unit_test (test_sizes),    cmocka_unit_test (test_durations), cmocka_unit_test (test_numbers),
     cmocka_unit_test (test_times),
   };

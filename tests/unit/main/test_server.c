@@ -282,6 +282,5 @@ main (void)
     cmocka_unit_test (test_asked_by_calls),
     cmocka_unit_test (test_stop_takes_own_timers),
   };
-  /* One server for all: GLib's messages are taken once in a process. */
   return cmocka_run_group_tests (tests, set_up, tear_down);
 }

@@ -582,7 +582,7 @@ disk_probe (gpointer self, GError **error)
 {
   Disk *disk = self;
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&disk->cluster->lock);
-  return !disk->away || gs_fail (error, GS_ERROR_UNAVAILABLE, "%s is away", disk->name);
+  return disk->away == disk->probe_lies || gs_fail (error, GS_ERROR_UNAVAILABLE, "%s is away", disk->name);
 }
 
 static const GsStorageOps disk_ops

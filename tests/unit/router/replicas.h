@@ -30,6 +30,7 @@ typedef struct
   guint n_staged, n_committed, n_aborted, n_states, n_reads;
   gboolean holds_commit; /* a decided write is not applied until this is FALSE */
   gboolean fails_commit, away;
+  gboolean probe_lies; /* who is away seems to be there, who is there seems to be away */
   gboolean create_fails;
   const char *first; /* the value whose writer is to be the first one here */
   gboolean hooks; /* the repository has hooks here: whoever asks them does so once all others have staged */

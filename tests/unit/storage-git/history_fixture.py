@@ -116,6 +116,7 @@ class Replica:
         self.dir = tempfile.mkdtemp(prefix="gitstead-history-")
         self.root = os.path.join(self.dir, "root")
         self.path = os.path.join(self.root, "@r", "42.git")
+        self.known = {}
         self.process = subprocess.Popen([QUERY, self.root, "@r/42.git"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.line("@memory")
 
@@ -134,6 +135,12 @@ class Replica:
 
     def lines(self, *args):
         return self.git(*args).split()
+
+    def fact(self, *args):
+        """What git says that no commit-graph changes and no ref that moves: asked once, for all graphs."""
+        if args not in self.known:
+            self.known[args] = self.git(*args, check=False)
+        return self.known[args]
 
     def fast_import(self, stream):
         self.git("-c", "fastimport.unpackLimit=1", "fast-import", "--quiet", "--force", stdin=stream)

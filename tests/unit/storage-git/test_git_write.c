@@ -384,6 +384,13 @@ test_revisions (void **state)
                                       "HEAD^{tree}",
                                       "HEAD^{commit}",
                                       "refs/heads/main:one",
+                                      "heads/main",
+                                      "tags/v1",
+                                      "HEAD~1",
+                                      "HEAD^",
+                                      "HEAD^{}",
+                                      "v1-nested^{}~0",
+                                      "HEAD^{tree}:one",
                                       "both" };
   static const struct
   {
@@ -391,14 +398,12 @@ test_revisions (void **state)
     int code;
   } bad[] = {
     { "", GS_ERROR_INVALID_ARGUMENT },
-    { "HEAD~1", GS_ERROR_INVALID_ARGUMENT },
-    { "HEAD^", GS_ERROR_INVALID_ARGUMENT },
-    { "HEAD^{}", GS_ERROR_INVALID_ARGUMENT },
+    { "HEAD^@", GS_ERROR_INVALID_ARGUMENT },
+    { "@", GS_ERROR_INVALID_ARGUMENT },
     { "HEAD^{/x}", GS_ERROR_INVALID_ARGUMENT },
     { ":/one", GS_ERROR_INVALID_ARGUMENT },
     { "HEAD@{1}", GS_ERROR_INVALID_ARGUMENT },
     { "a..b", GS_ERROR_INVALID_ARGUMENT },
-    { "HEAD^{tree}:one", GS_ERROR_INVALID_ARGUMENT },
     { "HEAD:../x", GS_ERROR_INVALID_ARGUMENT },
     { "HEAD://one", GS_ERROR_INVALID_ARGUMENT },
     { "HEAD:/one", GS_ERROR_INVALID_ARGUMENT },
@@ -410,8 +415,9 @@ test_revisions (void **state)
     { "HEAD^{tag}", GS_ERROR_NOT_FOUND },
     { "HEAD^{blob}", GS_ERROR_NOT_FOUND },
     { "1111111111111111111111111111111111111111", GS_ERROR_NOT_FOUND },
-    { "heads/main", GS_ERROR_NOT_FOUND },
-    { "-x", GS_ERROR_NOT_FOUND },
+    { "HEAD~1000000000", GS_ERROR_NOT_FOUND },
+    { "HEAD^9", GS_ERROR_NOT_FOUND },
+    { "-x", GS_ERROR_INVALID_ARGUMENT },
   };
   Fixture *f = fixture_new (NULL, NULL);
   GsRepo repo = fixture_create (f, 1);
@@ -480,7 +486,7 @@ test_objects (void **state)
   g_autofree char *theirs = sh (f, "git -C $WORK ls-tree main");
   assert_string_equal (listing->str, theirs);
   assert_false (f->ops->list_tree (f->self, &f->call->call, &repo, &commit, print_entry, listing, &error));
-  assert_gs_error (&error, GS_ERROR_INVALID_ARGUMENT, "not a tree");
+  assert_gs_error (&error, GS_ERROR_NOT_FOUND, "not to a tree");
   assert_false (f->ops->list_tree (f->self, &f->call->call, &repo, &absent, print_entry, listing, &error));
   assert_gs_error (&error, GS_ERROR_NOT_FOUND, "no object");
 

@@ -2,13 +2,12 @@
 /* Calls of the Git API: finding the handler, the call's life, its memory, checks of values, pages. See api.h. */
 #include "api.h"
 
+#include <wire/details.h>
+
 #include "../adopt.h"
 
 /* Decoded, beside its size. More than the core allows: what was let in there is not refused here. */
 #define REQUEST_BUDGET (32u << 20)
-#define TOKEN_VERSION 0x02
-#define TOKEN_MAC 8
-#define TOKEN_MAX 8192
 
 static const ApiRow *const tables[]
     = { api_commit_rows, api_blob_rows, api_object_rows, api_diff_rows, api_ref_rows, api_repository_rows,
@@ -40,6 +39,16 @@ api_open (GitCall *call, Storage *storage, GsCall *base, const GsRepo *repo, con
     return TRUE;
   api_close (call);
   return FALSE;
+}
+
+gboolean
+api_open_plain (GitCall *call, Storage *storage, GsCall *base, const GsRepo *repo, GError **error)
+{
+  *call = (GitCall){ .storage = storage, .call = base };
+  if ((call->repo = repo_open (storage, repo, FALSE, error)) == NULL)
+    return FALSE;
+  call->replies = gs_arena_new (G_MAXSIZE / 2);
+  return TRUE;
 }
 
 void
@@ -175,18 +184,64 @@ api_invalid (GError **error, const char *field, const char *format, ...)
   va_start (args, format);
   g_autofree char *why = g_strdup_vprintf (format, args);
   va_end (args);
-  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s", field, why);
+  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s", field, why) || gs_detail_field (error, field);
+}
+
+/* Which of the values of @field, counted from 0, is the one at @bytes; -1: it does not repeat, or the value is none of them. */
+static gssize
+index_in (const GitCall *call, const ProtobufCBinaryData *bytes, const char *field)
+{
+  g_auto (GStrv) names = g_strsplit (field, ".", -1);
+  const ProtobufCMessage *message = call->request;
+  for (char **name = names; *name != NULL && message != NULL; name++)
+    {
+      const ProtobufCFieldDescriptor *at = protobuf_c_message_descriptor_get_field_by_name (message->descriptor, *name);
+      const guint8 *base = (const guint8 *) message;
+      gconstpointer member;
+      if (at == NULL)
+        return -1;
+      member = *(const gconstpointer *) (base + at->offset);
+      if (name[1] == NULL && at->label == PROTOBUF_C_LABEL_REPEATED && at->type == PROTOBUF_C_TYPE_BYTES)
+        {
+          const ProtobufCBinaryData *values = member;
+          gsize n = *(const gsize *) (base + at->quantifier_offset);
+          return bytes >= values && bytes < values + n ? bytes - values : -1;
+        }
+      if (at->type != PROTOBUF_C_TYPE_MESSAGE || at->label == PROTOBUF_C_LABEL_REPEATED || member == NULL)
+        return -1;
+      message = member;
+    }
+  return -1;
+}
+
+gboolean
+api_blame (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, const char *type, GError **error)
+{
+  Gitstead__V1__ErrorDetail entry = GITSTEAD__V1__ERROR_DETAIL__INIT;
+  gssize index = index_in (call, bytes, field);
+  g_autofree char *path = index < 0 ? g_strdup (field) : g_strdup_printf ("%s[%" G_GSSIZE_FORMAT "]", field, index);
+  if (error == NULL || *error == NULL)
+    return FALSE;
+  gs_details_set (*error, NULL); /* what was said on the way here was about a part of it */
+  entry.field = path;
+  if (type != NULL)
+    {
+      entry.type = (char *) type;
+      entry.name = (ProtobufCBinaryData){ MIN (bytes->len, API_NAME_MAX), bytes->data };
+    }
+  return gs_detail_add (error, &entry);
 }
 
 gboolean
 api_take_text (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, char **ret_text, GError **error)
 {
   if (bytes->len == 0)
-    return api_invalid (error, field, "must not be empty");
+    return api_invalid (error, field, "must not be empty") || api_blame (call, bytes, field, NULL, error);
   if (bytes->len > API_NAME_MAX)
-    return api_invalid (error, field, "%" G_GSIZE_FORMAT " bytes, at most %d are taken", bytes->len, API_NAME_MAX);
+    return api_invalid (error, field, "%" G_GSIZE_FORMAT " bytes, at most %d are taken", bytes->len, API_NAME_MAX)
+           || api_blame (call, bytes, field, NULL, error);
   if (memchr (bytes->data, 0, bytes->len) != NULL)
-    return api_invalid (error, field, "contains a NUL byte");
+    return api_invalid (error, field, "contains a NUL byte") || api_blame (call, bytes, field, NULL, error);
   *ret_text = api_text (call, (const char *) bytes->data, (gssize) bytes->len);
   return TRUE;
 }
@@ -212,7 +267,8 @@ api_take_path (GitCall *call, const ProtobufCBinaryData *bytes, const char *fiel
       slash = strchr (at, '/');
       gsize part = slash != NULL ? (gsize) (slash - at) : strlen (at);
       if (part == 0 || (part == 1 && at[0] == '.') || (part == 2 && at[0] == '.' && at[1] == '.'))
-        return api_invalid (error, field, "a path in a tree is relative and has no empty, . or .. part");
+        return api_invalid (error, field, "a path in a tree is relative and has no empty, . or .. part")
+               || api_blame (call, bytes, field, "path", error);
     }
   *ret_path = path;
   return TRUE;
@@ -257,64 +313,26 @@ api_take_count (gsize n, gsize most, const char *field, GError **error)
 
 /* ------------------------------------------------------------------------------------------ paging */
 
-/* Over the method, the repository's id, and the request without its repository and page. */
-static void
-request_mac (GitCall *call, guint8 ret_mac[TOKEN_MAC])
+static GsPageOf
+page_of (const GitCall *call)
 {
-  g_autoptr (GChecksum) sum = g_checksum_new (G_CHECKSUM_SHA256);
-  const ProtobufCMessageDescriptor *descriptor = call->request->descriptor;
-  static const char *const aside[] = { "repository", "page" };
-  gpointer kept[G_N_ELEMENTS (aside)] = { NULL };
-  guint64 head[2] = { GUINT64_TO_BE (call->method), GUINT64_TO_BE (call->repo->id) };
-  guint8 digest[32];
-  gsize len = sizeof digest;
-  for (gsize i = 0; i < G_N_ELEMENTS (aside); i++)
-    {
-      const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name (descriptor, aside[i]);
-      if (field != NULL)
-        memcpy (&kept[i], (guint8 *) call->request + field->offset, sizeof kept[i]);
-      if (field != NULL)
-        memset ((guint8 *) call->request + field->offset, 0, sizeof kept[i]);
-    }
-  g_autoptr (GBytes) bytes = gs_wire_encode (call->request);
-  for (gsize i = 0; i < G_N_ELEMENTS (aside); i++)
-    {
-      const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name (descriptor, aside[i]);
-      if (field != NULL)
-        memcpy ((guint8 *) call->request + field->offset, &kept[i], sizeof kept[i]);
-    }
-  g_checksum_update (sum, (const guchar *) head, sizeof head);
-  g_checksum_update (sum, g_bytes_get_data (bytes, NULL), (gssize) g_bytes_get_size (bytes));
-  g_checksum_get_digest (sum, digest, &len);
-  memcpy (ret_mac, digest, TOKEN_MAC);
-}
-
-gboolean
-api_page_bad (GError **error)
-{
-  return api_invalid (error, "page.token",
-                      "not a token that this server gave out for this request; begin again without "
-                      "one");
+  return (GsPageOf){ call->method, call->repo->id, call->request };
 }
 
 gboolean
 api_page_begin (GitCall *call, const Gitstead__V1__Page *page, ApiPage *ret_page, GError **error)
 {
-  guint8 mac[TOKEN_MAC];
-  *ret_page = (ApiPage){ .limit = API_PAGE_MAX };
-  if (page == NULL)
-    return TRUE;
-  if (page->limit != 0)
-    ret_page->limit = MIN (page->limit, API_PAGE_MAX);
-  if (page->token.len == 0)
-    return TRUE;
-  if (page->token.len < 1 + TOKEN_MAC || page->token.len > TOKEN_MAX || page->token.data[0] != TOKEN_VERSION)
-    return api_page_bad (error);
-  request_mac (call, mac);
-  if (memcmp (page->token.data + 1, mac, TOKEN_MAC) != 0)
-    return api_page_bad (error);
-  ret_page->state = page->token.data + 1 + TOKEN_MAC;
-  ret_page->state_len = page->token.len - 1 - TOKEN_MAC;
+  const GsPageOf of = page_of (call);
+  *ret_page = (ApiPage){ .limit = 0 };
+  return gs_page_begin (&of, page, &ret_page->limit, &ret_page->state, &ret_page->state_len, error);
+}
+
+gboolean
+api_page_most (ApiPage *page, const Gitstead__V1__Page *asked, gsize most, GError **error)
+{
+  if (asked != NULL && asked->limit > most)
+    return api_invalid (error, "page.limit", "%u is more than the most of such a request, %" G_GSIZE_FORMAT, asked->limit, most);
+  page->limit = MIN (page->limit, most);
   return TRUE;
 }
 
@@ -331,10 +349,9 @@ api_page_room (ApiPage *page, gsize bytes)
 ProtobufCBinaryData
 api_page_token (GitCall *call, gconstpointer state, gsize len)
 {
-  ProtobufCBinaryData token = { 1 + TOKEN_MAC + len, api_alloc (call, 1 + TOKEN_MAC + len) };
-  token.data[0] = TOKEN_VERSION;
-  request_mac (call, token.data + 1);
-  memcpy (token.data + 1 + TOKEN_MAC, state, len);
+  const GsPageOf of = page_of (call);
+  ProtobufCBinaryData token = { gs_page_token_size (len), api_alloc (call, gs_page_token_size (len)) };
+  gs_page_token_write (&of, state, len, token.data);
   return token;
 }
 

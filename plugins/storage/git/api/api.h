@@ -15,10 +15,9 @@
 #include "gitstead/v1/commit.pb-c.h"
 #include "gitstead/v1/types.pb-c.h"
 
-#include <wire/wire.h>
+#include <wire/page.h>
 
 #define API_NAME_MAX 4096               /* bytes of a ref name, revision or path */
-#define API_PAGE_MAX 1000               /* entries of a page */
 #define API_PAGE_BYTES (512 * 1024)     /* of a page's entries together, or of one reply's bulk */
 #define API_COMMIT_MAX GIT_STREAM_BYTES /* a commit object larger than this is refused */
 
@@ -77,6 +76,8 @@ const ApiRow *api_find (const ApiRow *rows, guint32 number);
 /** Opens the repository and decodes the request. After FALSE there is nothing to close. */
 gboolean api_open (GitCall *call, Storage *storage, GsCall *base, const GsRepo *repo, const GsQuery *query,
                    const ApiRow *row, gboolean writer, GError **error);
+/** The same without a request, for slots that are not a call of the Git API. */
+gboolean api_open_plain (GitCall *call, Storage *storage, GsCall *base, const GsRepo *repo, GError **error);
 /** Everything taken from the call goes. */
 void api_close (GitCall *call);
 /** An empty message of @descriptor's type. *borrowed until api_close*. */
@@ -115,12 +116,18 @@ gpointer api_grow (GitCall *call, gpointer array, gsize n, gsize element_size);
 /** INVALID_ARGUMENT "FIELD: why". Returns FALSE. */
 gboolean api_invalid (GError **error, const char *field, const char *format, ...) G_GNUC_PRINTF (3, 4);
 
+/**
+ * Has *@error tell programs that it is about the value @bytes of @field ("revisions", "range.include"), and which of them when
+ * the field repeats. @type says what the value is; NULL = the field is wrong in itself. Returns FALSE.
+ */
+gboolean api_blame (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, const char *type, GError **error);
+
 /** A C string of @bytes: 1 to API_NAME_MAX bytes without NUL. */
 gboolean api_take_text (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, char **ret_text,
                         GError **error);
 /**
  * A path inside a tree, without slashes at its ends ("" for the whole tree only when @may_be_empty): no empty, "."
- * or ".." part, no NUL. One slash at the end is forgiven.
+ * or ".." part, no NUL. One slash at the end is taken away; where a file may not have it: api_take_entry.
  */
 gboolean api_take_path (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, gboolean may_be_empty,
                         char **ret_path, GError **error);
@@ -138,17 +145,22 @@ gboolean api_take_count (gsize n, gsize most, const char *field, GError **error)
 /* -------------------------------------------------------------------------------------- revisions */
 
 /**
- * What a revision names. The syntax, and nothing else: a full object id, a unique beginning of one (from 4 digits),
- * HEAD, a full ref name, or a short tag or branch name; then any number of "~", "~N", "^", "^N", "^{commit}",
- * "^{tree}", "^{blob}", "^{tag}", "^{}"; then maybe ":PATH". INVALID_ARGUMENT for anything else, naming @field;
- * NOT_FOUND when it leads nowhere; DATA_LOSS naming the object when an object on the way is damaged. A submodule's
- * commit has type COMMIT, mode 0160000 and no size.
+ * What a revision names. docs/api/revisions.md has the syntax, and there is no other: a full object id, a unique
+ * beginning of one (from 4 digits), HEAD, a full ref name, or a short tag or branch name; then any number of "~", "~N",
+ * "^", "^N", "^{commit}", "^{tree}", "^{blob}", "^{tag}", "^{}"; then maybe ":PATH". INVALID_ARGUMENT for anything else,
+ * naming @field; NOT_FOUND when it leads nowhere, or to an object of another type than is wanted; DATA_LOSS naming the
+ * object when an object on the way is damaged. A submodule's commit has type COMMIT, mode 0160000 and no size.
  */
 gboolean api_take_revision (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsObject *ret_object,
                             GError **error);
-/** The same, peeled to a commit; NOT_FOUND when it leads to none. */
+/** The same; NOT_FOUND for a submodule, too. */
+gboolean api_take_object (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsObject *ret_object,
+                          GError **error);
+/** The same, peeled to a commit. */
 gboolean api_take_commit (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsOid *ret_commit,
                           GError **error);
+/** The tree of a commit that is one. */
+gboolean api_commit_tree (GitCall *call, const GsOid *commit, GsOid *ret_tree, GError **error);
 /** The same, peeled to a tree. */
 gboolean api_take_tree (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsOid *ret_tree,
                         GError **error);
@@ -165,11 +177,24 @@ gboolean api_take_sides (GitCall *call, const ProtobufCBinaryData *left, const P
 /** A commit's tree, and parent @n's (0 = the first one); the empty tree when it has none. */
 gboolean api_parent_sides (GitCall *call, const GsOid *commit, gsize n, ApiSides *ret_sides, gsize *ret_n_parents,
                            GError **error);
-/** The same from text. */
-gboolean api_resolve (GitCall *call, const char *revision, const char *field, GsObject *ret_object, GError **error);
 /** The entry at @path in @tree ("" = the tree itself). *@ret_found FALSE when there is none. */
 gboolean api_find_path (GitCall *call, const GsOid *tree, const char *path, GsObject *ret_object, gboolean *ret_found,
                         GError **error);
+/** What a path has to be. */
+typedef enum
+{
+  API_ANY,
+  API_FOLDER, /* "" is the tree itself */
+  API_FILE
+} ApiEntryKind;
+/**
+ * A path that has to be in @tree, and what is there. INVALID_ARGUMENT as api_take_path; NOT_FOUND naming @field when
+ * there is nothing of that kind. With a slash at its end it is a folder's.
+ */
+gboolean api_take_entry (GitCall *call, const GsOid *tree, const ProtobufCBinaryData *bytes, const char *field,
+                         ApiEntryKind kind, char **ret_path, GsObject *ret_object, GError **error);
+/** Appends the ids (GsOid) that begin with the hex digits @prefix, in their order, at most @most. */
+gboolean api_ids_alike (GitCall *call, const char *prefix, guint most, GArray *ids, GError **error);
 
 /* ----------------------------------------------------------------------------------------- reading */
 
@@ -204,6 +229,9 @@ gint64 api_person_time (const char *line, gsize len);
 /** A commit as a message; @message_max cuts its text. */
 gboolean api_commit_message (GitCall *call, const GsOid *oid, guint64 message_max, Gitstead__V1__Commit **ret_commit,
                              GError **error);
+/** The same with its bytes (*full*), which the parts borrow from. */
+gboolean api_commit_read (GitCall *call, const GsOid *oid, guint64 message_max, GBytes **ret_bytes, CommitParts *ret_parts,
+                          Gitstead__V1__Commit **ret_commit, GError **error);
 
 /** One path of a tree. *@ret_more FALSE ends the walk. @path borrowed until it returns. */
 typedef gboolean (*ApiTreeVisit) (GitCall *call, const char *path, const GsTreeEntry *entry, gpointer user,
@@ -232,9 +260,6 @@ gboolean api_run_as (GitCall *call, ChildSpec spec, GBytes *input, int *ret_stat
                      GError **error);
 /** The same, its output straight to the client. */
 gboolean api_run_stream (GitCall *call, const char *const *argv, GBytes *input, GError **error);
-
-/** Does what git says on its standard error tell of an object that is damaged or lost? */
-gboolean api_said_loss (const char *said);
 
 /** Output that is made of fields, each ended by @separator. */
 typedef struct ApiFields ApiFields;
@@ -268,17 +293,14 @@ typedef struct
   gsize n, bytes; /* so far */
 } ApiPage;
 
-/**
- * INVALID_ARGUMENT naming page.token unless it was given out for the same method, repository and request (its page
- * aside). Its state is the caller's own all the same: check it.
- */
+/** See gs_page_begin. What is in the token's state is the caller's to check; gs_page_bad when it makes no sense. */
 gboolean api_page_begin (GitCall *call, const Gitstead__V1__Page *page, ApiPage *ret_page, GError **error);
+/** Such a page has at most @most entries: INVALID_ARGUMENT naming page.limit when more were asked for. */
+gboolean api_page_most (ApiPage *page, const Gitstead__V1__Page *asked, gsize most, GError **error);
 /** Takes room for one more entry of about @bytes; FALSE: the page is full. The first one always fits. */
 gboolean api_page_room (ApiPage *page, gsize bytes);
 /** The token for the next page, which gets @state back. */
 ProtobufCBinaryData api_page_token (GitCall *call, gconstpointer state, gsize len);
-/** INVALID_ARGUMENT: the state in a token is none of ours. */
-gboolean api_page_bad (GError **error);
 
 /* ------------------------------------------------------------- handlers that other files' tables name */
 

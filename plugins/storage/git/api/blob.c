@@ -161,11 +161,9 @@ add_tips (Reach *reach, const ProtobufCBinaryData *revisions, gsize n, const cha
   for (gsize i = 0; i < n; i++)
     {
       GsObject object;
-      if (!api_take_revision (reach->call, &revisions[i], field, &object, error))
+      if (!gs_call_check (reach->call->call, "look for revisions", error)
+          || !api_take_object (reach->call, &revisions[i], field, &object, error))
         return FALSE;
-      if (object.mode == 0160000)
-        return gs_fail (error, GS_ERROR_NOT_FOUND, "%s: it leads to a submodule, whose commit is in another repository",
-                        field);
       g_string_append_printf (reach->tips, "%s%s\n", sign, api_hex (reach->call, &object.oid));
     }
   return TRUE;
@@ -190,7 +188,7 @@ reach_begin (Reach *reach, const ProtobufCBinaryData *revisions, gsize n_revisio
   if (reach->page.state == NULL)
     return TRUE;
   if (reach->page.state_len != sizeof reach->digest + sizeof reach->skip)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   if (memcmp (reach->page.state, reach->digest, sizeof reach->digest) != 0)
     return gs_fail (error, GS_ERROR_ABORTED,
                     "page.token: the revisions lead elsewhere than when the first page was read; begin again without one");

@@ -151,6 +151,10 @@ gboolean change_apply_patch (Change *change, const ProtobufCMessage *request, GE
 gboolean storage_compute (gpointer self, GsCall *call, const GsRepo *repo, const GsQuery *query,
                           GsComputed **ret_computed, GError **error);
 void storage_computed_free (gpointer self, GsComputed *computed);
+/** Ref/Delete, which needs nothing of a Change. ref_delete.c. */
+gboolean ref_delete_compute (Storage *storage, GsCall *base, const GsRepo *repo, const GsQuery *query, GsComputed **ret_computed,
+                             GError **error);
+#define REF_DELETE_METHOD 212u
 /** What a computer found: GsRefUpdates, whose texts are @texts' own. Takes all of it; @pack may be NULL. *full*. */
 GsComputed *computed_new (GArray *updates, GPtrArray *texts, GBytes *pack, GBytes *reply);
 

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* CommitService: single commits. What is in their trees: tree.c. */
-#include "api.h"
+#include "details.h"
 
-#define GET_MAX 1000
 #define MESSAGE_MAX (64u << 10)
 #define SIGNATURES_MAX 100
 
-/* Fills in *@ret_commit unless the revision leads to none and @allow_missing. */
+/* Fills in *@ret_commit unless the revision leads to none, and may. */
 static gboolean
-get_one (GitCall *call, const ProtobufCBinaryData *revision, guint64 message_max, gboolean allow_missing,
+get_one (GitCall *call, const Gitstead__V1__CommitGetRequest *request, gsize index, guint64 message_max,
          Gitstead__V1__Commit **ret_commit, GError **error)
 {
   g_autoptr (GError) why = NULL;
   GsOid oid;
-  if (api_take_commit (call, revision, "revisions", &oid, &why))
-    return api_commit_message (call, &oid, message_max, ret_commit, error);
-  if (allow_missing && why->code == GS_ERROR_NOT_FOUND)
+  if (api_take_commit (call, &request->revisions[index], "revisions", &oid, &why))
+    return api_commit_detailed (call, &oid, message_max, request->details, ret_commit, error);
+  if (request->allow_missing && why->code == GS_ERROR_NOT_FOUND)
     return TRUE;
   g_propagate_error (error, g_steal_pointer (&why));
   return FALSE;
@@ -26,21 +25,24 @@ commit_get (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *an
 {
   const Gitstead__V1__CommitGetRequest *request = (const void *) message;
   Gitstead__V1__CommitGetReply *reply = (void *) answer;
+  const gsize most = api_details_limit (request->details);
+  Gitstead__V1__Commit **commits = api_alloc (call, (most + 1) * sizeof *commits);
   guint64 message_max;
   gsize bytes = 0;
-  if (!api_take_count (request->n_revisions, GET_MAX, "revisions", error)
+  if (!api_take_count (request->n_revisions, most, "revisions", error) || !api_take_details (request->details, error)
       || !api_take_limit (request->message_limit, MESSAGE_MAX, MESSAGE_MAX, "message_limit", &message_max, error))
     return FALSE;
   for (gsize i = 0; i < request->n_revisions && bytes < API_PAGE_BYTES; i++)
     {
       Gitstead__V1__CommitGetEntry *entry = api_message (call, &gitstead__v1__commit_get_entry__descriptor);
       if (!gs_call_check (call->call, "get commits", error)
-          || !get_one (call, &request->revisions[i], message_max, request->allow_missing, &entry->commit, error))
+          || !get_one (call, request, i, message_max, &entry->commit, error))
         return FALSE;
+      commits[reply->n_entries] = entry->commit;
       bytes += protobuf_c_message_get_packed_size (&entry->base) + 8;
       API_APPEND (call, reply, entries, entry);
     }
-  return TRUE;
+  return api_add_details (call, request->details, commits, reply->n_entries, error);
 }
 
 /* ------------------------------------------------------------------------------------------- stats */

@@ -11,26 +11,44 @@
 /* ------------------------------------------------------------------------------------ command line */
 
 static gboolean
-add_options (GitCall *call, GPtrArray *argv, const Gitstead__V1__DiffOptions *options, gboolean patch, GError **error)
+check_options (const Gitstead__V1__DiffOptions *options, GError **error)
 {
-  static const char *const whitespace[] = { NULL, "-b", "-w" };
-  guint similarity = options->rename_similarity == 0 ? 50 : options->rename_similarity;
-  guint64 context;
   if (!api_take_enum (&gitstead__v1__diff_whitespace__descriptor, (int) options->whitespace, "options.whitespace", error)
-      || !api_take_limit (options->context, 3, CONTEXT_MAX, "options.context", &context, error))
+      || !api_take_enum (&gitstead__v1__diff_algorithm__descriptor, (int) options->algorithm, "options.algorithm", error))
     return FALSE;
-  if (similarity > 100)
-    return api_invalid (error, "options.rename_similarity", "%u is no percentage", similarity);
+  if (options->rename_similarity > 100)
+    return api_invalid (error, "options.rename_similarity", "%u is no percentage", options->rename_similarity);
   if (options->no_context && options->context != 0)
     return api_invalid (error, "options.no_context", "not together with context");
+  if (options->copies && options->no_renames)
+    return api_invalid (error, "options.copies", "not together with no_renames");
+  return TRUE;
+}
+
+static gboolean
+add_options (GitCall *call, GPtrArray *argv, const Gitstead__V1__DiffOptions *options, gboolean patch, GError **error)
+{
+  static const char *const whitespace[] = { NULL, "-b", "-w", "--ignore-space-at-eol", "--ignore-cr-at-eol" };
+  static const char *const algorithms[] = { "myers", "minimal", "patience", "histogram" };
+  const guint similarity = options->rename_similarity == 0 ? 50 : options->rename_similarity;
+  guint64 context;
+  if (!check_options (options, error)
+      || !api_take_limit (options->context, 3, CONTEXT_MAX, "options.context", &context, error))
+    return FALSE;
+  g_autofree char *find = g_strdup_printf ("--find-%s=%u%%", options->copies ? "copies" : "renames", similarity);
+  g_autofree char *unified = g_strdup_printf ("--unified=%" G_GUINT64_FORMAT, options->no_context ? 0 : context);
+  g_autofree char *algorithm = g_strdup_printf ("--diff-algorithm=%s", algorithms[options->algorithm]);
   if (whitespace[options->whitespace] != NULL)
     g_ptr_array_add (argv, (gpointer) whitespace[options->whitespace]);
-  g_autofree char *find = g_strdup_printf ("--find-renames=%u%%", similarity);
-  g_autofree char *unified = g_strdup_printf ("--unified=%" G_GUINT64_FORMAT, options->no_context ? 0 : context);
+  if (options->ignore_blank_lines)
+    g_ptr_array_add (argv, (gpointer) "--ignore-blank-lines");
+  g_ptr_array_add (argv, api_text (call, algorithm, -1));
   g_ptr_array_add (argv, options->no_renames ? (gpointer) "--no-renames" : api_text (call, find, -1));
-  /* Asking for context is asking for a patch. */
+  /* Asking for context or words is asking for a patch. */
   if (patch)
     g_ptr_array_add (argv, api_text (call, unified, -1));
+  if (patch && options->words)
+    g_ptr_array_add (argv, (gpointer) "--word-diff=porcelain");
   return TRUE;
 }
 
@@ -67,19 +85,20 @@ diff_argv (GitCall *call, const Gitstead__V1__DiffOptions *options, const char *
 
 /* -------------------------------------------------------------------------------------- raw records */
 
+static const char status_letters[] = "?ADMRCT"; /* in the order of DiffStatus */
+
 static gboolean
 raw_header (GitCall *call, const char *field, gsize len, Gitstead__V1__DiffPath *path, guint *ret_paths)
 {
-  static const char letters[] = "?ADMRCT"; /* in the order of DiffStatus */
   const gsize hex = 2 * (gsize) call->repo->format, oids = 1 + 6 + 1 + 6 + 1;
   const char *letter = field + oids + 2 * (hex + 1), *status;
-  if (len < oids + 2 * (hex + 1) + 1 || field[0] != ':' || (status = strchr (letters + 1, *letter)) == NULL)
+  if (len < oids + 2 * (hex + 1) + 1 || field[0] != ':' || (status = strchr (status_letters + 1, *letter)) == NULL)
     return FALSE;
   path->old_mode = (guint32) g_ascii_strtoull (field + 1, NULL, 8);
   path->new_mode = (guint32) g_ascii_strtoull (field + 8, NULL, 8);
   path->old_oid = api_text (call, field + oids, (gssize) hex);
   path->new_oid = api_text (call, field + oids + hex + 1, (gssize) hex);
-  path->status = (Gitstead__V1__DiffStatus) (status - letters);
+  path->status = (Gitstead__V1__DiffStatus) (status - status_letters);
   path->similarity = (guint32) g_ascii_strtoull (letter + 1, NULL, 10);
   *ret_paths = *letter == 'R' || *letter == 'C' ? 2 : 1;
   return TRUE;
@@ -119,7 +138,7 @@ diff_page_begin (GitCall *call, const Gitstead__V1__Page *page, const ProtobufCB
   if (ret_page->state == NULL)
     return api_take_sides (call, left, right, ret_sides, error);
   if (ret_page->state_len != 2 * raw + sizeof *ret_skip)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   memcpy (oid.raw, ret_page->state, raw);
   ret_sides->left = api_hex (call, &oid);
   memcpy (oid.raw, ret_page->state + raw, raw);
@@ -380,11 +399,30 @@ changed_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_en
   return TRUE;
 }
 
+/* "--diff-filter=AM"; *@ret_filter stays NULL when all are wanted. */
 static gboolean
-run_changed (Changed *changed, gboolean renames, GString *input, GError **error)
+take_statuses (GitCall *call, const Gitstead__V1__DiffChangedPathsRequest *request, char **ret_filter, GError **error)
+{
+  g_autoptr (GString) filter = g_string_new ("--diff-filter=");
+  for (gsize i = 0; i < request->n_statuses; i++)
+    {
+      if (!api_take_enum (&gitstead__v1__diff_status__descriptor, (int) request->statuses[i], "statuses", error))
+        return FALSE;
+      if (request->statuses[i] == GITSTEAD__V1__DIFF_STATUS__DIFF_STATUS_UNSPECIFIED)
+        return api_invalid (error, "statuses", "DIFF_STATUS_UNSPECIFIED becomes of no path");
+      if (strchr (filter->str + strlen ("--diff-filter="), status_letters[request->statuses[i]]) == NULL)
+        g_string_append_c (filter, status_letters[request->statuses[i]]);
+    }
+  *ret_filter = request->n_statuses > 0 ? api_text (call, filter->str, -1) : NULL;
+  return TRUE;
+}
+
+static gboolean
+run_changed (Changed *changed, const Gitstead__V1__DiffChangedPathsRequest *request, const char *filter, GString *input,
+             GError **error)
 {
   const char *const argv[] = { "diff-tree", "--stdin", "-r", "-z", "--raw", "--no-abbrev", "--no-ext-diff",
-                               renames ? "--find-renames" : "--no-renames", NULL };
+                               request->renames ? "--find-renames" : "--no-renames", filter, NULL };
   ApiFields fields = { .separator = '\0', .max = 256 * (PAIRS_MAX + DIFF_FIELD_MAX), .visit = changed_field, .user = changed,
                        .take_rest = TRUE }; /* headers of comparisons without a difference */
   g_autoptr (GBytes) bytes = g_bytes_new (input->str, input->len);
@@ -396,7 +434,7 @@ run_changed (Changed *changed, gboolean renames, GString *input, GError **error)
   if (changed->page.state != NULL)
     {
       if (changed->page.state_len != sizeof state)
-        return api_page_bad (error);
+        return gs_page_bad (error);
       if (memcmp (changed->page.state, state, digest) != 0)
         return gs_fail (error, GS_ERROR_ABORTED,
                         "page.token: the revisions lead elsewhere than when the first page was read; begin again without one");
@@ -419,7 +457,8 @@ diff_changed_paths (GitCall *call, const ProtobufCMessage *message, ProtobufCMes
   g_autoptr (GArray) comparisons = g_array_new (FALSE, FALSE, sizeof (Comparison));
   Changed changed = { .call = call, .reply = (void *) answer, .comparisons = comparisons };
   g_autoptr (GString) input = g_string_new (NULL);
-  if (!api_take_count (request->n_pairs, PAIRS_MAX, "pairs", error)
+  char *filter = NULL;
+  if (!api_take_count (request->n_pairs, PAIRS_MAX, "pairs", error) || !take_statuses (call, request, &filter, error)
       || !api_take_enum (&gitstead__v1__diff_merges__descriptor, (int) request->merges, "merges", error)
       || !api_page_begin (call, request->page, &changed.page, error))
     return FALSE;
@@ -432,7 +471,7 @@ diff_changed_paths (GitCall *call, const ProtobufCMessage *message, ProtobufCMes
       const ApiSides *sides = &g_array_index (comparisons, Comparison, i).sides;
       g_string_append_printf (input, "%s %s\n", sides->left, sides->right);
     }
-  return run_changed (&changed, request->renames, input, error);
+  return run_changed (&changed, request, filter, input, error);
 }
 
 /* ------------------------------------------------------------------------------------------ patch id */

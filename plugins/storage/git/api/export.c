@@ -15,13 +15,10 @@ paths_are_there (GitCall *call, const GsOid *tree, const ProtobufCBinaryData *pa
   for (gsize i = 0; i < n; i++)
     {
       GsObject object;
-      gboolean found;
       char *path;
-      if (!api_take_path (call, &paths[i], "paths", FALSE, &path, error)
-          || !api_find_path (call, tree, path, &object, &found, error))
+      if (!gs_call_check (call->call, "look for paths", error)
+          || !api_take_entry (call, tree, &paths[i], "paths", API_ANY, &path, &object, error))
         return FALSE;
-      if (!found)
-        return gs_fail (error, GS_ERROR_NOT_FOUND, "paths: there is no path %s", path);
     }
   return TRUE;
 }
@@ -34,7 +31,7 @@ api_repository_archive (GitCall *call, const ProtobufCMessage *message, Protobuf
   Gitstead__V1__RepositoryArchiveReply *reply = (void *) answer;
   g_autoptr (GPtrArray) argv = g_ptr_array_new ();
   g_autofree char *folder = NULL;
-  ApiSides sides;
+  g_autoptr (GBytes) top = NULL;
   GsOid commit, tree;
   char *prefix;
   if (!api_take_enum (&gitstead__v1__archive_format__descriptor, (int) request->format, "format", error))
@@ -43,8 +40,7 @@ api_repository_archive (GitCall *call, const ProtobufCMessage *message, Protobuf
     return api_invalid (error, "format", "say which");
   if (!api_take_path (call, &request->prefix, "prefix", TRUE, &prefix, error)
       || !api_take_commit (call, &request->revision, "revision", &commit, error)
-      || !api_parent_sides (call, &commit, 0, &sides, NULL, error)
-      || !gs_oid_parse (sides.right, strlen (sides.right), &tree)
+      || !api_commit_tree (call, &commit, &tree, error) || !api_read (call, &tree, GS_OBJECT_TREE, ODB_TREE_MAX, &top, error)
       || !paths_are_there (call, &tree, request->paths, request->n_paths, error))
     return FALSE;
   g_ptr_array_add (argv, (gpointer) "archive");

@@ -2,6 +2,7 @@
 /* HistoryService: listing and counting commits, and the table of its methods. */
 #include "api/history.h"
 
+#include "api/details.h"
 #include "history/relate.h"
 #include "history/walk.h"
 
@@ -12,6 +13,7 @@
 #define ID_BYTES 48          /* what a commit of which only the id is told takes */
 #define TOKEN_TIPS_MAX 256u  /* more than these are not written into a token, only their sum */
 #define GIT_COUNT_MAX 5000000u
+#define REVERSE_MAX 1000000u
 
 /* ------------------------------------------------------------------------------------------ shared */
 
@@ -158,7 +160,9 @@ take_conditions (GitCall *call, HistView *view, const Gitstead__V1__HistoryRange
   spec->all_messages = from->all_messages;
   spec->ignore_case = from->ignore_case;
   range->by_git = from->follow || (from->regex && from->n_author + from->n_committer + from->n_message > 0);
-  return take_texts (call, from->author, from->n_author, "range.author", spec->ignore_case, &spec->author,
+  return api_take_prefixes (from->include_refs, from->n_include_refs, "range.include_refs", error)
+         && api_take_prefixes (from->exclude_refs, from->n_exclude_refs, "range.exclude_refs", error)
+         && take_texts (call, from->author, from->n_author, "range.author", spec->ignore_case, &spec->author,
                      &spec->n_author, error)
          && take_texts (call, from->committer, from->n_committer, "range.committer", spec->ignore_case,
                         &spec->committer, &spec->n_committer, error)
@@ -195,8 +199,9 @@ is_commit (GitCall *call, HistView *view, const GsOid *oid)
          || (odb != NULL && odb_header (call->repo, odb, oid, &type, &size, NULL) && type == GS_OBJECT_COMMIT);
 }
 
+/* Those whose names begin with one of @prefixes; with none of these every one. */
 static gboolean
-add_every_ref (GitCall *call, HistView *view, GArray *out, GError **error)
+add_refs (GitCall *call, HistView *view, const ProtobufCBinaryData *prefixes, gsize n_prefixes, GArray *out, GError **error)
 {
   RefSnapshot *refs = api_refs (call, error);
   if (refs == NULL)
@@ -206,8 +211,10 @@ add_every_ref (GitCall *call, HistView *view, GArray *out, GError **error)
       RefEntry entry;
       ref_snapshot_get (refs, i, &entry);
       const GsOid *oid = entry.peeled.len != 0 ? &entry.peeled : &entry.oid;
-      if (i % HIST_TICK == 0 && !gs_call_check (call->call, "resolve every ref", error))
+      if (i % HIST_TICK == 0 && !gs_call_check (call->call, "resolve refs", error))
         return FALSE;
+      if (n_prefixes > 0 && !api_has_prefix (prefixes, n_prefixes, entry.name, entry.name_len))
+        continue;
       if (entry.missing || ref_name_hidden (call->repo->refs, entry.name) || !is_commit (call, view, oid))
         continue;
       guint32 pos = hist_view_find (view, oid->raw, error);
@@ -241,9 +248,15 @@ take_tips (GitCall *call, HistView *view, const Gitstead__V1__HistoryRange *from
   if (!take_each (call, view, from->include, from->n_include, "range.include", range->include, error)
       || !take_each (call, view, from->exclude, from->n_exclude, "range.exclude", range->exclude, error))
     return FALSE;
-  if (from->all_refs && !add_every_ref (call, view, range->include, error))
+  if (from->all_refs && !add_refs (call, view, NULL, 0, range->include, error))
     return FALSE;
-  if (from->all_refs || from->n_include == 0)
+  if (from->n_include_refs > 0
+      && !add_refs (call, view, from->include_refs, from->n_include_refs, range->include, error))
+    return FALSE;
+  if (from->n_exclude_refs > 0
+      && !add_refs (call, view, from->exclude_refs, from->n_exclude_refs, range->exclude, error))
+    return FALSE;
+  if (from->all_refs || from->n_include + from->n_include_refs == 0)
     return add_head (call, view, range->include, from->all_refs, error);
   return TRUE;
 }
@@ -320,7 +333,7 @@ tips_of_token (GitCall *call, HistView *view, const guint8 *at, guint64 n, GArra
       GsOid oid = { .len = HIST_RAW };
       memcpy (oid.raw, at, HIST_RAW);
       if (!is_commit (call, view, &oid))
-        return api_page_bad (error);
+        return gs_page_bad (error);
       guint32 pos = hist_view_find (view, at, error);
       if (pos == HIST_NONE)
         return FALSE;
@@ -341,7 +354,7 @@ resume (GitCall *call, HistView *view, const ApiPage *page, Range *range, guint6
       return take_tips (call, view, range->range, range, error);
     }
   if (page->state_len < sizeof head)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   memcpy (&head, page->state, sizeof head);
   guint64 n_include = GUINT64_FROM_BE (head.n_include), n_exclude = GUINT64_FROM_BE (head.n_exclude);
   gsize left = page->state_len - sizeof head;
@@ -350,12 +363,12 @@ resume (GitCall *call, HistView *view, const ApiPage *page, Range *range, guint6
   if (n_include <= TOKEN_TIPS_MAX && n_exclude <= TOKEN_TIPS_MAX && n_include + n_exclude <= TOKEN_TIPS_MAX)
     {
       if (left != (n_include + n_exclude) * HIST_RAW)
-        return api_page_bad (error);
+        return gs_page_bad (error);
       return tips_of_token (call, view, at, n_include, range->include, error)
              && tips_of_token (call, view, at + n_include * HIST_RAW, n_exclude, range->exclude, error);
     }
   if (left != sizeof sum || !take_tips (call, view, range->range, range, error))
-    return left == sizeof sum ? FALSE : api_page_bad (error);
+    return left == sizeof sum ? FALSE : gs_page_bad (error);
   tips_sum (view, range, sum);
   return memcmp (sum, at, sizeof sum) == 0
          || gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
@@ -373,42 +386,73 @@ typedef struct
   Gitstead__V1__HistoryListReply *reply;
   ApiPage page;
   guint64 message_max;
+  guint64 left;   /* of max_count: how many more there may be, on this page and later ones */
   guint64 n;
+  gboolean more;  /* one did not go in that belongs to the next page */
+  GArray *turned; /* with reverse: all positions, youngest first */
 } Listing;
+
+static gboolean
+listing_message (Listing *listing, guint32 pos, Gitstead__V1__Commit **ret_commit, GError **error)
+{
+  GsOid oid;
+  if (listing->request->ids_only)
+    return history_message (listing->call, listing->view, pos, TRUE, 0, ret_commit, error);
+  hist_view_gs_oid (listing->view, pos, &oid);
+  return api_commit_detailed (listing->call, &oid, listing->message_max, listing->request->details, ret_commit, error);
+}
 
 /* *@ret_full: it did not go in. */
 static gboolean
 listing_add (Listing *listing, guint32 pos, gboolean *ret_full, GError **error)
 {
   Gitstead__V1__Commit *commit;
-  gboolean ids_only = listing->request->ids_only;
-  *ret_full = listing->page.n > 0 && listing->page.n >= listing->page.limit;
-  if (*ret_full)
+  *ret_full = TRUE;
+  if (listing->n >= listing->left)
     return TRUE;
-  if (!history_message (listing->call, listing->view, pos, ids_only, listing->message_max, &commit, error))
+  listing->more = TRUE;
+  if (listing->page.n > 0 && listing->page.n >= listing->page.limit)
+    return TRUE;
+  if (!listing_message (listing, pos, &commit, error))
     return FALSE;
-  *ret_full
-      = !api_page_room (&listing->page, ids_only ? ID_BYTES : protobuf_c_message_get_packed_size (&commit->base) + 8);
-  if (*ret_full)
+  if (!api_page_room (&listing->page, listing->request->ids_only ? ID_BYTES
+                                                                  : protobuf_c_message_get_packed_size (&commit->base) + 8))
     return TRUE;
   API_APPEND (listing->call, listing->reply, commits, commit);
   listing->n++;
+  *ret_full = listing->more = FALSE;
+  return TRUE;
+}
+
+/* One commit of the listing as it comes. With reverse it is kept until all are there. */
+static gboolean
+listing_take (Listing *listing, guint32 pos, gboolean *ret_full, GError **error)
+{
+  if (listing->turned == NULL)
+    return listing_add (listing, pos, ret_full, error);
+  *ret_full = listing->request->max_count != 0 && listing->turned->len >= listing->request->max_count;
+  if (*ret_full)
+    return TRUE;
+  if (listing->turned->len >= REVERSE_MAX)
+    return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "reverse: there are more than %u commits; max_count, skip or a smaller range "
+                    "make them fewer", REVERSE_MAX);
+  g_array_append_val (listing->turned, pos);
   return TRUE;
 }
 
 static gboolean
-list_by_walk (Listing *listing, Range *range, guint64 skip, gboolean *ret_full, GError **error)
+list_by_walk (Listing *listing, Range *range, guint64 skip, GError **error)
 {
   GError *failed = NULL;
   HistWalk *walk = hist_walk_new (listing->view, &range->spec, error);
+  gboolean full = FALSE;
   guint32 pos;
-  *ret_full = FALSE;
   if (walk == NULL)
     return FALSE;
-  while (!*ret_full && hist_walk_next (walk, &pos, &failed))
+  while (!full && hist_walk_next (walk, &pos, &failed))
     if (skip > 0)
       skip--;
-    else if (!listing_add (listing, pos, ret_full, &failed))
+    else if (!listing_take (listing, pos, &full, &failed))
       break;
   hist_walk_free (walk);
   if (failed == NULL)
@@ -418,12 +462,15 @@ list_by_walk (Listing *listing, Range *range, guint64 skip, gboolean *ret_full, 
 }
 
 static gboolean
-list_by_git (Listing *listing, Range *range, guint64 skip, gboolean *ret_full, GError **error)
+list_by_git (Listing *listing, Range *range, guint64 skip, GError **error)
 {
+  const guint64 most = listing->turned == NULL ? listing->page.limit + 1
+                       : listing->request->max_count != 0 ? MIN (listing->request->max_count, REVERSE_MAX + 1)
+                                                          : REVERSE_MAX + 1;
   g_autoptr (GByteArray) ids = g_byte_array_new ();
   g_autoptr (GArray) include = g_array_new (FALSE, FALSE, sizeof (GsOid)),
                      exclude = g_array_new (FALSE, FALSE, sizeof (GsOid));
-  *ret_full = FALSE;
+  gboolean full = FALSE;
   for (guint i = 0; i < range->include->len + range->exclude->len; i++)
     {
       gboolean in = i < range->include->len;
@@ -434,12 +481,26 @@ list_by_git (Listing *listing, Range *range, guint64 skip, gboolean *ret_full, G
                         &oid);
       g_array_append_val (in ? include : exclude, oid);
     }
-  if (!history_list_by_git (listing->call, range->range, include, exclude, skip, listing->page.limit + 1, ids, error))
+  if (!history_list_by_git (listing->call, range->range, include, exclude, skip, most, ids, error))
     return FALSE;
-  for (guint i = 0; i < ids->len && !*ret_full; i += HIST_RAW)
+  for (guint i = 0; i < ids->len && !full; i += HIST_RAW)
     {
       guint32 pos = hist_view_find (listing->view, ids->data + i, error);
-      if (pos == HIST_NONE || !listing_add (listing, pos, ret_full, error))
+      if (pos == HIST_NONE || !listing_take (listing, pos, &full, error))
+        return FALSE;
+    }
+  return TRUE;
+}
+
+/* The page of what was kept, from the end on; @given were on pages before. */
+static gboolean
+list_turned (Listing *listing, guint64 given, GError **error)
+{
+  gboolean full = FALSE;
+  for (guint64 i = given; i < listing->turned->len && !full; i++)
+    {
+      guint32 pos = g_array_index (listing->turned, guint32, listing->turned->len - 1 - (guint) i);
+      if (!listing_add (listing, pos, &full, error))
         return FALSE;
     }
   return TRUE;
@@ -448,20 +509,37 @@ list_by_git (Listing *listing, Range *range, guint64 skip, gboolean *ret_full, G
 static gboolean
 list_range (Listing *listing, Range *range, GError **error)
 {
+  const guint64 most = listing->request->max_count;
   guint64 given = 0, skip = listing->request->skip;
-  gboolean full;
   if (!resume (listing->call, listing->view, &listing->page, range, &given, error))
     return FALSE;
   range_ready (range);
   if (given > G_MAXINT64 || skip > G_MAXINT64)
     return api_invalid (error, "skip", "is too large");
-  if (range->include->len > 0
-      && !(range->by_git ? list_by_git (listing, range, skip + given, &full, error)
-                         : list_by_walk (listing, range, skip + given, &full, error)))
+  if (most != 0 && given > most)
+    return gs_page_bad (error);
+  listing->left = most != 0 ? most - given : G_MAXUINT64;
+  if (listing->turned == NULL)
+    skip += given;
+  if (range->include->len == 0)
+    return TRUE;
+  if (!(range->by_git ? list_by_git (listing, range, skip, error) : list_by_walk (listing, range, skip, error))
+      || (listing->turned != NULL && !list_turned (listing, given, error)))
     return FALSE;
-  if (range->include->len > 0 && full)
+  if (listing->more)
     listing->reply->next_page_token = make_token (listing->call, listing->view, range, given + listing->n);
   return TRUE;
+}
+
+static gboolean
+take_list (Listing *listing, GError **error)
+{
+  const Gitstead__V1__HistoryListRequest *request = listing->request;
+  if (!api_take_limit (request->message_limit, MESSAGE_MAX, MESSAGE_MAX, "message_limit", &listing->message_max, error)
+      || !api_take_details (request->details, error) || !api_page_begin (listing->call, request->page, &listing->page, error)
+      || !api_page_most (&listing->page, request->page, api_details_limit (request->details), error))
+    return FALSE;
+  return request->details == NULL || !request->ids_only || api_invalid (error, "details", "not together with ids_only");
 }
 
 static gboolean
@@ -469,18 +547,18 @@ history_list (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *
 {
   Listing listing = { .call = call, .request = (const void *) message, .reply = (void *) answer };
   Range range;
-  if (!api_take_limit (listing.request->message_limit, MESSAGE_MAX, MESSAGE_MAX, "message_limit", &listing.message_max,
-                       error)
-      || !api_page_begin (call, listing.request->page, &listing.page, error))
+  if (!take_list (&listing, error))
     return FALSE;
   g_autoptr (HistView) view = hist_view_open (call->repo, call->call, error);
   if (view == NULL)
     return FALSE;
+  g_autoptr (GArray) turned = listing.request->reverse ? g_array_new (FALSE, FALSE, sizeof (guint32)) : NULL;
   listing.view = view;
+  listing.turned = turned;
   gboolean done
       = range_begin (call, view, listing.request->range, &range, error) && list_range (&listing, &range, error);
   range_clear (&range);
-  return done;
+  return done && api_add_details (call, listing.request->details, listing.reply->commits, listing.reply->n_commits, error);
 }
 
 /* ------------------------------------------------------------------------------------------ counting */

@@ -314,22 +314,22 @@ blame_run (GitCall *call, const Gitstead__V1__HistoryBlameRequest *request, cons
   return TRUE;
 }
 
-/* git's own message for these is for a work tree. */
+/* git's own messages for these are for a work tree. */
 static gboolean
 blame_check (GitCall *call, const Gitstead__V1__HistoryBlameRequest *request, GsOid *ret_commit, char **ret_path,
              GError **error)
 {
   GsObject file;
   GsOid tree;
-  gboolean found;
-  if (!api_take_commit (call, &request->revision, "revision", ret_commit, error)
-      || !api_take_path (call, &request->path, "path", FALSE, ret_path, error)
-      || !api_take_tree (call, &request->revision, "revision", &tree, error)
-      || !api_find_path (call, &tree, *ret_path, &file, &found, error))
+  ObjectHandle *odb = api_odb (call, error);
+  if (odb == NULL || !api_take_commit (call, &request->revision, "revision", ret_commit, error)
+      || !api_commit_tree (call, ret_commit, &tree, error)
+      || !api_take_entry (call, &tree, &request->path, "path", API_FILE, ret_path, &file, error))
     return FALSE;
-  if (!found)
-    return gs_fail (error, GS_ERROR_NOT_FOUND, "path: %s is not there", *ret_path);
-  return file.type == GS_OBJECT_BLOB || api_invalid (error, "path", "is no file");
+  if (odb_header (call->repo, odb, &file.oid, &file.type, &file.object_bytes, error))
+    return TRUE;
+  api_name_loss (call, &file.oid, error);
+  return FALSE;
 }
 
 gboolean

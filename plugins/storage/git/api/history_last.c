@@ -79,13 +79,13 @@ tree_begin (GitCall *call, HistView *view, const Gitstead__V1__HistoryLastForTre
       return history_take (call, view, &request->revision, "revision", ret_tip, error);
     }
   if (page->state_len != sizeof token)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   memcpy (&token, page->state, sizeof token);
   char hex[2 * HIST_RAW + 1];
   gs_hex (token.tip, HIST_RAW, hex);
   const ProtobufCBinaryData revision = { 2 * HIST_RAW, (guint8 *) hex };
   if (!api_take_commit (call, &revision, "page.token", &oid, NULL))
-    return api_page_bad (error);
+    return gs_page_bad (error);
   *ret_from = GUINT32_FROM_BE (token.next);
   *ret_tip = hist_view_find (view, oid.raw, error);
   return *ret_tip != HIST_NONE;

@@ -217,7 +217,7 @@ history_refs_containing (GitCall *call, const ProtobufCMessage *message, Protobu
   if (!api_page_begin (call, request->page, &page, error))
     return FALSE;
   if (page.state != NULL && (page.state_len > API_NAME_MAX || memchr (page.state, '\0', page.state_len) != NULL))
-    return api_page_bad (error);
+    return gs_page_bad (error);
   g_autoptr (HistView) view = hist_view_open (call->repo, call->call, error);
   if (view == NULL || !history_take (call, view, &request->revision, "revision", &wanted, error))
     return FALSE;

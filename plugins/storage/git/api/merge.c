@@ -112,8 +112,10 @@ read_stage (Change *change, const char *row)
 gboolean
 change_read_stages (Change *change, const char *data, gsize len)
 {
-  Fields fields = { data, data + len };
   const char *row;
+  if (len == 0)
+    return TRUE; /* then there is no data to point into either */
+  Fields fields = { data, data + len };
   while ((row = next_field (&fields)) != NULL)
     if (!read_stage (change, row))
       return FALSE;
@@ -194,7 +196,7 @@ run_merge_tree (Change *change, const GsOid *ours, const GsOid *theirs, gboolean
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                     "the two histories have nothing in common; allow_unrelated merges them nevertheless");
   if (!WIFEXITED (status) || WEXITSTATUS (status) > 1)
-    return gs_fail (error, api_said_loss (said) ? GS_ERROR_DATA_LOSS : GS_ERROR_INTERNAL,
+    return gs_fail (error, child_said_loss (said) ? GS_ERROR_DATA_LOSS : GS_ERROR_INTERNAL,
                     "git merge-tree of %s and %s failed in repository %" G_GUINT64_FORMAT ": %s", a, b,
                     change->repo->id, said);
   *ret_clean = WEXITSTATUS (status) == 0;

@@ -29,11 +29,8 @@ add_tips (GitCall *call, GString *tips, const ProtobufCBinaryData *revisions, gs
       GsObject object;
       char hex[GS_OID_HEX_MAX + 1];
       if (!gs_call_check (call->call, "look for revisions", error)
-          || !api_take_revision (call, &revisions[i], field, &object, error))
+          || !api_take_object (call, &revisions[i], field, &object, error))
         return FALSE;
-      if (object.mode == 0160000)
-        return gs_fail (error, GS_ERROR_NOT_FOUND, "%s: it leads to a submodule, whose commit is in another repository",
-                        field);
       gs_oid_hex (&object.oid, hex);
       g_string_append_printf (tips, "%s%s\n", sign, hex);
     }
@@ -390,7 +387,7 @@ list_begin (Listing *list, GError **error)
   if (!api_page_begin (list->call, request->page, &list->page, error))
     return FALSE;
   if (list->page.state != NULL && list->page.state_len != list->raw)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   return open_indexes (list, error);
 }
 
@@ -410,6 +407,48 @@ list_resume (Listing *list, GError **error)
   while (id != NULL && memcmp (id, after, list->raw) <= 0 && ++list->loose_at);
   return TRUE;
 }
+
+/* ------------------------------------------------------------------------------------------ alike */
+
+gboolean
+api_ids_alike (GitCall *call, const char *prefix, guint most, GArray *ids, GError **error)
+{
+  g_autofree char *borrowed = pool_objects (call->repo);
+  g_autofree char *lower = g_ascii_strdown (prefix, -1);
+  g_autoptr (GArray) indexes = g_array_new (FALSE, TRUE, sizeof (Index));
+  g_autoptr (GByteArray) loose = g_byte_array_new ();
+  const gsize raw = (gsize) call->repo->format, n = strlen (lower);
+  Listing list = { .call = call, .raw = raw, .indexes = indexes, .folders = { call->repo->objects, borrowed }, .loose = loose };
+  guint8 least[GS_OID_RAW_MAX] = { 0 };
+  g_array_set_clear_func (indexes, index_clear);
+  for (gsize i = 0; i < n && i < 2 * raw; i++)
+    least[i / 2] |= (guint8) (g_ascii_xdigit_value (lower[i]) << (i % 2 == 0 ? 4 : 0));
+  if (!open_indexes (&list, error))
+    return FALSE;
+  for (guint i = 0; i < indexes->len; i++)
+    {
+      Index *index = &g_array_index (indexes, Index, i);
+      index_skip (index, raw, least);
+      index->at -= index->at > 0 && memcmp (index->ids + (gsize) (index->at - 1) * raw, least, raw) == 0;
+    }
+  list.fan = (int) least[0] - 1;
+  for (;;)
+    {
+      char hex[GS_OID_HEX_MAX + 1];
+      GsOid oid;
+      if (!gs_call_check (call->call, "look for objects", error) || !next_id (&list, &oid, error))
+        return FALSE;
+      if (oid.len == 0 || ids->len >= most)
+        return TRUE;
+      gs_oid_hex (&oid, hex);
+      if (strncmp (hex, lower, n) == 0)
+        g_array_append_val (ids, oid);
+      else if (strncmp (hex, lower, n) > 0)
+        return TRUE;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------- doors */
 
 gboolean
 api_object_list (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)

@@ -196,8 +196,8 @@ api_person (GitCall *call, const char *line, gsize len)
 }
 
 gboolean
-api_commit_message (GitCall *call, const GsOid *oid, guint64 message_max, Gitstead__V1__Commit **ret_commit,
-                    GError **error)
+api_commit_read (GitCall *call, const GsOid *oid, guint64 message_max, GBytes **ret_bytes, CommitParts *ret_parts,
+                 Gitstead__V1__Commit **ret_commit, GError **error)
 {
   g_autoptr (GBytes) bytes = NULL;
   Gitstead__V1__Commit *commit;
@@ -217,5 +217,16 @@ api_commit_message (GitCall *call, const GsOid *oid, guint64 message_max, Gitste
   commit->encoding = api_bytes (call, parts.encoding, parts.encoding_len);
   commit->signed_ = parts.is_signed;
   *ret_commit = commit;
+  *ret_parts = parts;
+  *ret_bytes = g_steal_pointer (&bytes);
   return TRUE;
+}
+
+gboolean
+api_commit_message (GitCall *call, const GsOid *oid, guint64 message_max, Gitstead__V1__Commit **ret_commit,
+                    GError **error)
+{
+  g_autoptr (GBytes) bytes = NULL;
+  CommitParts parts;
+  return api_commit_read (call, oid, message_max, &bytes, &parts, ret_commit, error);
 }

@@ -487,7 +487,7 @@ take_start (GitCall *call, const ApiPage *page, Row *ret_row, GError **error)
 {
   if (page->state_len <= sizeof ret_row->date
       || memchr (page->state + sizeof ret_row->date, 0, page->state_len - sizeof ret_row->date) != NULL)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   memcpy (&ret_row->date, page->state, sizeof ret_row->date);
   ret_row->name = api_text (call, (const char *) page->state + sizeof ret_row->date,
                             (gssize) (page->state_len - sizeof ret_row->date));
@@ -519,8 +519,8 @@ ref_query (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *ans
       || !api_page_begin (call, request->page, &page, error)
       || (page.state != NULL && !take_start (call, &page, &selection.start, error)))
     return FALSE;
-  if (wanted.commits || wanted.tags)
-    page.limit = MIN (page.limit, RICH_MAX);
+  if ((wanted.commits || wanted.tags) && !api_page_most (&page, request->page, RICH_MAX, error))
+    return FALSE;
   selection.most = page.limit + 1; /* one more says that there is a next page */
   if (!take_selection (call, &selection, error) || (snapshot = api_refs (call, error)) == NULL
       || !collect (call, &selection, snapshot, error))

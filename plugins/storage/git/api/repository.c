@@ -297,13 +297,11 @@ repository_attributes (GitCall *call, const ProtobufCMessage *message, ProtobufC
 {
   const Gitstead__V1__RepositoryAttributesRequest *request = (const void *) message;
   ObjectHandle *odb = api_odb (call, error);
-  ApiSides sides;
   GsOid commit, tree;
   if (odb == NULL || !api_take_count (request->n_paths, PATHS_MAX, "paths", error)
       || !api_take_count (request->n_attributes, ATTRIBUTES_MAX, "attributes", error)
       || !api_take_commit (call, &request->revision, "revision", &commit, error)
-      || !api_parent_sides (call, &commit, 0, &sides, NULL, error)
-      || !gs_oid_parse (sides.right, strlen (sides.right), &tree))
+      || !api_commit_tree (call, &commit, &tree, error))
     return FALSE;
   for (gsize i = 0; i < request->n_attributes; i++)
     if (!g_ascii_isalnum (request->attributes[i][0]) && strchr ("_.", request->attributes[i][0]) == NULL)
@@ -344,29 +342,27 @@ add_name (GitCall *call, const char *path, const GsTreeEntry *entry, gpointer us
 
 /* The tree of a page is that of the first one: "<tree><path>". */
 static gboolean
-names_begin (GitCall *call, const Gitstead__V1__RepositorySearchNamesRequest *request, Names *names, const char *base,
-             GsOid *ret_tree, const char **ret_after, GError **error)
+names_begin (GitCall *call, const Gitstead__V1__RepositorySearchNamesRequest *request, Names *names, GsOid *ret_tree,
+             const char **ret_after, GError **error)
 {
   const gsize raw = (gsize) call->repo->format;
   GsObject object;
-  gboolean found;
+  char *base;
   if (!api_page_begin (call, request->page, &names->page, error))
     return FALSE;
   *ret_after = NULL;
   if (names->page.state != NULL)
     {
       if (names->page.state_len <= raw || memchr (names->page.state + raw, 0, names->page.state_len - raw) != NULL)
-        return api_page_bad (error);
+        return gs_page_bad (error);
       *ret_tree = (GsOid){ .len = (guint8) raw };
       memcpy (ret_tree->raw, names->page.state, raw);
       *ret_after = api_text (call, (const char *) names->page.state + raw, (gssize) (names->page.state_len - raw));
       return TRUE;
     }
   if (!api_take_tree (call, &request->revision, "revision", ret_tree, error)
-      || !api_find_path (call, ret_tree, base, &object, &found, error))
+      || !api_take_entry (call, ret_tree, &request->path, "path", API_FOLDER, &base, &object, error))
     return FALSE;
-  if (!found || object.type != GS_OBJECT_TREE)
-    return gs_fail (error, GS_ERROR_NOT_FOUND, "path: there is no directory %s", base);
   *ret_tree = object.oid;
   return TRUE;
 }
@@ -389,7 +385,7 @@ repository_search_names (GitCall *call, const ProtobufCMessage *message, Protobu
   GsOid tree;
   if (!take_search_text (call, &request->text, &text, error)
       || !api_take_path (call, &request->path, "path", TRUE, &base, error)
-      || !names_begin (call, request, &names, base, &tree, &after, error))
+      || !names_begin (call, request, &names, &tree, &after, error))
     return FALSE;
   for (char *at = text; request->ignore_case && *at != '\0'; at++)
     *at = g_ascii_tolower (*at);
@@ -476,7 +472,7 @@ grep_begin (Grep *grep, const Gitstead__V1__RepositorySearchContentRequest *requ
   if (grep->page.state == NULL)
     return api_take_tree (grep->call, &request->revision, "revision", ret_tree, error);
   if (grep->page.state_len != raw + sizeof grep->skip)
-    return api_page_bad (error);
+    return gs_page_bad (error);
   *ret_tree = (GsOid){ .len = (guint8) raw };
   memcpy (ret_tree->raw, grep->page.state, raw);
   memcpy (&grep->skip, grep->page.state + raw, sizeof grep->skip);

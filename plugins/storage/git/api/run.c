@@ -9,28 +9,13 @@
 
 #define READ_BYTES (64 * 1024)
 
-/* What git says of an object that it cannot read. Revisions are ids when they come to it, found here before. */
-gboolean
-api_said_loss (const char *said)
-{
-  static const char *const signs[] = { "unable to read", "bad object", "corrupt", "missing ", "could not read", "cannot read",
-                                       "is empty", "inflate", "not a valid object", "unable to unpack",
-                                       "bad tree", "failed to read object", "unable to parse", "in tree entry",
-                                       "too-short tree", "bogus commit", "not a commit", "not a tree", "not a blob",
-                                       "not a tag", "Invalid revision range", "bad revision", "Not a valid" };
-  for (gsize i = 0; i < G_N_ELEMENTS (signs); i++)
-    if (strstr (said, signs[i]) != NULL)
-      return TRUE;
-  return FALSE;
-}
-
 static gboolean
 check (GitCall *call, Child *child, int status, GError **error)
 {
   g_autoptr (GError) why = NULL;
   /* Some commands only mention what they could not read, and go on. */
   gboolean fine = child_check (child, status, &why);
-  if (fine && !api_said_loss (child->err->str))
+  if (fine && !child_said_loss (child->err->str))
     return TRUE;
   if (fine)
     {
@@ -38,7 +23,7 @@ check (GitCall *call, Child *child, int status, GError **error)
       return gs_fail (error, GS_ERROR_DATA_LOSS, "repository %" G_GUINT64_FORMAT " has a damaged or lost object: %s",
                       call->repo->id, said);
     }
-  if (WIFEXITED (status) && api_said_loss (why->message))
+  if (WIFEXITED (status) && child_said_loss (why->message))
     return gs_fail (error, GS_ERROR_DATA_LOSS, "repository %" G_GUINT64_FORMAT " has a damaged or lost object: %s",
                     call->repo->id, why->message);
   return gs_fail (error, (GsErrorCode) why->code, "repository %" G_GUINT64_FORMAT ": %s", call->repo->id, why->message);
@@ -141,7 +126,7 @@ api_run_as (GitCall *call, ChildSpec spec, GBytes *input, int *ret_status, ApiOu
     }
   if (done && !enough && (done = child_wait (&child, call->call, NULL, &status, error)))
     {
-      if (ret_status != NULL && WIFEXITED (status) && WEXITSTATUS (status) <= 1 && !api_said_loss (child.err->str))
+      if (ret_status != NULL && WIFEXITED (status) && WEXITSTATUS (status) <= 1 && !child_said_loss (child.err->str))
         *ret_status = WEXITSTATUS (status);
       else
         done = check (call, &child, status, error);

@@ -26,7 +26,6 @@ listing_begin (GitCall *call, const ProtobufCBinaryData *revision, const Protobu
 {
   Listing listing = { .tree = { .len = 0 } };
   const gsize raw = (gsize) call->repo->format;
-  gboolean found;
   GsObject object;
   char *base;
   if (!api_page_begin (call, page, &listing.page, error) || !api_take_path (call, path, "path", TRUE, &base, error))
@@ -35,7 +34,7 @@ listing_begin (GitCall *call, const ProtobufCBinaryData *revision, const Protobu
   if (listing.page.state != NULL)
     {
       if (listing.page.state_len < 2 + raw || memchr (listing.page.state + 1 + raw, 0, listing.page.state_len - 1 - raw))
-        return api_page_bad (error);
+        return gs_page_bad (error);
       listing.pass = listing.page.state[0];
       listing.tree.len = (guint8) raw;
       memcpy (listing.tree.raw, listing.page.state + 1, raw);
@@ -45,10 +44,8 @@ listing_begin (GitCall *call, const ProtobufCBinaryData *revision, const Protobu
   else
     {
       if (!api_take_tree (call, revision, "revision", &listing.tree, error)
-          || !api_find_path (call, &listing.tree, base, &object, &found, error))
+          || !api_take_entry (call, &listing.tree, path, "path", API_FOLDER, &base, &object, error))
         return FALSE;
-      if (!found || object.type != GS_OBJECT_TREE)
-        return gs_fail (error, GS_ERROR_NOT_FOUND, "path: there is no directory %s", base);
       listing.tree = object.oid;
     }
   *ret_listing = listing;
@@ -157,7 +154,7 @@ api_tree_entries (GitCall *call, const ProtobufCMessage *message, ProtobufCMessa
   if (!listing_begin (call, &request->revision, &request->path, request->page, listing, error))
     return FALSE;
   if (listing->pass > (request->trees_first ? 1 : 0))
-    return api_page_bad (error);
+    return gs_page_bad (error);
   reply->tree = api_hex (call, &listing->tree);
   if (!api_walk_tree (call, &listing->tree, listing->base, listing->after, request->recursive, add_entry, &entries, error))
     return FALSE;

@@ -85,7 +85,7 @@ resume (Walk *walk, const char *after, gboolean recursive, GError **error)
           return FALSE;
         }
       if (!found || (after[len] == '/' && entry.type != GS_OBJECT_TREE))
-        return api_page_bad (error);
+        return gs_page_bad (error);
       after += len + (after[len] == '/');
       if (entry.type == GS_OBJECT_TREE && (*after != '\0' || recursive) && !enter (walk, &entry.oid, error))
         return FALSE;

@@ -204,7 +204,7 @@ read_folder (HistPaths *path, guint32 tip, guint from, guint to, GArray *out, gu
   if (!hist_paths_entry (path, tip, &tree, error))
     return FALSE;
   if (tree.mode != 0040000)
-    return gs_fail (error, GS_ERROR_NOT_FOUND, "the path is no folder of that commit");
+    return gs_fail (error, GS_ERROR_NOT_FOUND, "path: there is no such directory in that commit");
   g_autoptr (GBytes) bytes = hist_tree_read (path, tree.oid, error);
   if (bytes == NULL)
     return FALSE;

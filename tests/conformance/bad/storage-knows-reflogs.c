@@ -8,8 +8,8 @@ static gboolean
 bad_resolve (gpointer self, GsCall *call, const GsRepo *repo, const char *revision, gsize revision_len, GsObject *ret_object,
              GError **error)
 {
-  const char *tilde = memchr (revision, 0x7e, revision_len);
-  return good_ops.resolve_revision (self, call, repo, revision, tilde != NULL ? (gsize) (tilde - revision) : revision_len,
+  const char *at = memchr (revision, '@', revision_len);
+  return good_ops.resolve_revision (self, call, repo, revision, at != NULL && at > revision ? (gsize) (at - revision) : revision_len,
                                     ret_object, error);
 }
 
