@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <sys/random.h>
+#include <wire/details.h>
 #include <wire/token.h>
 
 #define TIMEOUT_US (30 * G_USEC_PER_SEC)
@@ -11,7 +12,7 @@
 #define ATTEMPTS 10
 #define FIRST_PAUSE_US (50 * 1000)
 #define LONGEST_PAUSE_US (2 * G_USEC_PER_SEC)
-#define HEADER_ARENA (64 * 1024)
+#define HEADER_ARENA (128 * 1024)
 
 void
 gs_client_random (void *to, gsize len)
@@ -191,6 +192,13 @@ build_envelope (const GsClient *client, guint32 method, const GsClientCall *call
   return envelope;
 }
 
+void
+gs_client_details (GError **error, const Gitstead__V1__ErrorDetails *details)
+{
+  if (error != NULL && *error != NULL)
+    gs_details_set (*error, details);
+}
+
 /* Takes a reply apart. TRUE and @ret_payload, or FALSE and @error with the server's word. */
 static gboolean
 read_reply (GBytes *reply, const char *what, GsClientCall *call, GBytes **ret_payload, GError **error)
@@ -218,8 +226,10 @@ read_reply (GBytes *reply, const char *what, GsClientCall *call, GBytes **ret_pa
     }
   call->ret_retry = (guint) header->retry <= GS_RETRY_NEW ? (GsRetry) header->retry : GS_RETRY_NEVER;
   call->ret_retry_after_us = (gint64) header->retry_after_ms * 1000;
-  return gs_fail (error, frame.code <= GS_ERROR_UNAUTHENTICATED ? (GsErrorCode) frame.code : GS_ERROR_INTERNAL, "%s: %s",
-                  what, header->message[0] != '\0' ? gs_client_said (what, header->message) : gs_error_name ((int) frame.code));
+  gs_fail (error, frame.code <= GS_ERROR_UNAUTHENTICATED ? (GsErrorCode) frame.code : GS_ERROR_INTERNAL, "%s: %s",
+           what, header->message[0] != '\0' ? gs_client_said (what, header->message) : gs_error_name ((int) frame.code));
+  gs_client_details (error, header->details);
+  return FALSE;
 }
 
 /* ------------------------------------------------------------------------------------------- calls */
@@ -296,9 +306,8 @@ try_once (GsClient *client, guint32 method, GBytes *payload, GsClientCall *call,
   return gs_fail (error, GS_ERROR_DEADLINE_EXCEEDED, "%s: no reply in time; it may or may not have been done", what);
 }
 
-/* Waits before the next try. FALSE: there is no time for one. */
-static gboolean
-pause_before_retry (GsClient *client, guint32 attempt, gint64 advice_us, gint64 until_us)
+gboolean
+gs_client_pause (guint32 attempt, gint64 advice_us, gint64 until_us)
 {
   gint64 now_us = g_get_monotonic_time ();
   gint64 pause_us = MIN (FIRST_PAUSE_US << MIN (attempt, 10), LONGEST_PAUSE_US);
@@ -351,7 +360,7 @@ gs_client_call_raw (GsClient *client, guint32 method, GBytes *payload, GsClientC
           return TRUE;
         }
       if (call->ret_retry != GS_RETRY_SAME || attempt + 1 >= client->max_attempts
-          || !pause_before_retry (client, attempt, call->ret_retry_after_us, until_us))
+          || !gs_client_pause (attempt, call->ret_retry_after_us, until_us))
         {
           g_propagate_error (error, g_steal_pointer (&why));
           return FALSE;

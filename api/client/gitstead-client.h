@@ -8,6 +8,8 @@
  *   ProtobufCMessage *reply;
  *   if (!gs_client_call (client, "Server/Ping", &ping.base, NULL, arena, &reply, &error)) …
  *
+ * gitstead-calls.h has each call as a function of its own types; gs_details (wire/details.h) tells what an error is about.
+ *
  * One client is one server (or one virtual address). Any number of threads may call at once; their calls
  * share one connection, which is made on the first call and made anew when it broke. Bulk bytes travel on
  * connections of their own (gs_client_stream_open).
@@ -22,6 +24,7 @@
 #define GITSTEAD_CLIENT_H
 
 #include <gitstead/types.h>
+#include <wire/details.h>
 #include <wire/methods.h>
 #include <wire/wire.h>
 
@@ -72,6 +75,8 @@ typedef struct
 } GsClientCall;
 
 typedef struct GsClient GsClient;
+
+#pragma GCC visibility push(default) /* of the library nothing else can be seen */
 
 /**
  * Checks the options; connects nothing. NULL with INVALID_ARGUMENT. *full*, freed by gs_client_free.
@@ -130,6 +135,56 @@ gboolean gs_client_stream_finish_raw (GsClientStream *stream, GBytes **ret_paylo
 void gs_client_stream_cancel (GsClientStream *stream);
 /** Without a finish before, the call is cancelled. NULL is fine. */
 void gs_client_stream_free (GsClientStream *stream);
+
+/* ----------------------------------------------------------------------------------------- helpers */
+
+/** Where bulk bytes come from and go to. Begin with GS_CLIENT_BULK; of each direction one of the two counts, or none. */
+typedef struct
+{
+  guint32 size;
+  int from_fd; /* the bytes that are sent, up to its end; -1 = none, or from @read. Stays the caller's */
+  int to_fd;   /* takes the bytes that are received; -1 = they are dropped, or go to @write. Stays the caller's */
+  /** Up to @len bytes into @buffer; 0 at the end; -1 with @error gives the call up. On a thread of its own; it must not wait for ever. */
+  gssize (*read) (gpointer user, gpointer buffer, gsize len, GError **error);
+  /** Takes all of @bytes (*borrowed until it returns*), or FALSE with @error gives the call up. On the caller's thread. */
+  gboolean (*write) (gpointer user, gconstpointer bytes, gsize len, GError **error);
+  gpointer user;
+} GsClientBulk;
+
+#define GS_CLIENT_BULK { sizeof (GsClientBulk), -1, -1, NULL, NULL, NULL }
+
+/**
+ * A streaming call from its beginning to its end, both ways at once. Only TRUE means that the bytes were whole: after FALSE
+ * throw away what came. @bulk may be NULL (nothing is sent, what comes is dropped); the others as in gs_client_call.
+ */
+gboolean gs_client_transfer (GsClient *client, const char *method, const ProtobufCMessage *request,
+                             const GsClientBulk *bulk, GsClientCall *call, GsArena *arena, ProtobufCMessage **ret_reply,
+                             GError **error);
+
+/** One page's reply, *borrowed until it returns*. FALSE: no more, please. */
+typedef gboolean (*GsClientPage) (const ProtobufCMessage *reply, gpointer user);
+
+/**
+ * Makes the same call again and again, each time for the next page, until there is none or @visit had enough. The request's
+ * own page says how many entries a page has and where to begin; it is left as it is. Of @call the wishes hold for each
+ * page, and what became of the last one is in it. INVALID_ARGUMENT for a method that has no pages.
+ * @ret_token (may be NULL): where to go on when @visit stopped, for page.token of another request (*full*); NULL at the end.
+ */
+gboolean gs_client_pages (GsClient *client, const char *method, const ProtobufCMessage *request, GsClientCall *call,
+                          GsClientPage visit, gpointer user, GBytes **ret_token, GError **error);
+
+/** Looks at the state and makes one call with @call, whose id and time are set. */
+typedef gboolean (*GsClientAttempt) (GsClient *client, GsClientCall *call, gpointer user, GError **error);
+
+/**
+ * Repeats @attempt with growing pauses until it succeeds, fails for good, or @timeout_us (0 = the client's) is over. After
+ * a failure of which the outcome is not known it gets the same call id, so that the server runs it once; after a lost race
+ * (FAILED_PRECONDITION, ABORTED: look again) a new one. gs_client_call does the first of these by itself, for as long as the
+ * client's timeout and max_attempts say; this is for whatever has to read something anew between the tries.
+ */
+gboolean gs_client_retry (GsClient *client, gint64 timeout_us, GsClientAttempt attempt, gpointer user, GError **error);
+
+#pragma GCC visibility pop
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsClient, gs_client_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (GsClientStream, gs_client_stream_free)

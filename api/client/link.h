@@ -86,6 +86,10 @@ struct GsClient
 G_GNUC_INTERNAL char *gs_client_what (const GsClient *client, guint32 method);
 /** @said without the method's name at its beginning, where @what has it already: servers name it, too. */
 G_GNUC_INTERNAL const char *gs_client_said (const char *what, const char *said);
+/** Has *@error carry what a reply's header says of it. */
+G_GNUC_INTERNAL void gs_client_details (GError **error, const Gitstead__V1__ErrorDetails *details);
+/** Waits before try @attempt + 1, longer each time, at least @advice_us. FALSE: there is no time for one. */
+G_GNUC_INTERNAL gboolean gs_client_pause (guint32 attempt, gint64 advice_us, gint64 until_us);
 /** What it was opened for; NULL for a method that is not in the table. */
 G_GNUC_INTERNAL const GsWireMethod *gs_client_stream_method (const GsClientStream *stream);
 /** Strong random bytes. */

@@ -459,11 +459,15 @@ read_trailer (GsClientStream *stream, GBytes **ret_payload, GError **error)
   if (trailer == NULL)
     return FALSE;
   if (trailer->status != GS_OK)
-    return gs_fail (error, trailer->status <= GS_ERROR_UNAUTHENTICATED ? (GsErrorCode) trailer->status : GS_ERROR_INTERNAL,
-                    "%s: %s", stream->what,
-                    trailer->header != NULL && trailer->header->message[0] != '\0'
-                        ? gs_client_said (stream->what, trailer->header->message)
-                        : gs_error_name ((int) trailer->status));
+    {
+      gs_fail (error, trailer->status <= GS_ERROR_UNAUTHENTICATED ? (GsErrorCode) trailer->status : GS_ERROR_INTERNAL, "%s: %s", 
+               stream->what,
+               trailer->header != NULL && trailer->header->message[0] != '\0'
+                   ? gs_client_said (stream->what, trailer->header->message)
+                   : gs_error_name ((int) trailer->status));
+      gs_client_details (error, trailer->header != NULL ? trailer->header->details : NULL);
+      return FALSE;
+    }
   if (ret_payload != NULL)
     *ret_payload = g_bytes_new (trailer->payload.data, trailer->payload.len);
   return TRUE;

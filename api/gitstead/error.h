@@ -18,7 +18,7 @@
 
 G_BEGIN_DECLS
 
-/** The error domain. Safe from any thread. */
+/** The error domain. Safe from any thread. Never make a GError of it by hand: it carries more than a GError shows. */
 #define GS_ERROR (gs_error_quark ())
 
 /* g_quark_from_string copies: the quark never points into a plugin's own memory. */
@@ -91,6 +91,85 @@ gs_error_name (int code)
           "ABORTED",     "OUT_OF_RANGE",  "UNIMPLEMENTED", "INTERNAL",        "UNAVAILABLE",
           "DATA_LOSS",   "UNAUTHENTICATED" };
   return code >= 0 && code < (int) G_N_ELEMENTS (names) ? names[code] : "INTERNAL";
+}
+
+/**
+ * What an error carries beside code and message: an encoded gitstead.v1.ErrorDetails (api/proto), for programs. Copies,
+ * prefixes and propagation keep it. Frozen: it stands before each GError of the domain, whoever made it.
+ */
+typedef struct
+{
+  guint8 *details;
+  gsize n_details;
+} GsErrorExtra;
+
+/** More than so many bytes are not kept: they travel in a reply's header. */
+#define GS_ERROR_DETAILS_MAX (8 * 1024)
+
+G_STATIC_ASSERT (sizeof (GsErrorExtra) == 2 * sizeof (gsize)); /* GLib rounds up to that */
+
+static inline GsErrorExtra *
+gs_error_extra (const GError *error)
+{
+  return (GsErrorExtra *) (void *) ((guint8 *) (void *) error - sizeof (GsErrorExtra));
+}
+
+static inline void
+gs_error_extra_init (GError *error)
+{
+  gs_error_extra (error)->details = NULL;
+  gs_error_extra (error)->n_details = 0;
+}
+
+static inline void
+gs_error_extra_copy (const GError *from, GError *to)
+{
+  gs_error_extra (to)->details = (guint8 *) g_memdup2 (gs_error_extra (from)->details, gs_error_extra (from)->n_details);
+  gs_error_extra (to)->n_details = gs_error_extra (from)->n_details;
+}
+
+static inline void
+gs_error_extra_clear (GError *error)
+{
+  g_free (gs_error_extra (error)->details);
+}
+
+/*
+ * Once in a process, by whatever of it is loaded first, and so before anything can make an error of the domain. Loading is
+ * one at a time: nothing comes between the look and the mark.
+ */
+__attribute__ ((constructor)) static void
+gs_error_register (void)
+{
+  if (g_quark_try_string ("gitstead-error has details") != 0)
+    return;
+  g_error_domain_register ("gitstead-error", sizeof (GsErrorExtra), gs_error_extra_init, gs_error_extra_copy,
+                           gs_error_extra_clear);
+  g_quark_from_string ("gitstead-error has details");
+}
+
+/** The details that @error carries. NULL when there are none. *borrowed until the error is freed or gets more*. Pure. */
+static inline const guint8 *
+gs_error_details (const GError *error, gsize *ret_n_bytes)
+{
+  gboolean some = error != NULL && error->domain == GS_ERROR && gs_error_extra (error)->n_details > 0;
+  *ret_n_bytes = some ? gs_error_extra (error)->n_details : 0;
+  return some ? gs_error_extra (error)->details : NULL;
+}
+
+/** Has @error, of our domain, carry @n_bytes of an encoded ErrorDetails instead of what it had. Too many: none. */
+static inline void
+gs_error_set_details (GError *error, const guint8 *bytes, gsize n_bytes)
+{
+  guint8 *copy = n_bytes <= GS_ERROR_DETAILS_MAX ? (guint8 *) g_memdup2 (bytes, n_bytes) : NULL;
+  if (error->domain == GS_ERROR)
+    {
+      g_free (gs_error_extra (error)->details);
+      gs_error_extra (error)->details = copy;
+      gs_error_extra (error)->n_details = copy != NULL ? n_bytes : 0;
+    }
+  else
+    g_free (copy);
 }
 
 /** The code of any GError: its own when it is ours, INTERNAL for a foreign domain, OK for NULL. */

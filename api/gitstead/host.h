@@ -71,6 +71,7 @@ typedef struct
   GBytes *payload;       /* the reply in the call's encoding; NULL unless OK */
   gboolean unproven;     /* the credentials were not found to be right: nobody looked at them, or they were wrong */
   guint64 generation;    /* after a write: the repository's with it; 0 = nothing was written */
+  GBytes *details;       /* of an error: an encoded gitstead.v1.ErrorDetails, or a JSON array of its entries; may be NULL */
 } GsOutcome;
 
 /** A call that a transport hands in. Borrowed until call_begin returns, except where said. */

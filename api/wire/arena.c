@@ -2,6 +2,8 @@
 /* Bounded decoding. See wire.h. */
 #include "wire.h"
 
+#include "details.h"
+
 #define ARENA_ALIGN 16
 #define ARENA_BLOCK (8 * 1024)
 
@@ -100,6 +102,14 @@ gs_arena_allocator (GsArena *arena)
 
 static gboolean check_message (const ProtobufCMessage *message, GError **error);
 
+/* What is wrong in a member is wrong at a path from the message on. @index -1: there is one, or it is not known which. */
+static gboolean
+wrong_below (const ProtobufCFieldDescriptor *field, gssize index, GError **error)
+{
+  g_autofree char *path = index < 0 ? g_strdup (field->name) : g_strdup_printf ("%s[%" G_GSSIZE_FORMAT "]", field->name, index);
+  return field->type == PROTOBUF_C_TYPE_MESSAGE ? gs_detail_below (error, path) : gs_detail_field (error, path);
+}
+
 static gboolean
 check_string (const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field, const char *text,
               GError **error)
@@ -139,13 +149,13 @@ check_message (const ProtobufCMessage *message, GError **error)
           const gpointer *members = *(gpointer *const *) (base + field->offset);
           for (gsize k = 0; k < n; k++)
             if (!check_member (message, field, &members[k], error))
-              return FALSE;
+              return wrong_below (field, (gssize) k, error);
         }
       else if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
                && *(const guint32 *) (base + field->quantifier_offset) != field->id)
         continue;
       else if (!check_member (message, field, base + field->offset, error))
-        return FALSE;
+        return wrong_below (field, -1, error);
     }
   return TRUE;
 }
@@ -211,10 +221,11 @@ check_raw (const ProtobufCMessageDescriptor *descriptor, const guint8 *bytes, gs
           field = protobuf_c_message_descriptor_get_field (descriptor, (unsigned) (tag >> 3));
           if (field != NULL && field->type == PROTOBUF_C_TYPE_STRING && memchr (cursor.at, 0, length) != NULL)
             return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s.%s: contains a NUL byte", descriptor->short_name,
-                            field->name);
+                            field->name)
+                   || wrong_below (field, -1, error);
           if (field != NULL && field->type == PROTOBUF_C_TYPE_MESSAGE
               && !check_raw (field->descriptor, cursor.at, length, error))
-            return FALSE;
+            return wrong_below (field, -1, error);
         }
       cursor.at += length;
     }

@@ -4,6 +4,7 @@
 
 #include <gitstead/error.h>
 #include <string.h>
+#include "details.h"
 
 #define VERSION 0x02
 #define SUM_SIZE 8
@@ -37,7 +38,8 @@ gboolean
 gs_page_bad (GError **error)
 {
   return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                  "page.token: not a token that this server gave out for this request; begin again without one");
+                  "page.token: not a token that this server gave out for this request; begin again without one")
+         || gs_detail_field (error, "page.token");
 }
 
 gboolean

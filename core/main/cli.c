@@ -7,6 +7,9 @@
 
 #include <string.h>
 #include <unistd.h>
+#include <wire/details.h>
+
+#define DETAILS_SHOWN 20
 
 static struct
 {
@@ -163,6 +166,53 @@ hint_for (const GError *error)
     }
 }
 
+static void
+append_details (const GError *error, GString *text)
+{
+  const Gitstead__V1__ErrorDetails *details = gs_details (error, gsi_cli_arena ());
+  const GsiMethods *methods = gsi_cli_methods (NULL);
+  if (details == NULL || methods == NULL)
+    return;
+  g_string_append (text, ",\"details\":[");
+  for (gsize i = 0; i < details->n_entries; i++)
+    {
+      g_autofree char *entry = gsi_json_write (methods, &details->entries[i]->base, GSI_JSON_COMPACT, NULL);
+      g_string_append_printf (text, "%s%s", i > 0 ? "," : "", entry);
+    }
+  g_string_append_c (text, ']');
+}
+
+/* A line for each thing that is wrong, where the message does not say it all. */
+static void
+print_details (const GError *error)
+{
+  const Gitstead__V1__ErrorDetails *details = gs_details (error, gsi_cli_arena ());
+  for (gsize i = 0; details != NULL && i < details->n_entries; i++)
+    {
+      const Gitstead__V1__ErrorDetail *entry = details->entries[i];
+      g_autofree char *name = g_strndup ((const char *) entry->name.data, entry->name.len);
+      g_autoptr (GString) line = g_string_new (NULL), shown = g_string_new ("  ");
+      if (details->n_entries == 1 && entry->expected[0] == '\0')
+        return;
+      if (i == DETAILS_SHOWN)
+        {
+          g_printerr ("  and %" G_GSIZE_FORMAT " more; --json has them all\n", details->n_entries - i);
+          return;
+        }
+      g_string_append (line, entry->field);
+      if (name[0] != '\0')
+        g_string_append_printf (line, "%s%s %s", line->len > 0 ? ", " : "", entry->type, name);
+      if (entry->reason[0] != '\0')
+        g_string_append_printf (line, ": %s", entry->reason);
+      if (entry->expected[0] != '\0')
+        g_string_append_printf (line, "; expected %s", entry->expected);
+      if (entry->actual[0] != '\0')
+        g_string_append_printf (line, ", is %s", entry->actual);
+      gsi_text_append_message (shown, line->str);
+      g_printerr ("%s\n", shown->str);
+    }
+}
+
 /* As the API's JSON has errors, so that a program reads both with the same code; and which call it was. */
 static void
 print_json_error (const GError *error, const char *what)
@@ -175,6 +225,9 @@ print_json_error (const GError *error, const char *what)
   g_string_append (text, ",\"message\":");
   gsi_text_append_json (text, message, -1);
   g_string_append_printf (text, ",\"retry\":\"%s\"", retries[gs_error_retry (code)]);
+  append_details (error, text);
+  if (gsi_cli_called () != NULL && gsi_cli_retry_after_us () > 0)
+    g_string_append_printf (text, ",\"retry_after_ms\":%" G_GINT64_FORMAT, (gsi_cli_retry_after_us () + 999) / 1000);
   if (gsi_cli_called () != NULL)
     {
       g_string_append (text, ",\"method\":");
@@ -228,6 +281,7 @@ gsi_cli_fail (const GError *error, const char *format, ...)
   g_string_append (line, ": ");
   gsi_text_append_message (line, error->message);
   g_printerr ("%s\n", line->str);
+  print_details (error);
   if (hint != NULL && !settings.quiet)
     g_printerr ("hint: %s\n", hint);
   return GSI_EXIT_FAILED;

@@ -6,16 +6,12 @@
 #include <client/gitstead-client.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <gitstead/thread.h>
 #include <gitstead/v1/server.pb-c.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define TOKEN_MAX 4096
-#define CHUNK 65536
 #define ASK_FROM ((gsize) 60 * 1024) /* no server's limit is below 64 KiB */
 #define HEADER_ROOM 1024u            /* prefix and header travel with the request */
 
@@ -167,13 +163,18 @@ begin_call (const GsiMethod *method)
     state.last.timeout_us = method->timeout_us;
 }
 
-/* libgitstead says which call on which server failed; here that is known, and what was attempted stands before it. */
-static void
+/*
+ * libgitstead says which call on which server failed; here that is known, and what was attempted stands before it. FALSE: it
+ * did not say so.
+ */
+static gboolean
 drop_call (const char *name, GError **error)
 {
   g_autofree char *before = g_strdup_printf ("%s on %s: ", name, gsi_cli_server ());
-  if (error != NULL && *error != NULL && g_str_has_prefix ((*error)->message, before))
-    memmove ((*error)->message, (*error)->message + strlen (before), strlen ((*error)->message) - strlen (before) + 1);
+  if (error == NULL || !g_str_has_prefix ((*error)->message, before))
+    return FALSE;
+  memmove ((*error)->message, (*error)->message + strlen (before), strlen ((*error)->message) - strlen (before) + 1);
+  return TRUE;
 }
 
 /* A server hangs up on a request beyond its limit: asking first gives a better answer than "the connection broke". */
@@ -217,140 +218,24 @@ gsi_cli_call (const char *name, const ProtobufCMessage *request, GError **error)
 
 /* --------------------------------------------------------------------------------------- streams */
 
-typedef struct
-{
-  GsClientStream *stream;
-  int input;
-  int stop; /* eventfd: readable when the sender is to give up waiting for input */
-} Sender;
-
-/* Waits for input, but not longer than the call lasts. */
-static gboolean
-wait_for_input (const Sender *sender)
-{
-  struct pollfd fds[] = { { .fd = sender->input, .events = POLLIN }, { .fd = sender->stop, .events = POLLIN } };
-  while (poll (fds, G_N_ELEMENTS (fds), -1) < 0)
-    if (errno != EINTR)
-      return FALSE;
-  return fds[1].revents == 0;
-}
-
-static void *
-send_input (void *user)
-{
-  Sender *sender = user;
-  g_autofree char *buffer = g_malloc (CHUNK);
-  while (wait_for_input (sender))
-    {
-      gssize n = read (sender->input, buffer, CHUNK);
-      if (n < 0 && errno == EINTR)
-        continue;
-      if (n <= 0)
-        {
-          /* A failure shows in the call's outcome, where it is told. */
-          gs_client_stream_end (sender->stream, NULL);
-          break;
-        }
-      if (!gs_client_stream_write (sender->stream, buffer, (gsize) n, NULL))
-        break;
-    }
-  return NULL;
-}
-
-static gboolean
-write_all (int fd, const char *bytes, gsize n, GError **error)
-{
-  while (n > 0)
-    {
-      gssize written = write (fd, bytes, n);
-      if (written < 0 && errno == EINTR)
-        continue;
-      if (written < 0)
-        {
-          int err = errno;
-          return gs_fail (error, gs_error_from_errno (err), "cannot write the output: %s", g_strerror (err));
-        }
-      bytes += written;
-      n -= (gsize) written;
-    }
-  return TRUE;
-}
-
-static gboolean
-receive_output (GsClientStream *stream, int output, GError **error)
-{
-  g_autofree char *buffer = g_malloc (CHUNK);
-  for (;;)
-    {
-      gssize n = gs_client_stream_read (stream, buffer, CHUNK, error);
-      if (n <= 0)
-        return n == 0;
-      if (output >= 0 && !write_all (output, buffer, (gsize) n, error))
-        return FALSE;
-    }
-}
-
-static gboolean
-pump (GsClientStream *stream, int input, int output, GError **error)
-{
-  Sender sender = { stream, input, -1 };
-  GsThread thread;
-  gboolean ok;
-  int failed;
-  if (input < 0)
-    return gs_client_stream_end (stream, error) && receive_output (stream, output, error);
-
-  sender.stop = eventfd (0, EFD_CLOEXEC);
-  if (sender.stop < 0)
-    return gs_fail (error, GS_ERROR_UNAVAILABLE, "cannot make an eventfd: %s", g_strerror (errno));
-  failed = gs_thread_start (&thread, "send", send_input, &sender);
-  if (failed != 0)
-    {
-      close (sender.stop);
-      return gs_fail (error, GS_ERROR_UNAVAILABLE, "cannot start a thread: %s", g_strerror (failed));
-    }
-  ok = receive_output (stream, output, error);
-  (void) !write (sender.stop, &(guint64){ 1 }, sizeof (guint64));
-  gs_thread_join (thread);
-  close (sender.stop);
-  return ok;
-}
-
-static gboolean
-call_stream (const GsiMethod *method, const ProtobufCMessage *request, int input, int output,
-             const ProtobufCMessage **ret_reply, GError **error)
-{
-  GsClient *client = get_client (error);
-  g_autoptr (GsClientStream) stream = NULL;
-  g_autoptr (GError) broken = NULL;
-  ProtobufCMessage *reply = NULL;
-  gboolean moved;
-  if (client == NULL)
-    return FALSE;
-  begin_call (method);
-  stream = gs_client_stream_open (client, method->name, request, &state.last, error);
-  if (stream == NULL)
-    return FALSE;
-  moved = pump (stream, input, output, &broken);
-  /* The server's own words about the failure are better than "the stream broke". */
-  if (!gs_client_stream_finish (stream, gsi_cli_arena (), &reply, error))
-    return FALSE;
-  if (!moved)
-    {
-      state.called = NULL; /* the server did its part */
-      g_propagate_error (error, g_steal_pointer (&broken));
-      return FALSE;
-    }
-  *ret_reply = reply;
-  return TRUE;
-}
-
 gboolean
 gsi_cli_call_stream (const GsiMethod *method, const ProtobufCMessage *request, int input, int output,
                      const ProtobufCMessage **ret_reply, GError **error)
 {
-  if (call_stream (method, request, input, output, ret_reply, error))
-    return TRUE;
-  drop_call (method->name, error);
+  GsClient *client = get_client (error);
+  GsClientBulk bulk = GS_CLIENT_BULK;
+  ProtobufCMessage *reply = NULL;
+  if (client == NULL)
+    return FALSE;
+  begin_call (method);
+  bulk.from_fd = input;
+  bulk.to_fd = output;
+  if (gs_client_transfer (client, method->name, request, &bulk, &state.last, gsi_cli_arena (), &reply, error))
+    {
+      *ret_reply = reply;
+      return TRUE;
+    }
+  if (!drop_call (method->name, error))
+    state.called = NULL; /* this side failed, not the call */
   return FALSE;
 }

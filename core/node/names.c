@@ -2,6 +2,7 @@
 /* Bytes and ids in messages. See names.h. */
 #include "node/names.h"
 
+#include <wire/details.h>
 #include <wire/page.h>
 
 char *
@@ -16,6 +17,7 @@ gsi_name_text (const ProtobufCBinaryData *bytes, const char *field, GError **err
     gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: contains a NUL byte", field);
   else
     return g_strndup ((const char *) bytes->data, bytes->len);
+  gs_detail_field (error, field);
   return NULL;
 }
 
@@ -31,12 +33,14 @@ gsi_name_branch (const ProtobufCBinaryData *bytes, const char *field, GError **e
   else if (g_str_has_prefix (name, "refs/"))
     {
       gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s is no branch: those are below refs/heads/", field, name);
+      gs_detail_field (error, field);
       return NULL;
     }
   if (*branch == '-' || strcmp (branch, "HEAD") == 0)
     {
       gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: '%s' is no name for a branch: git takes it for something else", field,
                branch);
+      gs_detail_field (error, field);
       return NULL;
     }
   return g_strconcat ("refs/heads/", branch, NULL);
@@ -52,7 +56,8 @@ gsi_name_oid (const char *hex, gboolean may_be_empty, const char *field, GsOid *
     }
   if (gs_oid_parse (hex, strlen (hex), ret_oid))
     return TRUE;
-  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: \"%.80s\" is not an object id (40 hex digits)", field, hex);
+  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: \"%.80s\" is not an object id (40 hex digits)", field, hex)
+         || gs_detail_field (error, field);
 }
 
 char *

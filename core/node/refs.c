@@ -3,6 +3,8 @@
 #include "gitstead/v1/ref.pb-c.h"
 #include "node/names.h"
 
+#include <wire/details.h>
+
 #define PREFIXES_MAX 1000 /* as between nodes */
 
 /* A ref as a message that owns its texts. */
@@ -134,30 +136,124 @@ gsi_node_ref_find (const GsiReplica *replica, GsiCall *call, GError **error)
 
 /* ---------------------------------------------------------------------------------------- writing */
 
+/* Values that are looked up to tell what a refused update found: one round trip each, so not for thousands. */
+#define LOOKED_UP_MAX 16
+
+static gboolean
+value_visit (const GsRef *ref, gpointer user)
+{
+  gs_oid_hex (&ref->oid, user);
+  return FALSE;
+}
+
+/* The ref's value as it is now: what the update found, unless it has moved since. FALSE: not known. */
+static gboolean
+look_up (const GsiReplica *replica, GsiCall *call, const GsRefUpdate *update, char ret_hex[GS_OID_HEX_MAX + 1])
+{
+  const GsStorageOps *ops = replica->storage->ops;
+  g_autoptr (GError) why = NULL;
+  ret_hex[0] = '\0';
+  if (ops->find_ref (replica->storage->self, &call->base, &replica->repo, update->name, value_visit, ret_hex, &why))
+    return ret_hex[0] != '\0';
+  if (gs_error_code (why) != GS_ERROR_NOT_FOUND)
+    return FALSE;
+  memset (ret_hex, '0', 2 * (gsize) update->old_oid.len); /* as long as what it was to be */
+  ret_hex[2 * (gsize) update->old_oid.len] = '\0';
+  return TRUE;
+}
+
+/* An entry for each refused update, behind the message that tells of the first. */
+static void
+add_refused (const GsiReplica *replica, GsiCall *call, const GsChangeSet *change, GPtrArray *reasons, const GsErrorCode *codes,
+             GError **error)
+{
+  guint looked_up = 0;
+  for (gsize i = 0; i < MIN (change->n_updates, reasons->len); i++)
+    {
+      const GsRefUpdate *update = &change->updates[i];
+      Gitstead__V1__ErrorDetail entry = GITSTEAD__V1__ERROR_DETAIL__INIT;
+      g_autofree char *field = g_strdup_printf ("updates[%" G_GSIZE_FORMAT "]", i);
+      char expected[GS_OID_HEX_MAX + 1], actual[GS_OID_HEX_MAX + 1];
+      if (codes[i] == GS_OK)
+        continue;
+      entry.status = (guint32) codes[i];
+      entry.field = call->method->request == &gitstead__v1__ref_update_request__descriptor ? field : (char *) "";
+      entry.type = (char *) "ref";
+      entry.name = gsi_name_bytes (update->name);
+      entry.reason = reasons->pdata[i];
+      if (update->old_oid.len != 0)
+        {
+          gs_oid_hex (&update->old_oid, expected);
+          entry.expected = expected;
+          if (codes[i] == GS_ERROR_FAILED_PRECONDITION && looked_up++ < LOOKED_UP_MAX && look_up (replica, call, update, actual))
+            entry.actual = actual;
+        }
+      gs_detail_add (error, &entry);
+    }
+}
+
+/* git's words for an update that is fine and fails because another one of the same set does. */
+#define NOT_ITS_FAULT "atomic transaction failed"
+
+static gboolean
+is_refused (const GsRefVerdict *verdict)
+{
+  return verdict->code != GS_OK && (verdict->code != GS_ERROR_ABORTED || g_strcmp0 (verdict->reason, NOT_ITS_FAULT) != 0);
+}
+
+/*
+ * The error of the first update that was refused for a reason of its own, or of the first that failed at all; NULL when none
+ * did. Which others were refused goes to @codes and @reasons.
+ */
+static GError *
+find_refused (const GsiReplica *replica, const GsChangeSet *change, const GsVote *vote, GsErrorCode *codes, GPtrArray *reasons)
+{
+  const GsRefVerdict *first = NULL;
+  gboolean own = FALSE;
+  for (gsize i = 0; i < vote->n_verdicts; i++)
+    {
+      const GsRefVerdict *verdict = &vote->verdicts[i];
+      gboolean refused = is_refused (verdict);
+      if ((first == NULL && verdict->code != GS_OK) || (refused && !own))
+        first = verdict;
+      own = own || refused;
+      codes[i] = refused ? verdict->code : GS_OK;
+      g_ptr_array_add (reasons, g_strdup (verdict->reason != NULL ? verdict->reason : ""));
+    }
+  return first == NULL ? NULL
+                       : g_error_new (GS_ERROR, first->code, "cannot update '%s' of repository '%s': %s",
+                                      change->updates[first - vote->verdicts].name, replica->path,
+                                      first->reason != NULL ? first->reason : gs_error_name (first->code));
+}
+
 /* A refused update becomes the error, with its name and reason. */
 gboolean
 gsi_node_change_stage (const GsiReplica *replica, GsiCall *call, const GsChangeSet *change, gpointer *ret_txn,
                        const GsVote **ret_vote, GError **error)
 {
   const GsStorageOps *ops = replica->storage->ops;
+  g_autofree GsErrorCode *codes = NULL;
+  g_autoptr (GPtrArray) reasons = g_ptr_array_new_with_free_func (g_free);
   GsChangeSet asked = *change;
   const GsVote *vote;
+  GError *why;
   gpointer txn;
 
   asked.run_hooks = replica->asks_hooks;
   if (!ops->stage (replica->storage->self, &call->base, &replica->repo, &asked, &txn, &vote, error))
     return FALSE;
-  for (gsize i = 0; i < vote->n_verdicts; i++)
-    if (vote->verdicts[i].code != GS_OK)
-      {
-        gs_fail (error, vote->verdicts[i].code, "cannot update '%s' of repository '%s': %s", change->updates[i].name,
-                 replica->path, vote->verdicts[i].reason);
-        ops->abort (replica->storage->self, &call->base, txn, NULL);
-        return FALSE;
-      }
-  *ret_txn = txn;
-  *ret_vote = vote;
-  return TRUE;
+  codes = g_new0 (GsErrorCode, MAX (vote->n_verdicts, change->n_updates) + 1);
+  why = find_refused (replica, change, vote, codes, reasons);
+  if (why == NULL)
+    {
+      *ret_txn = txn;
+      *ret_vote = vote;
+      return TRUE;
+    }
+  ops->abort (replica->storage->self, &call->base, txn, NULL);
+  add_refused (replica, call, change, reasons, codes, &why);
+  g_propagate_error (error, why);
+  return FALSE;
 }
 
 static gboolean
@@ -174,6 +270,20 @@ update_clear (gpointer data)
   g_free ((char *) ((GsRefUpdate *) data)->name);
 }
 
+/* The fields are named from the update on. */
+static gboolean
+take_update (const Gitstead__V1__RefUpdate *wanted, GsRefUpdate *ret_update, GError **error)
+{
+  ret_update->name = gsi_name_text (&wanted->name, "name", error);
+  if (ret_update->name == NULL || !gsi_name_oid (wanted->old_oid, TRUE, "old_oid", &ret_update->old_oid, error)
+      || !gsi_name_oid (wanted->new_oid, FALSE, "new_oid", &ret_update->new_oid, error))
+    return FALSE;
+  return g_str_has_prefix (ret_update->name, "refs/")
+         || gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "name: '%s' is not below refs/; HEAD is changed by SetDefaultBranch",
+                     ret_update->name)
+         || gs_detail_field (error, "name");
+}
+
 gboolean
 gsi_node_ref_stage (const GsiReplica *replica, GsiCall *call, const GsTxId *txid, gpointer *ret_txn,
                     const GsVote **ret_vote, GError **error)
@@ -183,23 +293,22 @@ gsi_node_ref_stage (const GsiReplica *replica, GsiCall *call, const GsTxId *txid
   g_array_set_clear_func (updates, update_clear);
 
   if (request->n_updates == 0)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "updates: must name at least one ref");
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "updates: must name at least one ref")
+           || gs_detail_field (error, "updates");
   for (gsize i = 0; i < request->n_updates; i++)
     {
-      const Gitstead__V1__RefUpdate *wanted = request->updates[i];
       GsRefUpdate update = { 0 };
-      update.name = gsi_name_text (&wanted->name, "updates.name", error);
-      if (update.name == NULL)
-        return FALSE;
-      g_array_append_val (updates, update);
-      if (!gsi_name_oid (wanted->old_oid, TRUE, "updates.old_oid", &g_array_index (updates, GsRefUpdate, i).old_oid,
-                         error)
-          || !gsi_name_oid (wanted->new_oid, FALSE, "updates.new_oid",
-                            &g_array_index (updates, GsRefUpdate, i).new_oid, error))
-        return FALSE;
-      if (!g_str_has_prefix (update.name, "refs/"))
-        return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                        "updates.name: '%s' is not below refs/; HEAD is changed by SetDefaultBranch", update.name);
+      g_autoptr (GError) why = NULL;
+      gboolean good = take_update (request->updates[i], &update, &why);
+      if (good || update.name != NULL)
+        g_array_append_val (updates, update);
+      if (!good)
+        {
+          g_autofree char *field = g_strdup_printf ("updates[%" G_GSIZE_FORMAT "]", i);
+          gs_detail_below (&why, field);
+          g_propagate_prefixed_error (error, g_steal_pointer (&why), "%s.", field);
+          return FALSE;
+        }
     }
   return stage_updates (replica, call, txid, (const GsRefUpdate *) updates->data, updates->len, ret_txn, ret_vote,
                         error);
@@ -237,7 +346,8 @@ head_is (const GsiReplica *replica, GsiCall *call, const char *expected, GError 
     return FALSE;
   return g_strcmp0 (head, expected) == 0
          || gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "expected_old: the default branch of '%s' is %s, not %s",
-                     replica->path, head != NULL ? head : "none", expected);
+                     replica->path, head != NULL ? head : "none", expected)
+         || gs_detail_differs (error, "expected_old", "ref", "HEAD", expected, head);
 }
 
 gboolean

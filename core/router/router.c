@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <wire/details.h>
 
 #include "router/cluster.h"
 #include "router/create.h"
@@ -346,6 +347,7 @@ locate_now (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, GError 
     {
       gsi_known_note (router->known, vs->name, call->path, NULL, now_us);
       gs_fail (error, GS_ERROR_NOT_FOUND, "there is no repository '%s' in virtual storage '%s'", call->path, vs->name);
+      gs_detail_name (error, "repository", call->path);
       return NULL;
     }
   row = gs_error_code (why) == GS_ERROR_UNAVAILABLE && call->method->operation == GSI_ACCESSOR && !begins_a_push (call)

@@ -54,6 +54,7 @@ gsi_end_unref (GsiEnd *end)
     return;
   g_free (end->message);
   g_clear_pointer (&end->payload, g_bytes_unref);
+  g_clear_pointer (&end->details, g_bytes_unref);
   g_free (end);
 }
 
@@ -204,7 +205,8 @@ keep (GsiDedupe *dedupe, GsiDedupeEntry *entry, GsiEnd *end, gint64 now_us)
     }
   entry->n_bytes = sizeof *entry + strlen (entry->caller)
                    + (entry->end->payload ? g_bytes_get_size (entry->end->payload) : 0)
-                   + (entry->end->message ? strlen (entry->end->message) : 0);
+                   + (entry->end->message ? strlen (entry->end->message) : 0)
+                   + (entry->end->details ? g_bytes_get_size (entry->end->details) : 0);
   g_queue_push_tail_link (&dedupe->kept, &entry->link);
   dedupe->kept_bytes += entry->n_bytes;
   while (dedupe->kept.length > dedupe->max_outcomes || dedupe->kept_bytes > dedupe->max_bytes)

@@ -22,6 +22,7 @@ typedef struct
   char *message;
   GBytes *payload;
   guint64 generation; /* set right after it was made; 0 = nothing was written */
+  GBytes *details;    /* set right after it was made: of an error, as its caller wants it; NULL = none */
 } GsiEnd;
 
 /** @message NULL when OK; @payload NULL unless OK, borrowed. *full*, gsi_end_unref. */

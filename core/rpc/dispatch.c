@@ -6,6 +6,8 @@
 
 #include "gitstead/v1/types.pb-c.h"
 
+#include <wire/details.h>
+
 #define VIRTUAL_STORAGE_MAX 100
 
 /* ------------------------------------------------------------------------------------------ observability */
@@ -177,10 +179,12 @@ find_repository (Call *call, GError **error)
   repository = *(Gitstead__V1__Repository *const *) ((const guint8 *) call->call.request + target->offset);
   if (repository == NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: the field %s is missing: it names the repository",
-                    call->call.method->name, target->name);
-  if (!check_virtual_storage (repository->virtual_storage, &why)
-      || !gsi_path_normalize (repository->path, &call->path, &why))
+                    call->call.method->name, target->name)
+           || gs_detail_field (error, target->name);
+  if ((!check_virtual_storage (repository->virtual_storage, &why) && !gs_detail_field (&why, "virtual_storage"))
+      || (!gsi_path_normalize (repository->path, &call->path, &why) && !gs_detail_field (&why, "path")))
     {
+      gs_detail_below (&why, target->name);
       g_propagate_prefixed_error (error, g_steal_pointer (&why), "%s: ", call->call.method->name);
       return FALSE;
     }
@@ -301,7 +305,8 @@ enter_repository (Call *call, GError **error)
   gs_mutex_unlock (&rpc->lock);
   return room
          || gs_fail (error, GS_ERROR_BUSY, "%s: %u calls on %s are under way already, which is the limit; try again",
-                     call->call.method->name, n, call->path);
+                     call->call.method->name, n, call->path)
+         || gs_detail_limit (error, "server.max_per_repository", call->wiring->setup.limits.max_in_flight_per_repository, n);
 }
 
 static gboolean
@@ -316,7 +321,9 @@ enter_streams (Call *call, GError **error)
   gs_mutex_unlock (&rpc->lock);
   return room
          || gs_fail (error, GS_ERROR_BUSY, "%s: %u streams are under way already, which is the limit; try again",
-                     call->call.method->name, call->wiring->setup.limits.max_streams);
+                     call->call.method->name, call->wiring->setup.limits.max_streams)
+         || gs_detail_limit (error, "server.streams", call->wiring->setup.limits.max_streams,
+                             call->wiring->setup.limits.max_streams);
 }
 
 /* --------------------------------------------------------------------------------------------- the handler */
@@ -361,7 +368,8 @@ complete_reply (Call *call, GError **error)
   if (method->operation == GSI_ACCESSOR && g_bytes_get_size (call->reply) > call->wiring->setup.limits.max_reply_bytes)
     return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "%s: the reply has %" G_GSIZE_FORMAT " bytes, the limit is %"
                     G_GSIZE_FORMAT "; ask for less at once", method->name, g_bytes_get_size (call->reply),
-                    call->wiring->setup.limits.max_reply_bytes);
+                    call->wiring->setup.limits.max_reply_bytes)
+           || gs_detail_limit (error, "reply", call->wiring->setup.limits.max_reply_bytes, g_bytes_get_size (call->reply));
   return TRUE;
 }
 

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <wire/details.h>
 
 /* The schema is a handful deep; a parser's stack is no place for a stranger's wishes. */
 #define MAX_DEPTH 32
@@ -48,18 +49,23 @@ append_place (GString *out, const Place *place)
     g_string_append_printf (out, "[%" G_GSSIZE_FORMAT "]", place->index);
 }
 
-static gboolean G_GNUC_PRINTF (3, 4)
-wrong (const Reader *reader, const Place *place, const char *format, ...)
+/* @place stands before the message, @field (NULL: it is no field's fault) is what programs are told. */
+static gboolean G_GNUC_PRINTF (4, 5)
+wrong_at (const Reader *reader, const Place *place, const Place *field, const char *format, ...)
 {
-  g_autoptr (GString) out = g_string_new (NULL);
+  g_autoptr (GString) out = g_string_new (NULL), path = g_string_new (NULL);
   va_list args;
   append_place (out, place);
   g_string_append (out, out->len > 0 ? ": " : "the request: ");
   va_start (args, format);
   g_string_append_vprintf (out, format, args);
   va_end (args);
-  return gs_fail (reader->error, GS_ERROR_INVALID_ARGUMENT, "%s", out->str);
+  gs_fail (reader->error, GS_ERROR_INVALID_ARGUMENT, "%s", out->str);
+  append_place (path, field);
+  return path->len > 0 && gs_detail_field (reader->error, path->str);
 }
+
+#define wrong(reader_, place_, ...) wrong_at (reader_, place_, place_, __VA_ARGS__)
 
 static gpointer
 take (const Reader *reader, gsize n_bytes)
@@ -374,6 +380,7 @@ find_field (const Reader *reader, const Place *place, const ProtobufCMessageDesc
 {
   g_autofree const char **names = NULL;
   const char *near;
+  const Place here = { place, key, -1 };
   for (guint i = 0; i < descriptor->n_fields; i++)
     if (is_named (descriptor->fields[i].name, key))
       return &descriptor->fields[i];
@@ -381,8 +388,8 @@ find_field (const Reader *reader, const Place *place, const ProtobufCMessageDesc
   for (guint i = 0; i < descriptor->n_fields; i++)
     names[i] = descriptor->fields[i].name;
   near = gsi_text_nearest (key, names, descriptor->n_fields);
-  wrong (reader, place, "%s has no field \"%.60s\"%s%s%s", descriptor->short_name, key, near ? "; did you mean \"" : "",
-         near ? near : "", near ? "\"?" : "");
+  wrong_at (reader, place, &here, "%s has no field \"%.60s\"%s%s%s", descriptor->short_name, key,
+            near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
   return NULL;
 }
 

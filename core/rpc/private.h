@@ -150,6 +150,8 @@ gboolean gsi_record_stop_locked (Call *call, StopReason reason, gboolean force);
 void gsi_record_end_stopped (Call *call);
 /** How long to wait before a repeat, by code. Pure. */
 gint64 gsi_record_advice_us (int code);
+/** What @error carries, as a caller that uses @encoding reads it: *full*, NULL for nothing. */
+GBytes *gsi_record_details (const GsiRpc *rpc, const GError *error, GsEncoding encoding);
 /** The error that stands for @reason. */
 GError *gsi_record_stop_error (const Call *call, StopReason reason);
 

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The record of a call: made, referenced, stopped, and ended exactly once. See private.h. */
 #include "base/clock.h"
+#include "json.h"
 #include "private.h"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <wire/details.h>
 
 /* Beyond these nobody's credentials are longer; what is cut off would not have been valid. */
 #define MAX_SECRET 8192
 #define MAX_SIGNED (64 * 1024)
 #define MAX_PEER 200
 #define TAG_SIZE 32
+
+#define DETAILS_ARENA (64 * 1024)
 
 #define BUSY_ADVICE_US (200 * 1000)
 #define UNAVAILABLE_ADVICE_US G_USEC_PER_SEC
@@ -242,7 +246,7 @@ static void
 tell (Call *call, const GsiEnd *end)
 {
   GsOutcome outcome = { sizeof outcome, end->code, end->retry, end->message, end->retry_after_us, end->payload,
-                        call->identity == NULL, end->generation };
+                        call->identity == NULL, end->generation, end->details };
   gsi_dispatch_note (call->rpc, call, end, g_get_monotonic_time ());
   call->done (call->done_user, &outcome);
 }
@@ -290,11 +294,38 @@ gsi_record_advice_us (int code)
   return code == GS_ERROR_BUSY ? BUSY_ADVICE_US : code == GS_ERROR_UNAVAILABLE ? UNAVAILABLE_ADVICE_US : 0;
 }
 
+GBytes *
+gsi_record_details (const GsiRpc *rpc, const GError *error, GsEncoding encoding)
+{
+  gsize n_bytes;
+  const guint8 *bytes = gs_error_details (error, &n_bytes);
+  g_autoptr (GsArena) arena = NULL;
+  const Gitstead__V1__ErrorDetails *details;
+  GString *list;
+  if (bytes == NULL)
+    return NULL;
+  if (encoding == GS_ENCODING_PROTOBUF)
+    return g_bytes_new (bytes, n_bytes);
+  arena = gs_arena_new (DETAILS_ARENA);
+  details = gs_details (error, arena);
+  if (details == NULL)
+    return NULL;
+  list = g_string_new ("[");
+  for (gsize i = 0; i < details->n_entries; i++)
+    {
+      g_autofree char *entry = gsi_json_write (rpc->methods, &details->entries[i]->base, GSI_JSON_COMPACT, NULL);
+      g_string_append_printf (list, "%s%s", i > 0 ? "," : "", entry);
+    }
+  g_string_append_c (list, ']');
+  return g_string_free_to_bytes (list);
+}
+
 void
 gsi_record_fail (Call *call, GError *error)
 {
   int code = gs_error_code (error);
   g_autoptr (GsiEnd) end = gsi_end_new (code, error->message, gsi_record_advice_us (code), NULL);
+  end->details = gsi_record_details (call->rpc, error, call->encoding);
   g_error_free (error);
   gsi_record_end (call, end);
 }

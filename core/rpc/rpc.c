@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "private.h"
 
+#include <wire/details.h>
+
 /* The watchdog also drops kept outcomes; nobody notices when that is a little late. */
 #define SWEEP_US (10 * G_USEC_PER_SEC)
 
@@ -376,7 +378,8 @@ check_inbound (GsiRpc *rpc, const GsiRpcLimits *limits, const GsiMethod *method,
     return gs_fail (error, GS_ERROR_UNIMPLEMENTED, "%s: this server does not do that", method->name);
   if (n_bytes > limits->max_message_bytes)
     return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "%s: the request has %" G_GSIZE_FORMAT " bytes, the limit is %"
-                    G_GSIZE_FORMAT, method->name, n_bytes, limits->max_message_bytes);
+                    G_GSIZE_FORMAT, method->name, n_bytes, limits->max_message_bytes)
+           || gs_detail_limit (error, "server.max_message", limits->max_message_bytes, n_bytes);
   if ((method->bytes_in || method->bytes_out) && inbound->stream == NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s streams bytes, and this way of calling has no stream",
                     method->name);
@@ -395,7 +398,8 @@ enter_locked (GsiRpc *rpc, const GsiRpcLimits *limits, GError **error)
                     " later");
   if (rpc->n_in_flight >= limits->max_in_flight)
     return gs_fail (error, GS_ERROR_BUSY, "%u calls are under way already, which is the limit; try again",
-                    rpc->n_in_flight);
+                    rpc->n_in_flight)
+           || gs_detail_limit (error, "server.max_in_flight", limits->max_in_flight, rpc->n_in_flight);
   rpc->n_in_flight++;
   rpc->n_records++;
   return TRUE;
@@ -407,7 +411,9 @@ refuse (GsiRpc *rpc, const GsiMethod *method, const GsInbound *inbound, GError *
 {
   int code = gs_error_code (error);
   g_autoptr (GsiEnd) end = gsi_end_new (code, error->message, gsi_record_advice_us (code), NULL);
-  GsOutcome outcome = { sizeof outcome, code, end->retry, end->message, end->retry_after_us, NULL, TRUE };
+  g_autoptr (GBytes) details = gsi_record_details (rpc, error, inbound->encoding);
+  GsOutcome outcome
+      = { sizeof outcome, code, end->retry, end->message, end->retry_after_us, NULL, TRUE, .details = details };
   gsi_dispatch_count (rpc, method, code);
   gsi_log (rpc->log, GS_LOG_DEBUG, "call.refused", GS_TEXT ("method", method ? method->name : inbound->method_name),
            GS_NUMBER ("number", inbound->method), GS_TEXT ("peer", inbound->peer), GSI_LOG_ERROR_FIELDS (error));

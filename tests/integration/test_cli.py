@@ -108,7 +108,7 @@ class WithoutServer(TestCase):
         os.unlink(path)
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(path)
-        self.assertMentions(self.first_line("call", "Server/Ping", *brief, "ipc://" + path), path, "refused",
+        self.assertMentions(self.first_line("call", "Server/Ping", *brief, "ipc://" + path), "connect to the socket " + path,
                             "is the server running?")
         failure = json.loads(run_program("repo", "list", "--json", *brief, "ipc://%s.not" % path).stderr)
         self.assertEqual((failure["code"], failure["retry"], failure["method"], failure["server"]),
@@ -445,6 +445,84 @@ class WithServer(ServerTestCase):
         self.assertEqual((failure["code"], failure["retry"]), ("NOT_FOUND", "never"))
         self.assertMentions(failure["message"], "cannot show repository 'not/there'")
         self.assertEqual((failure["method"], failure["server"]), ("Repository/Get", "ipc://" + self.server.socket))
+
+    def details(self, method, request, code):
+        """What programs are told of a call that fails: the program's JSON and HTTP's are the same."""
+        result = self.server.cli("call", method, "--json", "-", check=False, input=json.dumps(request))
+        failure = json.loads(result.stderr)
+        self.assertEqual(failure["code"], code, failure)
+        answer = self.server.http("POST", "/api/v1/" + method, json.dumps(request), {
+            "Authorization": "Bearer " + self.server.new_token("admin"), "Content-Type": "application/json"})
+        self.assertEqual(json.loads(answer.body)["details"], failure["details"])
+        return failure["details"]
+
+    def test_details_of_failures(self):
+        server = self.server
+        self.server.create("details")
+        repository = {"path": "details"}
+        write = {"branch": "main", "committer": {"name": "A", "email": "a@example.org", "seconds": 1700000000, "zone": "+0000"}}
+        first = server.call("Change/CommitFiles", {"repository": repository, "write": write, "message": "One", "actions": [
+            {"kind": "FILE_PUT", "path": "a", "content": "a"}]})["new_oid"]
+        none, other = "0" * 40, "1" * 40
+        self.assertEqual(self.details("Ref/List", {"repository": {"path": "not/there"}}, "NOT_FOUND"),
+                         [{"status": 5, "type": "repository", "name": "not/there.git"}])
+        self.assertEqual(self.details("Ref/List", {"repository": {"path": "a//b"}}, "INVALID_ARGUMENT"),
+                         [{"status": 3, "field": "repository.path"}])
+        self.assertEqual(self.details("Ref/List", {}, "INVALID_ARGUMENT"), [{"status": 3, "field": "repository"}])
+        # all or none: whoever asked hears of each that was refused, and of what stands there
+        updates = [{"name": "refs/heads/new", "old_oid": none, "new_oid": first},
+                   {"name": "refs/heads/main", "old_oid": other, "new_oid": first},
+                   {"name": "refs/heads/gone", "old_oid": other, "new_oid": first}]
+        details = self.details("Ref/Update", {"repository": repository, "updates": updates}, "FAILED_PRECONDITION")
+        self.assertEqual([{key: entry.get(key) for key in ("status", "field", "entry", "type", "name", "expected", "actual")}
+                          for entry in details],
+                         [{"status": 9, "field": "updates[1]", "entry": 2, "type": "ref", "name": "refs/heads/main",
+                           "expected": other, "actual": first},
+                          {"status": 9, "field": "updates[2]", "entry": 3, "type": "ref", "name": "refs/heads/gone",
+                           "expected": other, "actual": none}])
+        result = server.cli("call", "Ref/Update", "-", check=False, input=json.dumps({"repository": repository, "updates": updates}))
+        self.assertMentions(result.stderr, "  updates[1], ref refs/heads/main: ", "; expected %s, is %s\n" % (other, first),
+                            "  updates[2], ref refs/heads/gone: ")
+        updates[1] = {"name": "refs/heads/x", "new_oid": "abc"}
+        self.assertEqual(self.details("Ref/Update", {"repository": repository, "updates": updates}, "INVALID_ARGUMENT"),
+                         [{"status": 3, "field": "updates[1].new_oid", "entry": 2}])
+        self.assertEqual(self.details("Ref/SetDefaultBranch", {"repository": repository, "branch": "x", "expected_old": "y"},
+                                      "FAILED_PRECONDITION"),
+                         [{"status": 9, "field": "expected_old", "type": "ref", "name": "HEAD", "expected": "refs/heads/y",
+                           "actual": "refs/heads/main"}])
+        actions = [{"kind": "FILE_PUT", "path": "b", "content": "b"}, {"kind": "FILE_CREATE", "path": "a", "content": "x"}]
+        commit = {"repository": repository, "write": write, "message": "Two", "actions": actions}
+        self.assertEqual(self.details("Change/CommitFiles", commit, "ALREADY_EXISTS"),
+                         [{"status": 6, "field": "actions[1].path", "entry": 2, "type": "path", "name": "a"}])
+        actions[1] = {"kind": "FILE_UPDATE", "path": "a", "content": "x", "expected_oid": other}
+        (entry,) = self.details("Change/CommitFiles", commit, "FAILED_PRECONDITION")
+        self.assertEqual((entry["field"], entry["entry"], entry["name"], entry["expected"], entry["actual"]),
+                         ("actions[1].expected_oid", 2, "a", other, "2e65efe2a145dda7ee51d1741299f848e5bf752e"))
+        actions[1] = {"kind": "FILE_PUT", "path": "../a", "content": "x"}
+        self.assertEqual(self.details("Change/CommitFiles", commit, "INVALID_ARGUMENT"),
+                         [{"status": 3, "field": "actions[1].path", "entry": 2}])
+        actions[1] = {"kind": "FILE_PUT", "path": "c", "content": "x"}
+        write["expected_old_oid"] = other
+        self.assertEqual(self.details("Change/CommitFiles", commit, "FAILED_PRECONDITION"),
+                         [{"status": 9, "field": "write.expected_old_oid", "type": "ref", "name": "refs/heads/main",
+                           "expected": other, "actual": first}])
+        for method, request, code, wanted in (
+                ("Commit/Get", {"revisions": ["main", "nowhere"]}, "NOT_FOUND",
+                 {"status": 5, "field": "revisions[1]", "entry": 2, "type": "revision", "name": "nowhere"}),
+                ("Commit/Get", {"revisions": ["main", "-x"]}, "INVALID_ARGUMENT",
+                 {"status": 3, "field": "revisions[1]", "entry": 2, "type": "revision", "name": "-x"}),
+                ("History/List", {"range": {"include": ["main", "main", "gone"]}}, "NOT_FOUND",
+                 {"status": 5, "field": "range.include[2]", "entry": 3, "type": "revision", "name": "gone"}),
+                ("Blob/Get", {"revision": "main:none"}, "NOT_FOUND",
+                 {"status": 5, "field": "revision", "type": "revision", "name": "main:none"}),
+                ("Ref/List", {"page": {"token": "00"}}, "INVALID_ARGUMENT", {"status": 3, "field": "page.token"})):
+            with self.subTest(method, **request):
+                self.assertEqual(self.details(method, dict(request, repository=repository), code), [wanted])
+        # Before a server is asked, too.
+        wrong = run_program("call", "Ref/Update", '{"updates": [{}, {"old_oid": 7}]}', "--json")
+        self.assertEqual(json.loads(wrong.stderr)["details"], [{"status": 3, "field": "updates[1].old_oid", "entry": 2}])
+        wrong = run_program("call", "Ref/Update", '{"updates": [{"nme": 7}]}', "--json")
+        self.assertEqual(json.loads(wrong.stderr)["details"], [{"status": 3, "field": "updates[0].nme", "entry": 1}])
 
     def test_changes_are_an_audit_log(self):
         url = self.server.create("audit")

@@ -93,6 +93,17 @@ class Quorum(Cluster):
             "updates": [{"name": "refs/heads/by-call", "old_oid": gitstead_test.ZERO, "new_oid": tip}]}))
         self.assertNotEqual(result.returncode, 0)
         self.assertIn("exist", result.stderr)
+        # What a node says for programs comes through the router.
+        for method, request, wanted in (
+                ("Ref/Update", {"updates": [{"name": "refs/heads/by-call", "old_oid": gitstead_test.ZERO, "new_oid": tip}]},
+                 {"field": "updates[0]", "name": "refs/heads/by-call", "expected": gitstead_test.ZERO, "actual": tip}),
+                ("Change/UpdateBranch", {"branch": "by-call", "revision": "by-call", "expected_old_oid": "1" * 40},
+                 {"field": "expected_old_oid", "name": "refs/heads/by-call", "expected": "1" * 40, "actual": tip}),
+                ("Diff/Parsed", {"left": "main", "right": "main", "options": {"context": 1000000}}, {"field": "options.context"})):
+            result = self.first.cli("call", method, "--json", "-", check=False, input=json.dumps(
+                dict(request, repository={"path": "team/project"})))
+            (entry,) = json.loads(result.stderr)["details"]
+            self.assertEqual({key: entry.get(key) for key in wanted}, wanted)
         self.settled()
 
     def test_read_your_writes(self):

@@ -14,6 +14,8 @@ from gitstead_test import SOURCE, Git, ServerTestCase, clean_environment
 
 RUNNER = os.path.join(SOURCE, "tests/integration/python_client.py")
 TORTURE = os.environ.get("GITSTEAD_TEST_NNG_TORTURE")
+TOUR = os.environ.get("GITSTEAD_TEST_CLIENT_TOUR")
+HELPERS = os.environ.get("GITSTEAD_TEST_CLIENT_HELPERS")
 
 
 class Nng(ServerTestCase):
@@ -109,7 +111,7 @@ class Nng(ServerTestCase):
                 'commit %s by Ann Author: "Say more\\n"' % topic, "history " + topic, "history " + base,
                 "entry 100644 BLOB README.md", "entry 040000 TREE src", "entry 100644 BLOB src/main.c",
                 'blob 19 bytes: "# Tour\\n\\nTen calls.\\n"', "diff README.md +2 -0",
-                "merged CHANGE_DONE " + ask("rev-parse", "main"), "archive " + tar, "refused NOT_FOUND"])
+                "merged CHANGE_DONE " + ask("rev-parse", "main"), "archive " + tar, "refused NOT_FOUND revisions[0]"])
             self.assertEqual(ask("log", "-1", "--format=%s|%P", "main"), "Merge topic|%s %s" % (base, topic))
             git.fsck(folder)
             # There is one now: the answer is an error, and says which.
@@ -123,6 +125,23 @@ class Nng(ServerTestCase):
 
     def test_go_tour_of_the_most_used_calls(self):
         self.check_tour(self.go_client, "go")
+
+    def c_client(self, url, *arguments, token=None):
+        if not TOUR:
+            raise unittest.SkipTest("GITSTEAD_TEST_CLIENT_TOUR does not name the example in C")
+        return subprocess.run([TOUR, url] + list(arguments), env=clean_environment({"GITSTEAD_TOKEN": token} if token else {}),
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+
+    def test_c_tour_of_the_most_used_calls(self):
+        self.check_tour(self.c_client, "c")
+
+    def test_c_helpers(self):
+        if not HELPERS:
+            raise unittest.SkipTest("GITSTEAD_TEST_CLIENT_HELPERS does not name the program")
+        done = subprocess.run([HELPERS, "ipc://" + self.server.socket, "helpers"], env=clean_environment(), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        self.assertNotIn("not ok", done.stdout)
 
     def test_the_documents_own_client(self):
         """The few lines of Python in docs/wire-protocol.md do what they say."""

@@ -135,6 +135,45 @@ class Away(TestCase):
                    "a push of everybody that is acknowledged")
 
 
+class Pooled(TestCase):
+    """Through PgBouncer in transaction mode, which gives each statement whatever connection is free."""
+
+    def test_pooler_that_goes_away(self):
+        server = Server()
+        self.addCleanup(server.clean)
+        server.start_postgres()
+        pooled = server.postgres.bouncer()
+        if pooled is None:
+            self.skipTest("there is no PgBouncer on this machine (Debian package pgbouncer)")
+        server.metadata_options.update({"conninfo": pooled, "listen_conninfo": server.postgres.conninfo})
+        server.start()
+        git = Git(server.new_token("write"))
+        work = self.scratch()
+        url = server.create("group/project")
+        git("init", "-q", "-b", "main", work, cwd=work)
+
+        def push(branch):
+            git("commit", "-q", "--allow-empty", "-m", branch, cwd=work)
+            return git.run("push", "-q", url, "HEAD:refs/heads/" + branch, cwd=work)
+        pushers = [threading.Thread(target=server.create, args=("many/%d" % n,)) for n in range(8)]
+        for one in pushers:
+            one.start()
+        for one in pushers:
+            one.join()
+        self.assertEqual(push("before").returncode, 0)
+        server.postgres.pooler.terminate()
+        server.postgres.pooler.wait()
+        # What is known can be read; a write fails and did nothing.
+        git("ls-remote", "--exit-code", url, "refs/heads/before", cwd=work)
+        failed = server.cli("repo", "create", "other/one", check=False)
+        self.assertEqual(failed.returncode, 1)
+        self.assertMentions(failed.stderr, "nothing was done")
+        server.postgres.bouncer()
+        eventually(lambda: push("after").returncode == 0, 60, "a push through the new pooler")
+        self.assertEqual(len(server.cli("repo", "list", "-q").stdout.split()), 9)
+        self.assertEqual(server.stop(), 0)
+
+
 if postgres_server.missing() is not None:
     print("1..0 # SKIP " + postgres_server.missing())
 else:

@@ -5,9 +5,11 @@ import hashlib
 import json
 import os
 import shutil
+import unittest
 
 import cluster_test
 import gitstead_test
+import postgres_server
 from cluster_test import NODES
 from gitstead_test import Git, eventually
 
@@ -71,7 +73,7 @@ class Rebuild(cluster_test.Cluster):
         return oid
 
     def refs(self, path):
-        lines = Git(self.router.new_token("read"))("ls-remote", "%s/%s.git" % (self.router.url, path))
+        lines = Git(self.router.new_token("read"))("ls-remote", "%s/%s.git" % (self.router.url, path), cwd=self.work)
         return sorted(lines.splitlines())
 
     def paths(self):
@@ -284,6 +286,62 @@ class Lost(Rebuild):
         self.assertEqual(Git()("rev-parse", "refs/heads/only-here", cwd=kept[0]["folder"]), tip)
         self.assertTrue(os.path.exists(elsewhere))
         self.assertTrue(os.path.exists(folders["damaged"][0]))
+
+
+class LostDatabase(Rebuild):
+    """The same in PostgreSQL, whose database is dropped while all processes run: none of them is started anew."""
+
+    def metadata_store(self):
+        why = postgres_server.missing()
+        if why is not None:
+            raise unittest.SkipTest(why)
+        self.postgres = postgres_server.Postgres()
+        self.addCleanup(self.postgres.close)
+        self.postgres.psql("CREATE DATABASE lost")
+        return {"plugin": "postgres", "conninfo": self.postgres.conninfo.replace("dbname=postgres", "dbname=lost"),
+                "auto_migrate": "true"}
+
+    def test_dropped_under_running_servers(self):
+        for path in ("team/one", "team/two", "empty"):
+            self.router.create(path)
+        for path in ("team/one", "team/two"):
+            self.push(path, "main", "main:refs/heads/b%d" % self.commits)
+        self.cluster("set-replication-factor", "2", "team/two")
+        self.cluster("set-consistency", "eventual", "team/one")
+        eventually(lambda: len(self.router.info("team/two")["replicas"]) == 2, 30, "one replica less")
+        paths = ["team/one", "team/two", "empty"]
+        self.whole(*paths)
+        eventually(lambda: all(self.label(name, "team/one").get("consistency") == "eventual" for name in NODES), 30,
+                   "the labels of all replicas")
+        before = {path: (self.router.info(path), self.refs(path)) for path in paths}
+        counts = self.counts()
+        git = Git(self.router.new_token("write"))
+        url = self.router.url + "/team/one.git"
+        git("ls-remote", url, cwd=self.work)
+
+        self.postgres.psql("DROP DATABASE lost WITH (FORCE)")
+        # What this router knows can still be read; a write fails and says why.
+        git("ls-remote", url, cwd=self.work)
+        refused = self.router.cli("repo", "create", "new/one", check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertMentions(refused.stderr, "lost", "nothing was done")
+        self.postgres.psql("CREATE DATABASE lost")
+        done = gitstead_test.run_program("metadata", "migrate", "--config", self.router.config)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        eventually(lambda: [one["disk_id"] != "" for one in self.json("nodes")["nodes"]] == [True] * 3, 60,
+                   "the reports of all nodes to the new database")
+        self.assertEqual(self.paths(), [])
+        done = self.json("rebuild-metadata", "--apply")
+        self.assertEqual((done["applied"], int(done["written"]), done["conflicts"]), (True, 3, []))
+        for path, (info, refs) in before.items():
+            now = self.router.info(path)
+            for key in ("id", "replica_path", "generation", "refs_digest", "created_us", "repository"):
+                self.assertEqual(now[key], info[key], path)
+            self.assertEqual(self.refs(path), refs)
+        eventually(lambda: self.counts() == counts, 30, "the status of before: %s" % counts)
+        for path in paths:
+            self.push(path, "main", "main:refs/heads/after")
+            self.whole(path)
 
 
 class GivenUp(Rebuild):

@@ -132,6 +132,12 @@ fail_as_there (const char *what, const GError *why, GError **error)
   if (g_str_has_prefix (words, "Node/") && at != NULL && g_strrstr_len (words, at - words, what) != NULL)
     words = at + 2;
   gs_fail (error, (GsErrorCode) why->code, "%s", words);
+  if (error != NULL)
+    {
+      gsize len;
+      const guint8 *details = gs_error_details (why, &len);
+      gs_error_set_details (*error, details, len);
+    }
 }
 
 static gboolean

@@ -122,7 +122,7 @@ allowed (const HttpRequest *request)
 
 static enum MHD_Result
 answer_failure (HttpRequest *request, guint status, GsErrorCode code, GsRetry retry, gint64 retry_after_us,
-                const char *message)
+                const char *message, GBytes *details)
 {
   gboolean json = request->route.kind == ROUTE_API;
   const char *hint = http_hint_of (status);
@@ -134,7 +134,7 @@ answer_failure (HttpRequest *request, guint status, GsErrorCode code, GsRetry re
   void *data;
 
   if (json)
-    body = http_error_json (code, retry, retry_after_us, message);
+    body = http_error_json (code, retry, retry_after_us, message, details);
   else
     {
       char *text = g_strdup_printf ("%s\n%s%s", message, hint != NULL ? hint : "", hint != NULL ? "\n" : "");
@@ -171,7 +171,7 @@ enum MHD_Result
 http_answer_error (HttpRequest *request, guint status, const char *message)
 {
   GsErrorCode code = http_code_of (status);
-  return answer_failure (request, status, code, gs_error_retry (code), 0, message);
+  return answer_failure (request, status, code, gs_error_retry (code), 0, message, NULL);
 }
 
 /* --------------------------------------------------------------------------------- the host's output */
@@ -345,7 +345,7 @@ answer_outcome (HttpRequest *request)
     return answer_whole (request);
   return answer_failure (request, http_status_of (request->code, request->anonymous), request->code, request->retry,
                          request->retry_after_us,
-                         request->message != NULL ? request->message : gs_error_name (request->code));
+                         request->message != NULL ? request->message : gs_error_name (request->code), request->details);
 }
 
 /* With the lock held; lets go of it. */

@@ -134,6 +134,8 @@ call_done (gpointer user, const GsOutcome *outcome)
   request->retry_after_us = outcome->retry_after_us;
   request->message = g_strdup (outcome->message);
   request->payload = outcome->payload != NULL ? g_bytes_ref (outcome->payload) : NULL;
+  if (GS_HAS (outcome, outcome->size, GsOutcome, details) && outcome->details != NULL)
+    request->details = g_bytes_ref (outcome->details);
   request->generation = GS_HAS (outcome, outcome->size, GsOutcome, generation) ? outcome->generation : 0;
   http_request_wake_locked (request);
   gs_mutex_unlock (&request->lock);

@@ -207,6 +207,7 @@ struct HttpRequest
   gint64 retry_after_us;
   char *message;
   GBytes *payload;
+  GBytes *details; /* of its failure: a JSON array */
   guint64 generation; /* of the repository, with what was written */
   guint local_status; /* a failure found here, not by the host */
   char *local_message;
@@ -323,7 +324,8 @@ guint http_status_of (GsErrorCode code, gboolean anonymous);
 /** The code that JSON shows for a failure found here. */
 GsErrorCode http_code_of (guint status);
 /** *full*: {"code": …, "message": …, "retry": …}. */
-GBytes *http_error_json (GsErrorCode code, GsRetry retry, gint64 retry_after_us, const char *message);
+GBytes *http_error_json (GsErrorCode code, GsRetry retry, gint64 retry_after_us, const char *message,
+                         GBytes *details);
 const char *http_hint_of (guint status);
 /** *full*: control characters and non-ASCII as \xNN, cut at 1 KiB. */
 char *http_escape (const char *text);

@@ -81,6 +81,7 @@ request_free (HttpRequest *request)
   g_clear_pointer (&request->early, g_byte_array_unref);
   g_clear_pointer (&request->whole, g_bytes_unref);
   g_clear_pointer (&request->payload, g_bytes_unref);
+  g_clear_pointer (&request->details, g_bytes_unref);
   if (request->input >= 0)
     close (request->input);
   if (request->output >= 0)

@@ -101,7 +101,7 @@ append_json_string (GString *out, const char *text)
 }
 
 GBytes *
-http_error_json (GsErrorCode code, GsRetry retry, gint64 retry_after_us, const char *message)
+http_error_json (GsErrorCode code, GsRetry retry, gint64 retry_after_us, const char *message, GBytes *details)
 {
   static const char *const retries[] = { "never", "same", "new" };
   GString *out = g_string_new (NULL);
@@ -110,6 +110,13 @@ http_error_json (GsErrorCode code, GsRetry retry, gint64 retry_after_us, const c
   g_string_append_printf (out, ",\"retry\":\"%s\"", retries[(guint) retry < G_N_ELEMENTS (retries) ? retry : 0]);
   if (retry_after_us > 0)
     g_string_append_printf (out, ",\"retry_after_ms\":%" G_GINT64_FORMAT, (retry_after_us + 999) / 1000);
+  if (details != NULL)
+    {
+      gsize len;
+      const char *list = g_bytes_get_data (details, &len);
+      g_string_append (out, ",\"details\":");
+      g_string_append_len (out, list, (gssize) len);
+    }
   g_string_append (out, "}\n");
   return g_string_free_to_bytes (out);
 }

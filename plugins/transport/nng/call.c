@@ -73,12 +73,27 @@ build_reply (NtConn *conn, const guint8 *trace, gsize trace_len, guint32 status,
   return g_bytes_new_take (message, type + GS_SP_LENGTH_SIZE + body);
 }
 
+Gitstead__V1__ErrorDetails *
+nt_details (GsArena **ret_arena, GBytes *details)
+{
+  gsize len;
+  const guint8 *data;
+  if (details == NULL)
+    return NULL;
+  data = g_bytes_get_data (details, &len);
+  *ret_arena = gs_arena_new (HEADER_ARENA);
+  return len <= GS_ERROR_DETAILS_MAX
+             ? (gpointer) gs_wire_decode (*ret_arena, &gitstead__v1__error_details__descriptor, data, len, NULL)
+             : NULL;
+}
+
 static void
 reply_written (NtConn *conn, const guint8 *trace, gsize trace_len, const GsTxId *call_id, guint32 status,
                const char *message, GsRetry retry, gint64 retry_after_us, GBytes *payload, guint64 generation,
-               gboolean close_after)
+               GBytes *details, gboolean close_after)
 {
   g_autofree char *text = presentable (message);
+  g_autoptr (GsArena) arena = NULL;
   Gitstead__V1__ReplyHeader header;
   gsize room = conn->nt->limits.max_message - MIN (conn->nt->limits.max_message, GS_FRAME_PREFIX_SIZE + 256);
   if (payload != NULL && status == GS_OK && g_bytes_get_size (payload) > room)
@@ -93,6 +108,7 @@ reply_written (NtConn *conn, const guint8 *trace, gsize trace_len, const GsTxId 
     }
   nt_reply_header (conn->nt, &header, call_id, text, retry, retry_after_us);
   header.generation = generation;
+  header.details = nt_details (&arena, details);
   nt_conn_send (conn, build_reply (conn, trace, trace_len, status, &header, status == GS_OK ? payload : NULL),
                 close_after);
 }
@@ -101,7 +117,8 @@ void
 nt_reply (NtConn *conn, const guint8 *trace, gsize trace_len, const GsTxId *call_id, guint32 status,
           const char *message, GsRetry retry, gint64 retry_after_us, GBytes *payload, gboolean close_after)
 {
-  reply_written (conn, trace, trace_len, call_id, status, message, retry, retry_after_us, payload, 0, close_after);
+  reply_written (conn, trace, trace_len, call_id, status, message, retry, retry_after_us, payload, 0, NULL,
+                 close_after);
 }
 
 static guint64
@@ -148,7 +165,8 @@ on_done (void *user, const GsOutcome *outcome)
     __atomic_store_n (&call->conn->proven, TRUE, __ATOMIC_RELAXED);
   if (stream == NULL || !nt_stream_done (stream, outcome))
     reply_written (call->conn, call->trace, call->trace_len, &call->call_id, outcome->code, outcome->message,
-                   outcome->retry, outcome->retry_after_us, outcome->payload, generation_of (outcome), FALSE);
+                   outcome->retry, outcome->retry_after_us, outcome->payload, generation_of (outcome),
+                   GS_HAS (outcome, outcome->size, GsOutcome, details) ? outcome->details : NULL, FALSE);
   nt_call_detach (call);
   gs_mutex_lock (&nt->lock);
   nt->n_calls--;

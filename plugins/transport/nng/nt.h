@@ -265,6 +265,8 @@ void nt_reply (NtConn *conn, const guint8 *trace, gsize trace_len, const GsTxId 
 /** Fills a reply header; the strings and bytes it points to are the arguments'. */
 void nt_reply_header (Nt *nt, Gitstead__V1__ReplyHeader *ret_header, const GsTxId *call_id, const char *message,
                       GsRetry retry, gint64 retry_after_us);
+/** What a header says of an error: decoded into *@ret_arena, which is the caller's to free. NULL for NULL. */
+Gitstead__V1__ErrorDetails *nt_details (GsArena **ret_arena, GBytes *details);
 NtCall *nt_call_ref (NtCall *call);
 void nt_call_unref (NtCall *call);
 /** The connection is done with this call: its end does not cancel it any more. */
@@ -313,6 +315,7 @@ typedef struct
   char *message;
   GBytes *payload;
   guint64 generation;
+  GBytes *details;
 } NtEnd;
 
 /** One streaming call: the host's GsStream, its ticket, and later its connection and thread. */

@@ -382,6 +382,7 @@ make_trailer (Pump *pump)
   NtEnd end = *pump->end;
   Gitstead__V1__StreamTrailer trailer = GITSTEAD__V1__STREAM_TRAILER__INIT;
   Gitstead__V1__ReplyHeader header;
+  g_autoptr (GsArena) arena = NULL;
   g_autofree char *text = end.message != NULL ? g_utf8_make_valid (end.message, MIN (strlen (end.message), 4096)) : NULL;
   gsize size = end.payload != NULL ? g_bytes_get_size (end.payload) : 0;
   if (size > GS_CHUNK_MAX / 2)
@@ -392,6 +393,7 @@ make_trailer (Pump *pump)
     }
   nt_reply_header (stream->nt, &header, &stream->call->call_id, text, end.retry, end.retry_after_us);
   header.generation = end.generation;
+  header.details = nt_details (&arena, end.details);
   trailer.status = end.code;
   trailer.header = &header;
   if (end.payload != NULL && end.code == GS_OK)

@@ -42,6 +42,7 @@ nt_stream_unref (NtStream *stream)
   g_clear_pointer (&stream->all, g_bytes_unref);
   g_free (stream->end.message);
   g_clear_pointer (&stream->end.payload, g_bytes_unref);
+  g_clear_pointer (&stream->end.details, g_bytes_unref);
   show_streams (stream->nt, -1);
   nt_call_unref (stream->call);
   gs_mutex_clear (&stream->lock);
@@ -212,6 +213,9 @@ nt_stream_done (NtStream *stream, const GsOutcome *outcome)
                             .retry_after_us = outcome->retry_after_us,
                             .message = g_strdup (outcome->message),
                             .payload = outcome->payload != NULL ? g_bytes_ref (outcome->payload) : NULL,
+                            .details = GS_HAS (outcome, outcome->size, GsOutcome, details) && outcome->details != NULL
+                                           ? g_bytes_ref (outcome->details)
+                                           : NULL,
                             .generation = GS_HAS (outcome, outcome->size, GsOutcome, generation) ? outcome->generation
                                                                                                  : 0 };
   gs_mutex_unlock (&stream->lock);

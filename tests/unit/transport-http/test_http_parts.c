@@ -307,7 +307,7 @@ test_bad_gzip (void **state)
 static void
 test_errors (void **state)
 {
-  g_autoptr (GBytes) json = http_error_json (GS_ERROR_BUSY, GS_RETRY_SAME, 1500 * 1000, "a \"b\"\\\n\xff");
+  g_autoptr (GBytes) json = http_error_json (GS_ERROR_BUSY, GS_RETRY_SAME, 1500 * 1000, "a \"b\"\\\n\xff", NULL);
   gsize length = 0;
   const char *text = g_bytes_get_data (json, &length);
   const char *expected = "{\"code\":\"BUSY\",\"message\":\"a \\\"b\\\"\\\\\\u000a\xef\xbf\xbd\",\"retry\":\"same\","

@@ -2,6 +2,8 @@
 /* Calls of the Git API: finding the handler, the call's life, its memory, checks of values, pages. See api.h. */
 #include "api.h"
 
+#include <wire/details.h>
+
 #include "../adopt.h"
 
 /* Decoded, beside its size. More than the core allows: what was let in there is not refused here. */
@@ -182,18 +184,64 @@ api_invalid (GError **error, const char *field, const char *format, ...)
   va_start (args, format);
   g_autofree char *why = g_strdup_vprintf (format, args);
   va_end (args);
-  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s", field, why);
+  return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s", field, why) || gs_detail_field (error, field);
+}
+
+/* Which of the values of @field, counted from 0, is the one at @bytes; -1: it does not repeat, or the value is none of them. */
+static gssize
+index_in (const GitCall *call, const ProtobufCBinaryData *bytes, const char *field)
+{
+  g_auto (GStrv) names = g_strsplit (field, ".", -1);
+  const ProtobufCMessage *message = call->request;
+  for (char **name = names; *name != NULL && message != NULL; name++)
+    {
+      const ProtobufCFieldDescriptor *at = protobuf_c_message_descriptor_get_field_by_name (message->descriptor, *name);
+      const guint8 *base = (const guint8 *) message;
+      gconstpointer member;
+      if (at == NULL)
+        return -1;
+      member = *(const gconstpointer *) (base + at->offset);
+      if (name[1] == NULL && at->label == PROTOBUF_C_LABEL_REPEATED && at->type == PROTOBUF_C_TYPE_BYTES)
+        {
+          const ProtobufCBinaryData *values = member;
+          gsize n = *(const gsize *) (base + at->quantifier_offset);
+          return bytes >= values && bytes < values + n ? bytes - values : -1;
+        }
+      if (at->type != PROTOBUF_C_TYPE_MESSAGE || at->label == PROTOBUF_C_LABEL_REPEATED || member == NULL)
+        return -1;
+      message = member;
+    }
+  return -1;
+}
+
+gboolean
+api_blame (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, const char *type, GError **error)
+{
+  Gitstead__V1__ErrorDetail entry = GITSTEAD__V1__ERROR_DETAIL__INIT;
+  gssize index = index_in (call, bytes, field);
+  g_autofree char *path = index < 0 ? g_strdup (field) : g_strdup_printf ("%s[%" G_GSSIZE_FORMAT "]", field, index);
+  if (error == NULL || *error == NULL)
+    return FALSE;
+  gs_details_set (*error, NULL); /* what was said on the way here was about a part of it */
+  entry.field = path;
+  if (type != NULL)
+    {
+      entry.type = (char *) type;
+      entry.name = (ProtobufCBinaryData){ MIN (bytes->len, API_NAME_MAX), bytes->data };
+    }
+  return gs_detail_add (error, &entry);
 }
 
 gboolean
 api_take_text (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, char **ret_text, GError **error)
 {
   if (bytes->len == 0)
-    return api_invalid (error, field, "must not be empty");
+    return api_invalid (error, field, "must not be empty") || api_blame (call, bytes, field, NULL, error);
   if (bytes->len > API_NAME_MAX)
-    return api_invalid (error, field, "%" G_GSIZE_FORMAT " bytes, at most %d are taken", bytes->len, API_NAME_MAX);
+    return api_invalid (error, field, "%" G_GSIZE_FORMAT " bytes, at most %d are taken", bytes->len, API_NAME_MAX)
+           || api_blame (call, bytes, field, NULL, error);
   if (memchr (bytes->data, 0, bytes->len) != NULL)
-    return api_invalid (error, field, "contains a NUL byte");
+    return api_invalid (error, field, "contains a NUL byte") || api_blame (call, bytes, field, NULL, error);
   *ret_text = api_text (call, (const char *) bytes->data, (gssize) bytes->len);
   return TRUE;
 }
@@ -219,7 +267,8 @@ api_take_path (GitCall *call, const ProtobufCBinaryData *bytes, const char *fiel
       slash = strchr (at, '/');
       gsize part = slash != NULL ? (gsize) (slash - at) : strlen (at);
       if (part == 0 || (part == 1 && at[0] == '.') || (part == 2 && at[0] == '.' && at[1] == '.'))
-        return api_invalid (error, field, "a path in a tree is relative and has no empty, . or .. part");
+        return api_invalid (error, field, "a path in a tree is relative and has no empty, . or .. part")
+               || api_blame (call, bytes, field, "path", error);
     }
   *ret_path = path;
   return TRUE;

@@ -116,6 +116,12 @@ gpointer api_grow (GitCall *call, gpointer array, gsize n, gsize element_size);
 /** INVALID_ARGUMENT "FIELD: why". Returns FALSE. */
 gboolean api_invalid (GError **error, const char *field, const char *format, ...) G_GNUC_PRINTF (3, 4);
 
+/**
+ * Has *@error tell programs that it is about the value @bytes of @field ("revisions", "range.include"), and which of them when
+ * the field repeats. @type says what the value is; NULL = the field is wrong in itself. Returns FALSE.
+ */
+gboolean api_blame (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, const char *type, GError **error);
+
 /** A C string of @bytes: 1 to API_NAME_MAX bytes without NUL. */
 gboolean api_take_text (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, char **ret_text,
                         GError **error);
@@ -304,6 +310,8 @@ gboolean api_object_list (GitCall *call, const ProtobufCMessage *message, Protob
 gboolean api_diff_range (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_file_list (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_diff_parsed (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_search_names (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_search_content (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_repository_archive (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
                                  GError **error);
 gboolean api_repository_fsck (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);

@@ -3,6 +3,7 @@
 #include "change.h"
 
 #include <string.h>
+#include <wire/details.h>
 
 #define ZONE_HOURS_MAX 14
 
@@ -149,9 +150,10 @@ check_expected (Change *change, const char *expected, const char *field, GError 
     return TRUE;
   gs_oid_hex (&change->old_oid, has);
   if (gs_oid_is_zero (&change->old_oid))
-    return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s does not exist; %s says it is at %s", change->ref, field,
-                    expected);
-  return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s is at %s, not at %s", change->ref, has, expected);
+    gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s does not exist; %s says it is at %s", change->ref, field, expected);
+  else
+    gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "%s is at %s, not at %s", change->ref, has, expected);
+  return gs_detail_differs (error, field, "ref", change->ref, expected, has);
 }
 
 gboolean

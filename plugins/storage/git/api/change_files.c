@@ -6,6 +6,7 @@
 #include "../treeedit.h"
 
 #include <string.h>
+#include <wire/details.h>
 
 #define ACTIONS_MAX 100000u
 #define MODE_FILE 0100644u
@@ -193,8 +194,9 @@ check_expected_blob (const Step *step, GError **error)
     return TRUE;
   char hex[GS_OID_HEX_MAX + 1];
   gs_oid_hex (&step->has_oid, hex);
-  return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "is %s and not %s as expected",
-                  step->has_mode != 0 ? hex : "not there", step->action->expected_oid);
+  gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "is %s and not %s as expected", step->has_mode != 0 ? hex : "not there",
+           step->action->expected_oid);
+  return gs_detail_differs (error, "expected_oid", "path", step->path, step->action->expected_oid, hex);
 }
 
 static gboolean
@@ -242,14 +244,22 @@ do_action (Change *change, TreeEdit *edit, const Action *action, gsize index, GE
   const char *bytes = (const char *) action->path.data;
   g_autofree char *path = NULL, *shown = NULL;
   Step step = { .change = change, .edit = edit, .action = action };
+  g_autofree char *field = g_strdup_printf ("actions[%" G_GSIZE_FORMAT "]", index);
   if (!path_check (bytes, action->path.len, "path", &why))
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "actions[%" G_GSIZE_FORMAT "]: %s", index, why->message);
+    {
+      gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "%s: %s", field, why->message);
+      return gs_detail_field (error, "path") || gs_detail_below (error, field);
+    }
   step.path = path = g_strndup (bytes, action->path.len);
   shown = g_utf8_make_valid (path, -1);
   if (take_step (&step, &why) && note_special (change, edit, path, shown, index, &why))
     return TRUE;
-  return gs_fail (error, (GsErrorCode) gs_error_code (why), "actions[%" G_GSIZE_FORMAT "] '%s': %s", index, shown,
-                  why->message);
+  gsize n_details;
+  if (gs_error_details (why, &n_details) == NULL)
+    gs_detail_differs (&why, "path", "path", path, NULL, NULL);
+  gs_detail_below (&why, field);
+  g_propagate_prefixed_error (error, g_steal_pointer (&why), "%s '%s': ", field, shown);
+  return FALSE;
 }
 
 /* ------------------------------------------------------------------------------------------- call */

@@ -199,9 +199,14 @@ name_action (const Change *change, const GError *why, GError **error)
       char hex[GS_OID_HEX_MAX + 1];
       gs_oid_hex (&special->oid, hex);
       if (strstr (why->message, hex) != NULL)
-        return gs_fail (error, (GsErrorCode) gs_error_code (why), "%s: %s", special->action, why->message);
+        {
+          GError *named = g_error_copy (why);
+          g_propagate_prefixed_error (error, named, "%s: ", special->action);
+          return FALSE;
+        }
     }
-  return gs_fail (error, (GsErrorCode) gs_error_code (why), "%s", why->message);
+  g_propagate_error (error, g_error_copy (why));
+  return FALSE;
 }
 
 /*

@@ -526,12 +526,13 @@ take_revision (GitCall *call, const ProtobufCBinaryData *bytes, const char *fiel
                GError **error)
 {
   if (bytes->len == 0)
-    return bad (error, field, "must not be empty");
+    return bad (error, field, "must not be empty") || api_blame (call, bytes, field, NULL, error);
   if (memchr (bytes->data, 0, MIN (bytes->len, API_NAME_MAX)) != NULL)
-    return bad (error, field, "contains a NUL byte");
+    return bad (error, field, "contains a NUL byte") || api_blame (call, bytes, field, "revision", error);
   char *text;
-  return api_take_text (call, bytes, field, &text, error)
-         && name_field (resolve (call, text, field, wanted, ret_object, error), field, error);
+  return (api_take_text (call, bytes, field, &text, error)
+          && name_field (resolve (call, text, field, wanted, ret_object, error), field, error))
+         || api_blame (call, bytes, field, "revision", error);
 }
 
 gboolean
@@ -547,7 +548,8 @@ api_take_object (GitCall *call, const ProtobufCBinaryData *bytes, const char *fi
   if (!api_take_revision (call, bytes, field, ret_object, error))
     return FALSE;
   return ret_object->mode != 0160000
-         || gs_fail (error, GS_ERROR_NOT_FOUND, "%s: it leads to a submodule, whose commit is in another repository", field);
+         || gs_fail (error, GS_ERROR_NOT_FOUND, "%s: it leads to a submodule, whose commit is in another repository", field)
+         || api_blame (call, bytes, field, "revision", error);
 }
 
 static gboolean
@@ -558,10 +560,11 @@ take_as (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsO
   if (!take_revision (call, bytes, field, wanted, &object, error))
     return FALSE;
   if (object.mode == 0160000)
-    return gs_fail (error, GS_ERROR_NOT_FOUND, "%s: it leads to a submodule, whose commit is in another repository", field);
+    return gs_fail (error, GS_ERROR_NOT_FOUND, "%s: it leads to a submodule, whose commit is in another repository", field)
+           || api_blame (call, bytes, field, "revision", error);
   Walker walker = { call, field, object.oid, TRUE };
   if (!name_field (peel_to (&walker, wanted, error), field, error))
-    return FALSE;
+    return api_blame (call, bytes, field, "revision", error);
   *ret_oid = walker.oid;
   return TRUE;
 }
