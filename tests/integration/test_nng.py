@@ -111,7 +111,7 @@ class Nng(ServerTestCase):
                 'commit %s by Ann Author: "Say more\\n"' % topic, "history " + topic, "history " + base,
                 "entry 100644 BLOB README.md", "entry 040000 TREE src", "entry 100644 BLOB src/main.c",
                 'blob 19 bytes: "# Tour\\n\\nTen calls.\\n"', "diff README.md +2 -0",
-                "merged CHANGE_DONE " + ask("rev-parse", "main"), "archive " + tar, "refused NOT_FOUND"])
+                "merged CHANGE_DONE " + ask("rev-parse", "main"), "archive " + tar, "refused NOT_FOUND revisions[0]"])
             self.assertEqual(ask("log", "-1", "--format=%s|%P", "main"), "Merge topic|%s %s" % (base, topic))
             git.fsck(folder)
             # There is one now: the answer is an error, and says which.

@@ -310,6 +310,8 @@ gboolean api_object_list (GitCall *call, const ProtobufCMessage *message, Protob
 gboolean api_diff_range (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_file_list (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_diff_parsed (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_search_names (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
+gboolean api_search_content (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);
 gboolean api_repository_archive (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer,
                                  GError **error);
 gboolean api_repository_fsck (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error);

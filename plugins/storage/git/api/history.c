@@ -3,6 +3,7 @@
 #include "api/history.h"
 
 #include "api/details.h"
+#include "expression.h"
 #include "history/relate.h"
 #include "history/walk.h"
 
@@ -94,8 +95,8 @@ range_clear (Range *range)
 }
 
 static gboolean
-take_texts (GitCall *call, const ProtobufCBinaryData *from, gsize n, const char *field, gboolean lower,
-            const HistText **ret_texts, gsize *ret_n, GError **error)
+take_texts (GitCall *call, const ProtobufCBinaryData *from, gsize n, const char *field,
+            const Gitstead__V1__HistoryRange *range, const HistText **ret_texts, gsize *ret_n, GError **error)
 {
   HistText *texts = api_alloc (call, (n + 1) * sizeof *texts);
   if (n > TEXTS_MAX)
@@ -106,8 +107,10 @@ take_texts (GitCall *call, const ProtobufCBinaryData *from, gsize n, const char 
         return api_invalid (error, field, "a text has 1 to %u bytes", TEXT_MAX);
       if (memchr (from[i].data, '\n', from[i].len) != NULL || memchr (from[i].data, '\0', from[i].len) != NULL)
         return api_invalid (error, field, "a text has no newline and no NUL");
+      if (range->regex && !expression_check ((const char *) from[i].data, from[i].len, field, error))
+        return FALSE;
       char *text = api_text (call, (const char *) from[i].data, (gssize) from[i].len);
-      for (char *at = text; lower && *at != '\0'; at++)
+      for (char *at = text; range->ignore_case && *at != '\0'; at++)
         *at = g_ascii_tolower (*at);
       texts[i] = (HistText){ text, from[i].len };
     }
@@ -162,11 +165,11 @@ take_conditions (GitCall *call, HistView *view, const Gitstead__V1__HistoryRange
   range->by_git = from->follow || (from->regex && from->n_author + from->n_committer + from->n_message > 0);
   return api_take_prefixes (from->include_refs, from->n_include_refs, "range.include_refs", error)
          && api_take_prefixes (from->exclude_refs, from->n_exclude_refs, "range.exclude_refs", error)
-         && take_texts (call, from->author, from->n_author, "range.author", spec->ignore_case, &spec->author,
+         && take_texts (call, from->author, from->n_author, "range.author", from, &spec->author,
                      &spec->n_author, error)
-         && take_texts (call, from->committer, from->n_committer, "range.committer", spec->ignore_case,
-                        &spec->committer, &spec->n_committer, error)
-         && take_texts (call, from->message, from->n_message, "range.message", spec->ignore_case, &spec->message,
+         && take_texts (call, from->committer, from->n_committer, "range.committer", from, &spec->committer,
+                        &spec->n_committer, error)
+         && take_texts (call, from->message, from->n_message, "range.message", from, &spec->message,
                         &spec->n_message, error)
          && take_paths (call, view, from, range, error);
 }

@@ -2,6 +2,8 @@
 /* RefService: refs by pattern and target, sorted, with their commits and tags. All from one snapshot, in process. */
 #include "api.h"
 
+#include "../glob.h"
+
 #include "gitstead/v1/ref.pb-c.h"
 
 #define PATTERNS_MAX 100
@@ -13,40 +15,6 @@
 #define MESSAGE_MAX (64u << 10)
 
 /* ----------------------------------------------------------------------------------------- patterns */
-
-/*
- * Does @pattern match @name as a whole? One row of states per byte of the name: no pattern takes more than
- * length times length steps.
- */
-static gboolean
-matches_whole (const char *pattern, const char *name)
-{
-  gsize n = strlen (pattern);
-  g_autofree guint8 *now = g_malloc0 (n + 1), *then = g_malloc0 (n + 1);
-  now[0] = 1;
-  for (const char *c = name;; c++)
-    {
-      for (gsize i = 0; i < n; i++)
-        if (now[i] && pattern[i] == '*')
-          now[i + 1 + (pattern[i + 1] == '*')] = 1; /* matches nothing */
-      if (*c == '\0')
-        return now[n];
-      memset (then, 0, n + 1);
-      for (gsize i = 0; i < n; i++)
-        {
-          gboolean deep = pattern[i] == '*' && pattern[i + 1] == '*';
-          if (!now[i])
-            continue;
-          if (pattern[i] == '*' && (deep || *c != '/'))
-            then[i] = 1;
-          else if (pattern[i] == *c || (pattern[i] == '?' && *c != '/'))
-            then[i + 1] = 1;
-        }
-      guint8 *swap = now;
-      now = then;
-      then = swap;
-    }
-}
 
 static gboolean
 matches_start (const char *pattern, const char *name)
@@ -62,7 +30,7 @@ matches (const char *const *patterns, const char *name)
   if (*patterns == NULL)
     return TRUE;
   for (; *patterns != NULL; patterns++)
-    if (matches_start (*patterns, name) || (strpbrk (*patterns, "*?") != NULL && matches_whole (*patterns, name)))
+    if (matches_start (*patterns, name) || (strpbrk (*patterns, "*?") != NULL && glob_matches (*patterns, name)))
       return TRUE;
   return FALSE;
 }
@@ -81,8 +49,8 @@ take_patterns (GitCall *call, const ProtobufCBinaryData *bytes, gsize n, const c
         return FALSE;
       if (!g_str_has_prefix (pattern, "refs/") && strchr ("*?", *pattern) == NULL)
         return api_invalid (error, "patterns", "'%s' can match no ref: they begin with refs/", pattern);
-      if (strpbrk (pattern, "[\\") != NULL || strstr (pattern, "***") != NULL)
-        return api_invalid (error, "patterns", "'%s': there are ?, * and **, nothing else", pattern);
+      if (glob_fault (pattern) != NULL)
+        return api_invalid (error, "patterns", "'%s': %s", pattern, glob_fault (pattern));
       patterns[i] = pattern;
     }
   *ret_patterns = patterns;

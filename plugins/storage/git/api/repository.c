@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RepositoryService: statistics, searches, attributes. What makes bulk bytes: export.c. */
+/* RepositoryService: statistics, attributes. Searches: search.c. What makes bulk bytes: export.c. */
 #include "transfer.h"
 
 #include <dirent.h>
@@ -10,12 +10,9 @@
 #include <git2/sys/repository.h>
 #include <sys/stat.h>
 
-#define TEXT_MAX 1000
 #define PATHS_MAX 200
 #define ATTRIBUTES_MAX 50
 #define ATTRIBUTES_BYTES (1u << 20) /* of one .gitattributes */
-#define SEARCH_PATHS_MAX 500
-#define LINE_BYTES 4096
 #define WALK_DEPTH 64
 
 /* ---------------------------------------------------------------------------------------- statistics */
@@ -309,242 +306,12 @@ repository_attributes (GitCall *call, const ProtobufCMessage *message, ProtobufC
   return with_libgit2 (call, request, &commit, &tree, (void *) answer, error);
 }
 
-/* -------------------------------------------------------------------------------------------- names */
-
-typedef struct
-{
-  ApiPage page;
-  Gitstead__V1__RepositorySearchNamesReply *reply;
-  const char *text; /* lower case when case does not count */
-  gboolean ignore_case;
-  gsize base_len;
-  char *last;
-  gboolean more;
-} Names;
-
-static gboolean
-add_name (GitCall *call, const char *path, const GsTreeEntry *entry, gpointer user, gboolean *ret_more, GError **error)
-{
-  Names *names = user;
-  g_autofree char *lower = names->ignore_case ? g_ascii_strdown (path, -1) : NULL;
-  if (entry->type == GS_OBJECT_TREE || strstr (lower != NULL ? lower : path, names->text) == NULL)
-    return TRUE;
-  if (!api_page_room (&names->page, strlen (path) + 8))
-    {
-      names->more = TRUE;
-      *ret_more = FALSE;
-      return TRUE;
-    }
-  names->last = api_text (call, path + names->base_len, -1);
-  API_APPEND (call, names->reply, paths, api_bytes (call, path, strlen (path)));
-  return TRUE;
-}
-
-/* The tree of a page is that of the first one: "<tree><path>". */
-static gboolean
-names_begin (GitCall *call, const Gitstead__V1__RepositorySearchNamesRequest *request, Names *names, GsOid *ret_tree,
-             const char **ret_after, GError **error)
-{
-  const gsize raw = (gsize) call->repo->format;
-  GsObject object;
-  char *base;
-  if (!api_page_begin (call, request->page, &names->page, error))
-    return FALSE;
-  *ret_after = NULL;
-  if (names->page.state != NULL)
-    {
-      if (names->page.state_len <= raw || memchr (names->page.state + raw, 0, names->page.state_len - raw) != NULL)
-        return gs_page_bad (error);
-      *ret_tree = (GsOid){ .len = (guint8) raw };
-      memcpy (ret_tree->raw, names->page.state, raw);
-      *ret_after = api_text (call, (const char *) names->page.state + raw, (gssize) (names->page.state_len - raw));
-      return TRUE;
-    }
-  if (!api_take_tree (call, &request->revision, "revision", ret_tree, error)
-      || !api_take_entry (call, ret_tree, &request->path, "path", API_FOLDER, &base, &object, error))
-    return FALSE;
-  *ret_tree = object.oid;
-  return TRUE;
-}
-
-static gboolean
-take_search_text (GitCall *call, const ProtobufCBinaryData *bytes, char **ret_text, GError **error)
-{
-  if (bytes->len > TEXT_MAX)
-    return api_invalid (error, "text", "%" G_GSIZE_FORMAT " bytes, at most %d are taken", bytes->len, TEXT_MAX);
-  return api_take_text (call, bytes, "text", ret_text, error);
-}
-
-static gboolean
-repository_search_names (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
-{
-  const Gitstead__V1__RepositorySearchNamesRequest *request = (const void *) message;
-  Names names = { .reply = (void *) answer, .ignore_case = request->ignore_case };
-  const char *after;
-  char *text, *base;
-  GsOid tree;
-  if (!take_search_text (call, &request->text, &text, error)
-      || !api_take_path (call, &request->path, "path", TRUE, &base, error)
-      || !names_begin (call, request, &names, &tree, &after, error))
-    return FALSE;
-  for (char *at = text; request->ignore_case && *at != '\0'; at++)
-    *at = g_ascii_tolower (*at);
-  names.text = text;
-  names.base_len = *base != '\0' ? strlen (base) + 1 : 0;
-  if (!api_walk_tree (call, &tree, base, after, TRUE, add_name, &names, error))
-    return FALSE;
-  if (names.more)
-    {
-      g_autoptr (GByteArray) state = g_byte_array_new ();
-      g_byte_array_append (state, tree.raw, tree.len);
-      g_byte_array_append (state, (const guint8 *) names.last, (guint) strlen (names.last));
-      names.reply->next_page_token = api_page_token (call, state->data, state->len);
-    }
-  return TRUE;
-}
-
-/* ------------------------------------------------------------------------------------------ content */
-
-/* Output of git grep -z: "<tree>:<path>" NUL "<line>" NUL "<text>" newline. */
-typedef struct
-{
-  GitCall *call;
-  ApiPage page;
-  Gitstead__V1__RepositorySearchContentReply *reply;
-  Gitstead__V1__ContentMatch *match;
-  guint part; /* 0 path, 1 line, 2 text */
-  guint64 skip, seen;
-  gboolean more;
-} Grep;
-
-static gboolean
-grep_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_enough, GError **error)
-{
-  Grep *grep = fields->user;
-  const gsize prefix = 2 * (gsize) grep->call->repo->format + 1;
-  if (grep->part == 0)
-    {
-      if (len <= prefix || field[prefix - 1] != ':')
-        return gs_fail (error, GS_ERROR_INTERNAL, "git grep gave a line that is not understood");
-      grep->match = api_message (grep->call, &gitstead__v1__content_match__descriptor);
-      grep->match->path = api_bytes (grep->call, field + prefix, len - prefix);
-    }
-  else if (grep->part == 1)
-    grep->match->line = g_ascii_strtoull (field, NULL, 10);
-  else if (grep->seen < grep->skip)
-    grep->seen++;
-  else if (!api_page_room (&grep->page, len + grep->match->path.len + 24))
-    grep->more = *ret_enough = TRUE;
-  else
-    {
-      grep->seen++;
-      grep->match->text = api_bytes (grep->call, field, len);
-      API_APPEND (grep->call, grep->reply, matches, grep->match);
-    }
-  grep->part = (grep->part + 1) % 3;
-  fields->separator = grep->part == 2 ? '\n' : '\0';
-  return TRUE;
-}
-
-gboolean
-api_add_pathspecs (GitCall *call, GPtrArray *argv, const ProtobufCBinaryData *paths, gsize n, gsize most,
-                   const char *magic, const char *field, GError **error)
-{
-  if (n > most)
-    return api_invalid (error, field, "%" G_GSIZE_FORMAT " given, up to %" G_GSIZE_FORMAT " are taken", n, most);
-  for (gsize i = 0; i < n; i++)
-    {
-      char *path;
-      if (!api_take_path (call, &paths[i], field, FALSE, &path, error))
-        return FALSE;
-      g_autofree char *spec = g_strconcat (magic, path, NULL);
-      g_ptr_array_add (argv, api_text (call, spec, -1));
-    }
-  return TRUE;
-}
-
-static gboolean
-grep_begin (Grep *grep, const Gitstead__V1__RepositorySearchContentRequest *request, GsOid *ret_tree, GError **error)
-{
-  const gsize raw = (gsize) grep->call->repo->format;
-  if (!api_page_begin (grep->call, request->page, &grep->page, error))
-    return FALSE;
-  if (grep->page.state == NULL)
-    return api_take_tree (grep->call, &request->revision, "revision", ret_tree, error);
-  if (grep->page.state_len != raw + sizeof grep->skip)
-    return gs_page_bad (error);
-  *ret_tree = (GsOid){ .len = (guint8) raw };
-  memcpy (ret_tree->raw, grep->page.state, raw);
-  memcpy (&grep->skip, grep->page.state + raw, sizeof grep->skip);
-  return TRUE;
-}
-
-static gboolean
-repository_search_content (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *answer, GError **error)
-{
-  const Gitstead__V1__RepositorySearchContentRequest *request = (const void *) message;
-  g_autoptr (GPtrArray) argv = g_ptr_array_new ();
-  Grep grep = { .call = call, .reply = (void *) answer };
-  ApiFields fields = { .separator = '\0', .max = LINE_BYTES, .may_cut = TRUE, .visit = grep_field, .user = &grep };
-  g_autofree char *max = g_strdup_printf ("--max-count=%u", request->max_per_file);
-  static const char *const always[] = { "grep",
-                                        "-z",
-                                        "-n",
-                                        "-I",
-                                        "--full-name",
-                                        "--no-color",
-                                        "--no-textconv",
-                                        "--threads=1",
-                                        "--no-column",
-                                        "--no-recurse-submodules" };
-  guint8 state[GS_OID_RAW_MAX + sizeof grep.skip];
-  int status;
-  char *text;
-  GsOid tree;
-  if (!take_search_text (call, &request->text, &text, error))
-    return FALSE;
-  if (strchr (text, '\n') != NULL)
-    return api_invalid (error, "text", "contains a newline");
-  if (request->max_per_file > G_MAXINT32)
-    return api_invalid (error, "max_per_file", "%u is too many", request->max_per_file);
-  if (!grep_begin (&grep, request, &tree, error))
-    return FALSE;
-  for (gsize i = 0; i < G_N_ELEMENTS (always); i++)
-    g_ptr_array_add (argv, (gpointer) always[i]);
-  if (request->ignore_case)
-    g_ptr_array_add (argv, (gpointer) "-i");
-  if (request->max_per_file != 0)
-    g_ptr_array_add (argv, max);
-  g_ptr_array_add (argv, (gpointer) (request->regular_expression ? "-E" : "-F"));
-  g_ptr_array_add (argv, (gpointer) "-e");
-  g_ptr_array_add (argv, text);
-  g_ptr_array_add (argv, api_hex (call, &tree));
-  g_ptr_array_add (argv, (gpointer) "--");
-  if (!api_add_pathspecs (call, argv, request->paths, request->n_paths, SEARCH_PATHS_MAX, ":(top,literal)", "paths",
-                          error))
-    return FALSE;
-  g_ptr_array_add (argv, NULL);
-  g_autoptr (GError) why = NULL;
-  if (!api_run_fields (call, (const char *const *) argv->pdata, NULL, &status, &fields, &why))
-    {
-      if (request->regular_expression && strstr (why->message, "-e option") != NULL)
-        return api_invalid (error, "text", "no regular expression: %s", why->message);
-      g_propagate_error (error, g_steal_pointer (&why));
-      return FALSE;
-    }
-  memcpy (state, tree.raw, tree.len);
-  memcpy (state + tree.len, &grep.seen, sizeof grep.seen);
-  if (grep.more)
-    grep.reply->next_page_token = api_page_token (call, state, tree.len + sizeof grep.seen);
-  return TRUE;
-}
-
 const ApiRow api_repository_rows[] = {
   API_ROW (120, repository_statistics, repository_statistics_request, repository_statistics_reply),
   API_ROW (121, repository_checksum, repository_checksum_request, repository_checksum_reply),
   API_ROW (122, repository_attributes, repository_attributes_request, repository_attributes_reply),
-  API_ROW (123, repository_search_names, repository_search_names_request, repository_search_names_reply),
-  API_ROW (124, repository_search_content, repository_search_content_request, repository_search_content_reply),
+  API_ROW (123, api_search_names, repository_search_names_request, repository_search_names_reply),
+  API_ROW (124, api_search_content, repository_search_content_request, repository_search_content_reply),
   API_ROW (125, api_repository_archive, repository_archive_request, repository_archive_reply),
   API_ROW (126, api_repository_bundle, repository_bundle_create_request, repository_bundle_create_reply),
   API_ROW (127, api_repository_fsck, repository_fsck_request, repository_fsck_reply),
