@@ -291,8 +291,8 @@ class Shapes(AskCase):
         return said
 
     def few(self, method, values):
-        """Calls with streams take a process each: not all."""
-        return values[::7] if CALLS[method]["stream"] else values
+        """Calls with streams take a process each: other ones of @values for each of them."""
+        return values[zlib.crc32(method.encode()) % 4::9] if CALLS[method]["stream"] else values
 
     # ----------------------------------------------------------------------------- the tests
 
