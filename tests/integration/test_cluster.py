@@ -377,10 +377,12 @@ class HungDisk(Cluster):
         for node in self.nodes:
             node.stop()
             node.storage_options["layers"] = [{"plugin": "delay", "slots": ["commit"], "time": "1h"}]
+            node.server_options["stage_lease"] = "2s"
             node.start()
 
     def test_push_ends(self):
-        router = self.add_router(consistency="direct", copies=1, min_copies=1, remote_options={"call_timeout": "6s"})
+        router = self.add_router(consistency="direct", copies=1, min_copies=1,
+                                 remote_options={"call_timeout": "2s", "probe_timeout": "1s"})
         url = router.create("a/b")
         git = Git(router.new_token("write"))
         tip = self.commit()
