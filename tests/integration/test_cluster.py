@@ -377,7 +377,7 @@ class HungDisk(Cluster):
         for node in self.nodes:
             node.stop()
             node.storage_options["layers"] = [{"plugin": "delay", "slots": ["commit"], "time": "1h"}]
-            node.server_options["stage_lease"] = "2s"
+            node.server_options["stage_lease"] = "5s"  # longer than the call, which has to be over
             node.start()
 
     def test_push_ends(self):
