@@ -312,7 +312,7 @@ class Damage(ApiCase):
             self.assertEqual(names(method, **request), {b"refs/heads/old"}, method)
         os.rename(path + ".away", path)
         for method, request in asked.items():
-            gitstead_test.eventually(lambda: names(method, **request) == {b"refs/heads/old", b"refs/heads/main"}, 30, "main in " + method)
+            gitstead_test.eventually(lambda: names(method, **request) == {b"refs/heads/old", b"refs/heads/main"}, 60, "main in " + method)
 
     def test_what_is_whole_is_read(self):
         replica = self.loosen("half")

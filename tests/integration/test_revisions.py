@@ -248,7 +248,7 @@ class AskCase(ApiCase):
         if result.returncode == 0:
             return "OK", hashlib.sha256(result.stdout).hexdigest()
         said = result.stderr.decode(errors="replace")
-        return gitstead_test.eventually(lambda: self.logged(begin, method), 20, "the call in the log"), said
+        return gitstead_test.eventually(lambda: self.logged(begin, method), 60, "the call in the log"), said
 
     def logged(self, begin, method):
         """The code of the call of @method that was logged last, behind @begin."""
