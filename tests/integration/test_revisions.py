@@ -65,7 +65,7 @@ FIELDS = {
     "Ref/Query": {"patterns": ""},
     "Ref/FindMany": {"names": ""},
     "Repository/Attributes": {"revision": COMMIT, "paths": SELECTS},
-    "Repository/SearchNames": {"revision": TREE, "text": "", "path": FOLDER},
+    "Repository/SearchNames": {"revision": TREE, "text": "", "path": FOLDER, "patterns": ""},
     "Repository/SearchContent": {"revision": TREE, "text": "", "paths": SELECTS},
     "Repository/Archive": {"revision": COMMIT, "prefix": "", "paths": ENTRY, "excluded": SELECTS},
     "Repository/BundleCreate": {"refs": "", "excluded": COMMIT},
@@ -140,11 +140,17 @@ CALLS = dict(described())
 
 class ListsAreWhole(gitstead_test.TestCase):
     def test_every_field_is_known(self):
+        """Whatever is called as revisions or paths are elsewhere is one of them, or is said not to be."""
+        last = lambda name: name.rpartition(".")[2]
+        named = {last(name) for fields in FIELDS.values() for name, kind in fields.items() if kind}
         for method, call in CALLS.items():
+            known = set(FIELDS.get(method, {}))
             if call["scope"] == "REPOSITORY" and not method.startswith(("Git/", "Cluster/", "Node/")):
-                self.assertEqual(call["fields"], set(FIELDS.get(method, {})), "%s: say in FIELDS what its fields are" % method)
+                self.assertEqual(known - call["fields"], set(), "%s has no such fields" % method)
+                self.assertEqual({name for name in call["fields"] if last(name) in named} - known, set(),
+                                 "%s: say in FIELDS what these fields are" % method)
             if call["pages"] and method != "Repository/List":
-                self.assertIn(method, BASE)
+                self.assertIn(method, BASE, "say in BASE what a request of it is, and in test_tokens_of_pages what another one is")
 
     def test_none_is_left(self):
         self.assertEqual(set(FIELDS) - set(CALLS), set())
