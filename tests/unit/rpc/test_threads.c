@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <wire/details.h>
 
 #define N_THREADS 4
 #define N_CALLS 1500
@@ -54,7 +55,7 @@ play_chaos (Fixture *f, GsiCall *call, GError **error)
         return FALSE;
     }
   if (dice == 2)
-    return gs_fail (error, GS_ERROR_UNAVAILABLE, "not now");
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "not now") || gs_detail_limit (error, "patience", 1, 2);
   reply_empty (call);
   if (call->method->number == REPOSITORY_DELETE && sscanf ((const char *) call->base.id.bytes, "id-%u", &index) == 1
       && index < N_IDS)
