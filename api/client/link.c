@@ -109,8 +109,8 @@ static gboolean
 fail_dial (GError **error, const GsLink *link, int rv)
 {
   const GsAddress *address = link->address;
-  if (address->scheme == GS_LINK_IPC && rv != NNG_ETIMEDOUT)
-    return fail_ipc (error, address->path, nng_strerror (rv));
+  if (address->scheme == GS_LINK_IPC) /* also when time was up: what is wrong with the path says more */
+    return fail_ipc (error, address->path, rv == NNG_ETIMEDOUT ? "no answer in time" : nng_strerror (rv));
   if (rv == NNG_EADDRINVAL)
     return gs_fail (error, GS_ERROR_UNAVAILABLE, "connect to %s: there is no address for the host name '%s'", address->url,
                     address->host);

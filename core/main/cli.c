@@ -226,6 +226,8 @@ print_json_error (const GError *error, const char *what)
   gsi_text_append_json (text, message, -1);
   g_string_append_printf (text, ",\"retry\":\"%s\"", retries[gs_error_retry (code)]);
   append_details (error, text);
+  if (gsi_cli_called () != NULL && gsi_cli_retry_after_us () > 0)
+    g_string_append_printf (text, ",\"retry_after_ms\":%" G_GINT64_FORMAT, (gsi_cli_retry_after_us () + 999) / 1000);
   if (gsi_cli_called () != NULL)
     {
       g_string_append (text, ",\"method\":");

@@ -329,6 +329,13 @@ tell_remembered (GsiRouter *router, const GsiRow *row, const GError *why)
                3);
 }
 
+/* It is away; or it hangs, and whoever asked before holds all connections to it. */
+static gboolean
+did_not_answer (const GError *why)
+{
+  return gs_error_code (why) == GS_ERROR_UNAVAILABLE || gs_error_code (why) == GS_ERROR_BUSY;
+}
+
 static GsiRow *
 locate_now (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, GError **error)
 {
@@ -350,7 +357,7 @@ locate_now (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, GError 
       gs_detail_name (error, "repository", call->path);
       return NULL;
     }
-  row = gs_error_code (why) == GS_ERROR_UNAVAILABLE && call->method->operation == GSI_ACCESSOR && !begins_a_push (call)
+  row = did_not_answer (why) && call->method->operation == GSI_ACCESSOR && !begins_a_push (call)
           ? gsi_known_recall (router->known, vs->name, call->path, now_us, config->known_for_us)
           : NULL;
   if (row == NULL)

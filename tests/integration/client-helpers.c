@@ -300,7 +300,7 @@ int
 main (int argc, char **argv)
 {
   V1 (RepositoryCreateRequest) create = GITSTEAD__V1__REPOSITORY_CREATE_REQUEST__INIT;
-  GsClientOptions options = { sizeof options };
+  GsClientOptions options = { .size = sizeof options };
   GError *error = NULL;
   char *tip = NULL;
   if (argc != 3)

@@ -55,9 +55,9 @@ class ApiCase(ServerTestCase):
     def fill(cls, name, url, token):
         Git(token)("push", "-q", "--mirror", url, cwd=history(name))
 
-    def post(self, name, method, fields):
+    def post(self, repository, method, fields):
         """Status and answer. One connection for all: a test makes hundreds of calls."""
-        body = json.dumps(dict({"repository": {"path": name}}, **fields))
+        body = json.dumps(dict({"repository": {"path": repository}}, **fields))
         headers = dict(self.server.bearer(), **{"Content-Type": "application/json"})
         cls = type(self)
         if cls.connection is None:
@@ -66,14 +66,14 @@ class ApiCase(ServerTestCase):
         response = cls.connection.getresponse()
         return response.status, json.loads(response.read())
 
-    def api(self, name, method, **fields):
-        status, answer = self.post(name, method, fields)
+    def api(self, repository, method, /, **fields):
+        status, answer = self.post(repository, method, fields)
         self.assertEqual(status, 200, "%s %s: %s" % (method, str(fields)[:300], answer))
         return answer
 
-    def stream(self, name, method, **fields):
+    def stream(self, repository, method, /, **fields):
         """The bulk bytes of a call."""
-        request = json.dumps(dict({"repository": {"path": name}}, **fields))
+        request = json.dumps(dict({"repository": {"path": repository}}, **fields))
         result = self.server.cli("call", method, request, text=False)
         return result.stdout
 

@@ -108,7 +108,7 @@ class WithoutServer(TestCase):
         os.unlink(path)
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(path)
-        self.assertMentions(self.first_line("call", "Server/Ping", *brief, "ipc://" + path), path, "refused",
+        self.assertMentions(self.first_line("call", "Server/Ping", *brief, "ipc://" + path), "connect to the socket " + path,
                             "is the server running?")
         failure = json.loads(run_program("repo", "list", "--json", *brief, "ipc://%s.not" % path).stderr)
         self.assertEqual((failure["code"], failure["retry"], failure["method"], failure["server"]),

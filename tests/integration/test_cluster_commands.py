@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`gitstead cluster …`: what an operator sees and does, on three nodes and a router."""
 import json
+import os
 import shutil
 import sqlite3
 
@@ -49,7 +50,7 @@ class Commands(cluster_test.Cluster):
         return tip
 
     def wait_for(self, up):
-        eventually(lambda: self.status()["nodes_up"] == up, 20, "%d nodes to be up" % up)
+        eventually(lambda: self.status()["nodes_up"] == up, 60, "%d nodes to be up" % up)
 
 
 class Looking(Commands):
@@ -115,9 +116,9 @@ class Looking(Commands):
 
         # The last one that has the newest write goes: nothing is lost, and it is said where it is.
         self.nodes[1].start()
-        eventually(lambda: self.status()["down"] == ["three"], 20, "node two's return")
+        eventually(lambda: self.status()["down"] == ["three"], 60, "node two's return")
         self.nodes[0].kill()
-        eventually(lambda: sorted(self.status()["down"]) == ["one", "three"], 20, "the loss of node one")
+        eventually(lambda: sorted(self.status()["down"]) == ["one", "three"], 60, "the loss of node one")
         self.assertMentions(self.cluster("dataloss"), "Every acknowledged write of 2 repositories")
         found = self.json("dataloss", "--unavailable", status=1)["losses"]
         self.assertEqual([one["repository"]["path"] for one in found], ["a/b.git"])
@@ -310,7 +311,7 @@ class Doing(Commands):
             objects = Git()("cat-file", "--batch-all-objects", "--batch-check=%(objectname)", cwd=folder).split()
             self.assertIn(first, objects)
             self.assertNotIn(last, objects)
-        eventually(lambda: self.json("explain", "a/b")["advice"] == [], 20, "all replicas to be current")
+        eventually(lambda: self.json("explain", "a/b")["advice"] == [], 60, "all replicas to be current")
 
     def sql(self, statement, *arguments):
         store = sqlite3.connect(self.metadata["path"], timeout=20)
@@ -334,7 +335,7 @@ class Doing(Commands):
         for node in self.nodes[1:]:
             node.kill()
         self.nodes[0].start()
-        eventually(lambda: self.status()["down"] == ["two", "three"], 20, "node one alone")
+        eventually(lambda: self.status()["down"] == ["two", "three"], 60, "node one alone")
         self.assertEqual([one["reachable_generation"] for one in self.json("dataloss", "-u", status=1)["losses"]], [1])
         self.assertMentions(self.cluster("accept-dataloss", "a/b", "two", "--yes", status=1), "on two cannot be reached")
         self.assertMentions(self.cluster("accept-dataloss", "a/b", "four", "--yes", status=1), "no replica on 'four'")
@@ -361,7 +362,7 @@ class Doing(Commands):
 
     def test_nodes(self):
         self.router.create("a/b")
-        eventually(lambda: len([one for one in self.json("nodes")["nodes"] if one["disk_id"]]) == 3, 20, "reports")
+        eventually(lambda: len([one for one in self.json("nodes")["nodes"] if one["disk_id"]]) == 3, 60, "reports")
         text = self.cluster("add-node", "three")
         self.assertMentions(text, "of default", "answers with our cluster token", "its own;", "active", "all of known repositories")
         self.assertMentions(self.cluster("add-node", "four", status=1), "no storage 'four'", "reload")
@@ -388,9 +389,33 @@ class Doing(Commands):
         self.router.cli("cluster", "set-replication-factor", "default", "a/b")
         self.assertEqual(self.json("rebalance", "--plan")["moves"], [])
 
+    def test_removed_and_still_named(self):
+        """The routers' configuration names a node that was removed: it gets nothing, and whoever asks for it is told."""
+        eventually(lambda: len([one for one in self.json("nodes")["nodes"] if one["disk_id"]]) == 3, 20, "reports")
+        self.cluster("drain", "three")
+        self.assertMentions(self.cluster("remove-node", "three"), "three")
+        self.assertMentions(self.cluster("nodes"), "three", "removed")
+        for path in ("a/b", "a/c"):
+            self.router.create(path)
+            self.push(path)
+            self.assertEqual(sorted(one["storage"] for one in self.router.info(path)["replicas"]), ["one", "two"])
+        self.assertEqual(self.json("rebalance", "--plan")["moves"], [])
+        self.assertMentions(self.cluster("drain", "three", status=1), "'three' was removed")
+        self.assertMentions(self.cluster("set-replication-factor", "3", "a/b", status=1), "has 2 nodes that take replicas")
+        self.assertMentions(self.cluster("add-node", "three", status=1), "was removed", "undrain three")
+        for words in (("repo", "move", "a/b", "--from", "one", "--to", "three"), ("repo", "adopt", "three", "some/folder")):
+            result = self.router.cli(*words, check=False)
+            self.assertEqual(result.returncode, 1)
+            self.assertMentions(result.stderr, "'three'", "was removed")
+        self.assertEqual([path for path in self.nodes[2].files() if path.startswith("@r")], [])
+        self.cluster("undrain", "three")
+        self.assertMentions(self.cluster("add-node", "three"), "active")
+        self.router.create("a/d")
+        self.assertEqual(len(self.router.info("a/d")["replicas"]), 3)
+
     def test_wrong_token_and_shared_disk(self):
         """What add-node says of nodes that must not take part."""
-        eventually(lambda: len([one for one in self.json("nodes")["nodes"] if one["disk_id"]]) == 3, 20, "reports")
+        eventually(lambda: len([one for one in self.json("nodes")["nodes"] if one["disk_id"]]) == 3, 60, "reports")
         self.nodes[2].stop()
         self.nodes[2].cluster_token = cluster_test.new_token()
         self.nodes[2].start()
@@ -403,7 +428,60 @@ class Doing(Commands):
         self.nodes[2].cluster_token = self.cluster_token
         shutil.copyfile(self.nodes[0].root + "/gitstead-storage", self.nodes[2].root + "/gitstead-storage")
         self.nodes[2].launch()  # it is not ready, and stays so
-        eventually(lambda: "node.report.refused" in self.nodes[2].log_text(), 20, "the refusal of its report")
+        eventually(lambda: "node.report.refused" in self.nodes[2].log_text(), 60, "the refusal of its report")
+
+
+class Eventual(Commands):
+    """Writes that are acknowledged with one copy: what is lost is told when it is lost, and not before."""
+
+    def setUp(self):
+        super().setUp()
+        self.router.stop()
+        self.router.consistency, self.router.min_copies = "primary", 1
+        self.router.start()
+
+    def test_loss_is_told_when_it_happens(self):
+        self.router.create("a/b")
+        tip = self.push("a/b")
+        generations, now = self.generations(self.router, "a/b")
+        home = [name for name in NODES if generations[name] == now]
+        self.assertEqual((len(home), now), (1, 1))
+        others = sorted(set(NODES) - set(home))
+        node = self.nodes[NODES.index(home[0])]
+        self.cluster("dataloss", "-u")
+        # Its only copy is away: nothing is lost yet.
+        node.stop()
+        self.wait_for(2)
+        self.cluster("dataloss")
+        away = self.json("dataloss", "-u", status=1)["losses"]
+        self.assertEqual([(one["recorded"], one["recorded_generation"], one["reachable_generation"], one["lost"]) for one in away],
+                         [(home, 1, 0, False)])
+        self.assertEqual(self.json("explain", "a/b")["health"], "CLUSTER_UNAVAILABLE")
+        # It is back without its disk: now it is.
+        folder = node.path(self.router.info("a/b")["replica_path"])
+        os.rename(folder, folder + ".away")
+        node.start()
+        self.wait_for(3)
+        self.assertMentions(self.cluster("verify", status=1), "a/b.git on %s: its disk has no such replica" % home[0])
+        lost = self.json("dataloss", status=1)["losses"]
+        self.assertEqual([(one["generation"], one["recorded_generation"], one["lost"]) for one in lost], [(1, 0, True)])
+        self.assertEqual(self.json("explain", "a/b")["health"], "CLUSTER_LOST")
+        self.assertFalse(self.json("explain", "a/b")["writable"])
+        # The disk is found: it was not lost after all.
+        node.stop()
+        self.wait_for(2)
+        os.rename(folder + ".away", folder)
+        node.start()
+        self.wait_for(3)
+        eventually(lambda: Git(self.router.new_token("read")).run("ls-remote", "%s/a/b.git" % self.router.url, cwd=self.work)
+                   .stdout.decode().startswith(tip), 30, "what was acknowledged being read")
+        self.cluster("dataloss", "-u")
+        # And lost for good: it is told until somebody says with what to go on.
+        shutil.rmtree(folder)
+        self.cluster("verify", status=1)
+        self.assertTrue(self.json("dataloss", status=1)["losses"][0]["lost"])
+        self.assertMentions(self.cluster("accept-dataloss", "a/b", others[0], "--yes"), tip, "goes on from generation 2")
+        self.cluster("dataloss", "-u")
 
 
 gitstead_test.main()

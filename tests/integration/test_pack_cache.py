@@ -124,11 +124,12 @@ class PackCacheCase(TestCase):
             process.kill()
         process.communicate()
 
-    def done(self, clone):
+    def done(self, clone, fsck=True):
         process, folder = clone
         text = process.communicate(timeout=PATIENCE * gitstead_test.SLOW)[0].decode(errors="replace")
         self.assertEqual(process.returncode, 0, text)
-        self.git.fsck(folder)
+        if fsck:
+            self.git.fsck(folder)
         return folder, text
 
     def figures(self):
@@ -152,10 +153,14 @@ class PackCacheCase(TestCase):
         return packet("command=fetch") + b"0001" + packet("ofs-delta\n") + packet("want %s\n" % want) + packet(
             "done\n") + FLUSH
 
-    def connect(self, body, url=None):
+    def connect(self, body, url=None, receive_buffer=None):
         """A client that has asked, and has read nothing yet."""
-        connection = socket.create_connection((self.server.host, self.server.http_port), PATIENCE * gitstead_test.SLOW)
+        connection = socket.socket()
         self.addCleanup(connection.close)
+        connection.settimeout(PATIENCE * gitstead_test.SLOW)
+        if receive_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection.connect((self.server.host, self.server.http_port))
         token = self.git.env["GIT_CONFIG_VALUE_0"]
         path = (url or self.url)[len(self.server.url):]
         connection.sendall(("POST %s/git-upload-pack HTTP/1.0\r\nHost: x\r\n%s\r\nGit-Protocol: version=2\r\nContent-Type: "
@@ -185,15 +190,15 @@ class Kept(PackCacheCase):
         clones = [self.clone("--progress") for _ in range(8)]
         self.reached(misses=1, hits=7)
         self.open_gate()
-        folders = [self.done(one) for one in clones]
+        folders = [self.done(one, fsck=one is clones[0]) for one in clones]
         self.assertEqual(len({pack_in(folder) for folder, _ in folders}), 1)
         for folder, text in folders:
             self.assertMentions(text, "remote: Counting objects", "remote: Total")
             self.assertEqual(self.git.refs(folder), self.git.refs(folders[0][0]))
         # Later ones, whatever they want to be told.
-        quiet, text = self.done(self.clone("-q"))
+        quiet, text = self.done(self.clone("-q"), fsck=False)
         self.assertEqual((text, pack_in(quiet)), ("", pack_in(folders[0][0])))
-        loud, text = self.done(self.clone("--progress"))
+        text = self.done(self.clone("--progress"), fsck=False)[1]
         self.assertMentions(text, "remote: Total")
         found = self.figures()
         self.assertEqual((found["misses"], found["hits"], found["bypassed"], found["packs"]), (1, 9, 0, 1))
@@ -214,11 +219,6 @@ class Kept(PackCacheCase):
                 self.assertEqual(missing, {"--filter=blob:none": 2, "--filter=tree:0": 2}.get(way[0], 0), way)
         found = self.figures()
         self.assertEqual(found["hits"], found["misses"], found)
-        # An update is for those that have the same.
-        self.fill_more()
-        for folder in [self.done(self.clone())[0] for _ in range(2)]:
-            self.git("reset", "-q", "--hard", "HEAD^", cwd=folder)
-            self.assertEqual(self.git("rev-list", "--count", "main", cwd=folder), "2")
 
     def fill_more(self):
         with open(os.path.join(self.work, "other"), "w") as out:
@@ -228,7 +228,7 @@ class Kept(PackCacheCase):
         self.git("push", "-q", self.url, "main", cwd=self.work)
 
     def test_updates_are_shared_too(self):
-        folders = [self.done(self.clone())[0] for _ in range(3)]
+        folders = [self.done(self.clone(), fsck=False)[0] for _ in range(2)]
         self.fill_more()
         before = self.figures()["misses"]
         for folder in folders:
@@ -259,22 +259,26 @@ class Kept(PackCacheCase):
                             input=secret.encode() + b"\n")
         self.assertEqual(pack.returncode, 0, pack.stderr)
         Git()("update-ref", "refs/gitstead/secret", secret, cwd=replica)
-        for _ in range(3):
-            folder = self.done(self.clone("-q", "--mirror"))[0]
+        for _ in range(2):
+            folder = self.done(self.clone("-q", "--mirror"), fsck=False)[0]
             self.assertNotIn("gitstead", self.git.refs(folder))
             self.assertNotEqual(self.git.run("cat-file", "-e", secret, cwd=folder).returncode, 0)
         self.assertEqual(self.figures()["misses"], 1)
 
-    def test_pack_goes_with_its_repository(self):
-        self.done(self.clone())
+    def test_pack_goes_with_what_is_in_it(self):
+        self.done(self.clone(), fsck=False)
         self.reached(packs=1)
+        self.server.call("Repository/Prune", {"repository": {"path": self.name}, "no_grace": True})
+        self.reached(packs=0, bytes=0)
+        self.done(self.clone(), fsck=False)
+        self.reached(packs=1, misses=2)
         self.server.cli("repo", "delete", self.name, "--yes")
         self.reached(packs=0, bytes=0)
 
     def test_slow_reader_holds_nobody_back(self):
-        url = self.fill(self.name + "-large", 24 << 20)  # more than sockets and pipes take
+        url = self.fill(self.name + "-large", 6 << 20)
         request = self.request(url)
-        slow = self.connect(request, url)
+        slow = self.connect(request, url, receive_buffer=4096)
         self.reached(misses=1)
         packs = [self.read_pack(self.connect(request, url)) for _ in range(2)]
         self.assert_whole(packs[0])
@@ -341,8 +345,8 @@ class SecondUse(PackCacheCase):
     options = {"pack_cache_age": "1h"}
 
     def test_pack_is_kept_from_its_second_use_on(self):
-        for misses, hits, packs in ((1, 0, 0), (2, 0, 1), (2, 1, 1), (2, 2, 1)):
-            self.done(self.clone())
+        for misses, hits, packs in ((1, 0, 0), (2, 0, 1), (2, 1, 1)):
+            self.done(self.clone(), fsck=False)
             self.reached(misses=misses, hits=hits, packs=packs)
 
 
@@ -352,7 +356,7 @@ class Bounds(PackCacheCase):
     def test_disk_bound(self):
         urls = [self.url] + [self.fill("%s-%d" % (self.name, n), 300000) for n in range(4)]
         for url in urls:
-            self.done(self.clone(url=url))
+            self.done(self.clone(url=url), fsck=False)
             self.assertLessEqual(figures(self.server)["bytes"], 1 << 20)
         self.reached(misses=len(urls), bypassed=0, hits=0)
         self.assertGreaterEqual(figures(self.server)["packs"], 1)
@@ -363,7 +367,7 @@ class Bounds(PackCacheCase):
         self.reached(misses=len(urls) + 1, hits=1)
 
     def test_pack_larger_than_half_of_it(self):
-        url = self.fill(self.name + "-large", 8 << 20)
+        url = self.fill(self.name + "-large", 5 << 20)
         request = self.request(url)
         self.close_gate()
         connections = [self.connect(request, url) for _ in range(3)]
@@ -398,7 +402,7 @@ class Age(PackCacheCase):
 class FullDisk(PackCacheCase):
     def test_write_that_fails(self):
         """The pack goes on past the file, for all who read it already."""
-        url = self.fill(self.name + "-large", 8 << 20)
+        url = self.fill(self.name + "-large", 5 << 20)
         request = self.request(url)
         self.server.stop()
         self.server.prefix = ["prlimit", "--fsize=2000000"]
@@ -426,17 +430,16 @@ class Off(PackCacheCase):
     options = {"pack_cache": "0"}
 
     def test_off(self):
-        for _ in range(2):
-            self.done(self.clone())
+        self.done(self.clone(), fsck=False)
         self.assertEqual([self.figures()[name] for name in NAMES], [0] * len(NAMES))
 
 
 class ThroughARouter(Cluster):
+    def placed(self, server):
+        server.storage_options["pack_cache_uses"] = "1"
+        return server
+
     def test_nodes_share_packs(self):
-        for node in self.nodes:
-            node.stop()
-            node.storage_options["pack_cache_uses"] = "1"
-            node.start()
         router = self.add_router()
         git = Git(router.new_token("write"))
         url = router.create("cache/r")

@@ -2,6 +2,7 @@
 """A server whose metadata is in PostgreSQL: schemas that do not fit, and a database that is killed under load."""
 import json
 import os
+import signal
 import subprocess
 import threading
 
@@ -133,6 +134,49 @@ class Away(TestCase):
         before = [pusher.acknowledged for pusher in pushers]
         eventually(lambda: all(pusher.acknowledged > n for pusher, n in zip(pushers, before)), 90,
                    "a push of everybody that is acknowledged")
+
+
+class Hung(TestCase):
+    """The database neither answers nor goes away."""
+
+    def test_stopped(self):
+        # Two wait for it until it is known to hang, the others for a connection.
+        server = Server(metadata={"statement_timeout": "%ds" % (3 * gitstead_test.SLOW), "connections": 2, "pool_wait": "1s",
+                                  "connect_timeout": "%ds" % (5 * gitstead_test.SLOW)})
+        self.addCleanup(server.clean)
+        server.start()
+        git = Git(server.new_token("write"))
+        url = server.create("a/b")
+        work = self.scratch()
+        git("init", "-q", "-b", "main", work, cwd=work)
+        git("commit", "-q", "--allow-empty", "-m", "One", cwd=work)
+        git("push", "-q", url, "main", cwd=work)
+        git("ls-remote", "--exit-code", url, "main", cwd=work)
+        stopped = [server.postgres.process.pid] + server.postgres.children()
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            # The first one finds out; more of them than there are connections then wait for nothing.
+            for _ in range(2):
+                results = []
+                readers = [threading.Thread(target=lambda: results.append(
+                    git.run("ls-remote", "-q", "--exit-code", url, "main", cwd=work).stderr)) for _ in range(12)]
+                for one in readers:
+                    one.start()
+                for one in readers:
+                    one.join()
+                self.assertEqual(results, [b""] * 12)
+            refused = git.fails("push", url, "main:refs/heads/other", cwd=work)
+            self.assertMentions(refused, "does not answer", "Nothing was done")
+            failed = server.cli("repo", "create", "other/one", "--timeout", "2s", check=False)
+            self.assertEqual(failed.returncode, 1)
+            self.assertMentions(failed.stderr, "does not answer", "nothing was done")
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        eventually(lambda: git.run("push", "-q", url, "main:refs/heads/other", cwd=work).returncode == 0, 60,
+                   "a push that is taken again")
+        self.assertEqual(server.cli("repo", "list", "-q").stdout.split(), ["a/b.git"])
 
 
 class Pooled(TestCase):

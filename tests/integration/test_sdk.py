@@ -72,6 +72,17 @@ class Sdk(gitstead_test.TestCase):
         self.assertEqual(os.path.realpath(self.run_there("pkg-config", "--variable=plugindir", "gitstead-plugin").strip()),
                          os.path.realpath(PLUGINS))
 
+    def test_client(self):
+        """The example of a client, by the command that it and its page name."""
+        with open(os.path.join(gitstead_test.SOURCE, "docs", "clients.md"), encoding="utf-8") as source:
+            command = re.search(r"^cc -o tour api/examples/c/tour\.c (.*)$", source.read(), re.MULTILINE).group(1)
+        folder = tempfile.mkdtemp(dir=PLACE)
+        shutil.copy(os.path.join(gitstead_test.SOURCE, "api/examples/c/tour.c"), folder)
+        self.run_there("sh", "-e", "-c", "$CC -Wall -Wextra -Werror -o tour tour.c " + command, folder=folder)
+        done = subprocess.run([os.path.join(folder, "tour")], env=ENV, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("URL tour GROUP/PROJECT", done.stderr)
+
     def test_usage(self):
         for arguments in (("routng", "mine"), ("routing", "My_Plugin"), ("routing",)):
             result = subprocess.run(["gitstead", "plugin", "new", *arguments], cwd=PLACE, env=ENV, capture_output=True, text=True)

@@ -331,9 +331,12 @@ static gboolean
 look_for_nothing (Tour *tour, GError **error)
 {
   g_autoptr (GError) why = NULL;
+  const V1 (ErrorDetails) *details;
   if (get_commit (tour, "nowhere", &why))
     return gs_fail (error, GS_ERROR_INTERNAL, "there is a revision 'nowhere'");
-  printf ("refused %s\n", gs_error_name (gs_error_code (why)));
+  details = gs_details (why, tour->arena);
+  for (gsize i = 0; details != NULL && i < details->n_entries; i++)
+    printf ("refused %s %s\n", gs_error_name (gs_error_code (why)), details->entries[i]->field);
   return TRUE;
 }
 
@@ -349,7 +352,7 @@ run (Tour *tour, GError **error)
 int
 main (int argc, char **argv)
 {
-  GsClientOptions options = { sizeof options };
+  GsClientOptions options = { .size = sizeof options };
   Tour tour = { .repository = GITSTEAD__V1__REPOSITORY__INIT };
   g_autoptr (GError) error = NULL;
   gboolean ok;

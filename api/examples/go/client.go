@@ -37,6 +37,7 @@ type Error struct {
 	Message    string
 	Retry      string
 	RetryAfter time.Duration
+	Details    []any // of Message: gitstead.v1.ErrorDetail
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
@@ -255,7 +256,9 @@ func failure(status uint32, header Message) error {
 	retry, _ := header["retry"].(string)
 	after, _ := header["retry_after_ms"].(uint64)
 	message, _ := header["message"].(string)
-	return &Error{code, message, retry, time.Duration(after) * time.Millisecond}
+	details, _ := header["details"].(Message)
+	entries, _ := details["entries"].([]any)
+	return &Error{code, message, retry, time.Duration(after) * time.Millisecond, entries}
 }
 
 // ------------------------------------------------------------------------------------------ bulk bytes

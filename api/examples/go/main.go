@@ -120,7 +120,9 @@ func (t *tour) archive() {
 		t.err = fmt.Errorf("a revision that is not there: %v", err)
 		return
 	}
-	t.say("refused %s", refused.Code)
+	for _, entry := range refused.Details {
+		t.say("refused %s %v", refused.Code, inner(entry, "field"))
+	}
 }
 
 func main() {

@@ -36,9 +36,10 @@ CHUNK_MAX = 256 * 1024
 class Error(Exception):
     """What the server answered, or that nobody did."""
 
-    def __init__(self, code, message, retry=0, retry_after=0.0):
+    def __init__(self, code, message, retry=0, retry_after=0.0, details=()):
         super().__init__("%s: %s" % (CODES[code] if code < len(CODES) else code, message))
         self.code, self.retry, self.retry_after = code, retry, retry_after
+        self.details = details  # of gitstead.v1.ErrorDetail
 
 
 class Api:
@@ -116,7 +117,8 @@ class Client:
                     raise Error(2, "the server broke the stream off")
             trailer = self.api.type("gitstead.v1.StreamTrailer").FromString(chunk)
         if trailer.status != 0:
-            raise Error(trailer.status, trailer.header.message, trailer.header.retry, trailer.header.retry_after_ms / 1000)
+            raise Error(trailer.status, trailer.header.message, trailer.header.retry, trailer.header.retry_after_ms / 1000,
+                        trailer.header.details.entries)
         return reply_type.FromString(trailer.payload), b"".join(found)
 
     def open_stream(self, ticket):
@@ -159,7 +161,7 @@ class Client:
             raise Error(13, "the reply makes no sense")
         header = self.api.type("gitstead.v1.ReplyHeader").FromString(reply[16:16 + head_len])
         if status != 0:
-            raise Error(status, header.message, header.retry, header.retry_after_ms / 1000)
+            raise Error(status, header.message, header.retry, header.retry_after_ms / 1000, header.details.entries)
         return reply[16 + head_len:]
 
     def sign(self, header, number, payload):
@@ -263,7 +265,8 @@ def tour(client, path):
     try:
         call("Commit/Get", 'revisions: "nowhere"')
     except Error as error:
-        print("refused %s" % CODES[error.code])
+        for entry in error.details:
+            print("refused %s %s" % (CODES[error.code], entry.field))
 
 
 def find_proto():

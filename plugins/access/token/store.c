@@ -83,7 +83,9 @@ access_lookup (Access *self, GsCall *call, const char *id, GError **error)
   if (!self->metadata->token_get (self->metadata_self, call, id, take_row, token, &why)
       && gs_error_code (why) != GS_ERROR_NOT_FOUND)
     {
-      StoredToken *last = gs_error_code (why) == GS_ERROR_UNAVAILABLE ? kept (self, id, now_us, self->known_for_us) : NULL;
+      /* Away, or hanging with all connections to it taken. */
+      const gboolean unanswered = gs_error_code (why) == GS_ERROR_UNAVAILABLE || gs_error_code (why) == GS_ERROR_BUSY;
+      StoredToken *last = unanswered ? kept (self, id, now_us, self->known_for_us) : NULL;
       if (last != NULL && last->known)
         return last;
       stored_token_unref (last);

@@ -6,12 +6,19 @@
 
 #define NAME_MAX_BYTES 40
 
+gboolean
+encoding_is_utf8 (const char *encoding, gsize encoding_len)
+{
+  return (encoding_len == 5 && g_ascii_strncasecmp (encoding, "utf-8", 5) == 0)
+         || (encoding_len == 4 && g_ascii_strncasecmp (encoding, "utf8", 4) == 0);
+}
+
 char *
 encoding_to_utf8 (const char *encoding, gsize encoding_len, const char *text, gsize len, gsize *ret_len)
 {
   char name[NAME_MAX_BYTES + 1], *made;
   gsize made_len = 0;
-  if (encoding_len == 0 || encoding_len > NAME_MAX_BYTES || len > G_MAXSSIZE)
+  if (encoding_len == 0 || encoding_len > NAME_MAX_BYTES || len > G_MAXSSIZE || encoding_is_utf8 (encoding, encoding_len))
     return NULL;
   /* The C library takes more than a name here: "//TRANSLIT", and paths of modules. */
   for (gsize i = 0; i < encoding_len; i++)
@@ -19,8 +26,6 @@ encoding_to_utf8 (const char *encoding, gsize encoding_len, const char *text, gs
       return NULL;
   memcpy (name, encoding, encoding_len);
   name[encoding_len] = '\0';
-  if (g_ascii_strcasecmp (name, "utf-8") == 0 || g_ascii_strcasecmp (name, "utf8") == 0)
-    return NULL;
   made = g_convert (text, (gssize) len, "UTF-8", g_ascii_strcasecmp (name, "latin-1") == 0 ? "ISO-8859-1" : name, NULL, &made_len,
                     NULL);
   if (made != NULL)

@@ -5,6 +5,7 @@
 
 #include <glib.h>
 
+gboolean encoding_is_utf8 (const char *encoding, gsize encoding_len);
 /**
  * @text as UTF-8, as git makes it of a commit with the header @encoding: *full*, *@ret_len bytes and a NUL. NULL when nothing is
  * to be done (@encoding is UTF-8) or can be (unknown, or the bytes are not of it): then git shows the bytes as they are.

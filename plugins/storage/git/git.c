@@ -73,7 +73,7 @@ static const GsOption git_options[] = {
   { "pack_cache", "1GiB", NULL,
     "Disk space below path for packs that equal fetches share, in files without names; never more than is left free. 0 makes "
     "a pack for each fetch.", 0, G_MAXINT64, GS_OPTION_SIZE, 0 },
-  { "pack_cache_age", "5m", NULL, "How long a shared pack is kept after it was last read.", G_USEC_PER_SEC,
+  { "pack_cache_age", "5m", NULL, "How long fetches share a pack after it was made.", G_USEC_PER_SEC,
     G_GINT64_CONSTANT (86400000000), GS_OPTION_DURATION, 0 },
   { "pack_cache_uses", "2", NULL,
     "Fetches within pack_cache_age that make a pack worth keeping after the last of them; 1 keeps every one.", 1, 1000,

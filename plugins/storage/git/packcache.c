@@ -4,9 +4,11 @@
 
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-#define PACKS_MAX 256u /* each holds a descriptor */
+#define PACKS_MAX 256u
+#define PACKS_SHARE 16u /* of the descriptors that the process may have: each pack holds one */
 #define ASKED_MAX 4096u
 
 /* ---------------------------------------------------------------------------------------------- life */
@@ -16,7 +18,14 @@ pack_cache_new (Storage *storage, guint64 max_bytes, gint64 age_us, guint min_us
 {
   const GsHost *host = storage->host;
   PackCache *cache = g_new0 (PackCache, 1);
-  *cache = (PackCache) { .storage = storage, .max_bytes = max_bytes, .age_us = age_us, .min_uses = min_uses };
+  struct rlimit files = { 0, 0 };
+  getrlimit (RLIMIT_NOFILE, &files);
+  *cache = (PackCache) { .storage = storage,
+                         .max_bytes = max_bytes,
+                         .age_us = age_us,
+                         .min_uses = min_uses,
+                         .max_packs = (guint) CLAMP (files.rlim_cur / PACKS_SHARE, 1, PACKS_MAX),
+                         .stall_us = PACK_STALL_US };
   gs_mutex_init (&cache->lock);
   cache->packs = g_hash_table_new (g_str_hash, g_str_equal);
   cache->asked = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
@@ -156,7 +165,8 @@ pack_unref (Pack *pack)
   if (!last)
     return;
   close (pack->file);
-  close (pack->wake);
+  if (pack->wake >= 0)
+    close (pack->wake);
   g_free (pack->replica);
   g_ptr_array_unref (pack->readers);
   g_byte_array_unref (pack->tail);
@@ -180,7 +190,8 @@ void
 pack_wake_maker (Pack *pack)
 {
   pack->waits = FALSE;
-  wake_fd (pack->wake);
+  if (pack->wake >= 0)
+    wake_fd (pack->wake);
 }
 
 void
@@ -202,6 +213,13 @@ static gboolean
 is_idle (const Pack *pack)
 {
   return pack->ended && pack->readers->len == 0;
+}
+
+/* Those that read it may go on. */
+static gboolean
+is_old (const Pack *pack, gint64 now_us)
+{
+  return pack->ended && now_us - pack->made_us >= pack->cache->age_us;
 }
 
 /* Under the lock. */
@@ -235,7 +253,7 @@ give_up_old (PackCache *cache, gint64 now_us, GPtrArray *gone)
   while (g_hash_table_iter_next (&iter, NULL, &value))
     {
       Pack *pack = value;
-      if (!is_idle (pack) || now_us - pack->last_used_us < cache->age_us)
+      if (!is_old (pack, now_us))
         continue;
       pack->listed = FALSE;
       g_hash_table_iter_remove (&iter);
@@ -352,20 +370,21 @@ pack_find (PackCache *cache, const char *key, const Repo *repo, PackReader *read
 {
   GPtrArray *gone = g_ptr_array_new ();
   gint64 now_us = g_get_monotonic_time ();
-  gboolean too_large;
+  gboolean narrow;
   Pack *pack, *made = NULL;
   gs_mutex_lock (&cache->lock);
   give_up_old (cache, now_us, gone);
-  too_large = note_asked (cache, key, now_us)->too_large;
+  const Asked *asked = note_asked (cache, key, now_us);
+  narrow = asked->narrow_us != 0 && now_us - asked->narrow_us < cache->age_us;
   pack = g_hash_table_lookup (cache->packs, key);
-  if (pack == NULL && !too_large)
+  if (pack == NULL && !narrow)
     {
       gs_mutex_unlock (&cache->lock);
       made = pack_new (cache, key, repo, error);
       gs_mutex_lock (&cache->lock);
       pack = g_hash_table_lookup (cache->packs, key);
       *ret_new = pack == NULL && made != NULL;
-      while (*ret_new && g_hash_table_size (cache->packs) >= PACKS_MAX && give_up_oldest (cache, gone))
+      while (*ret_new && g_hash_table_size (cache->packs) >= cache->max_packs && give_up_oldest (cache, gone))
         ;
       if (*ret_new)
         {

@@ -25,7 +25,7 @@ void pack_cache_free (PackCache *cache);
 void pack_cache_start (PackCache *cache);
 /** Gives up the packs of a repository that is removed, or has been pruned; fetches under way end as they would have. */
 void pack_cache_forget (PackCache *cache, guint64 repo_id);
-/** Gives up what has not been asked for lately. */
+/** Gives up what is old. */
 void pack_cache_sweep (PackCache *cache);
 
 /** One upload-pack's side of it. NULL without @error when there is no cache. *full*. */

@@ -18,7 +18,7 @@
 #define PACK_KEY_LEN 64 /* SHA-256, hex */
 #define PACK_PIECE (128u * 1024)
 #define PACK_AHEAD (64u << 20)           /* a pack is made at most so far ahead of the fastest of its readers */
-#define PACK_STALL_US (60 * G_USEC_PER_SEC) /* how long one reader of a narrow pack may keep the others waiting */
+#define PACK_STALL_US (60 * G_USEC_PER_SEC) /* PackCache.stall_us; tests have less time */
 #define PACK_SAID_MAX 4096u
 
 struct PackCache
@@ -27,6 +27,8 @@ struct PackCache
   guint64 max_bytes;
   gint64 age_us;
   guint min_uses;
+  guint max_packs;
+  gint64 stall_us; /* how long one reader of a narrow pack may keep the others waiting */
   char *hook; /* as git takes it; NULL until start */
 
   struct
@@ -46,7 +48,7 @@ typedef struct
 {
   guint n;
   gint64 last_us;
-  gboolean too_large; /* the last attempt became narrow */
+  gint64 narrow_us; /* when a pack became narrow; 0 = never */
 } Asked;
 
 /** Who reads a pack. In its owner's memory; all under the cache's lock. */
@@ -72,11 +74,11 @@ typedef struct
   guint64 room; /* free on the medium when it was last looked at */
   guint64 looked_at;
 
-  int wake; /* eventfd: the maker's */
   GsThread thread;
 
   /* under the cache's lock */
   guint refs;
+  int wake; /* eventfd: the maker's; -1 once it has ended */
   GPtrArray *readers; /* PackReader */
   gboolean listed, threaded, joined;
   gboolean stop;    /* asks the maker to end */
@@ -91,6 +93,7 @@ typedef struct
   GString *said; /* whole lines of its progress */
   GString *line; /* the one that is under way, up to its '\r' */
   guint line_serial;
+  gint64 made_us; /* when it ended */
   gint64 last_used_us;
 } Pack;
 

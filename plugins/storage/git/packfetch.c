@@ -28,7 +28,6 @@ struct PackFetch
   PackReader reader;
   int output, said;
   gboolean quiet; /* no progress is wanted */
-  gboolean shared;
   guint8 *buffer;
   gsize at, len;
   gboolean waits; /* for the maker */
@@ -41,7 +40,8 @@ typedef enum
   TAKE_SOME,
   TAKE_WAIT,
   TAKE_END,
-  TAKE_FAILED
+  TAKE_FAILED,
+  TAKE_DROPPED
 } Taken;
 
 /* ------------------------------------------------------------------------------------------------ the end */
@@ -137,10 +137,10 @@ take (PackFetch *fetch, GError **error)
   Taken taken = TAKE_SOME;
   gs_mutex_lock (&pack->cache->lock);
   from_file = reader->taken < pack->filed;
-  if (from_file)
+  if (reader->dropped)
+    taken = TAKE_DROPPED;
+  else if (from_file)
     len = (gsize) MIN (PACK_PIECE, pack->filed - reader->taken);
-  else if (reader->dropped)
-    taken = TAKE_FAILED;
   else if (reader->taken < pack->made)
     {
       len = (gsize) (pack->made - reader->taken);
@@ -192,6 +192,14 @@ give_up_pack (PackFetch *fetch, const GError *why)
   storage->host->log (storage->host, GS_LOG_WARNING, "storage.pack-cache.unreadable", fields, G_N_ELEMENTS (fields));
 }
 
+static void
+log_stalled (const PackFetch *fetch)
+{
+  Storage *storage = fetch->cache->storage;
+  const GsField fields[] = { GS_TEXT ("replica", fetch->repo->path) };
+  storage->host->log (storage->host, GS_LOG_INFO, "storage.pack-cache.stalled", fields, G_N_ELEMENTS (fields));
+}
+
 static gboolean
 nothing_came (const PackFetch *fetch)
 {
@@ -233,6 +241,10 @@ serve_some (PackFetch *fetch)
         case TAKE_END:
           send_said (fetch, FALSE);
           finish (fetch, '0');
+          return;
+        case TAKE_DROPPED:
+          log_stalled (fetch);
+          finish (fetch, '1');
           return;
         case TAKE_FAILED:
           if (why != NULL)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define LOOK_EVERY (4u << 20) /* bytes, until the free space is looked at again */
+#define LOOK_AGAIN_MS 1000
 #define PIPE_BYTES (256 * 1024)
 
 /* ------------------------------------------------------------------------------------------- what it says */
@@ -81,7 +82,7 @@ make_narrow (Pack *pack, const char *why)
   unlisted = pack_unlist (pack);
   asked = g_hash_table_lookup (cache->asked, pack->key);
   if (asked != NULL)
-    asked->too_large = TRUE;
+    asked->narrow_us = g_get_monotonic_time ();
   gs_mutex_unlock (&cache->lock);
   if (unlisted)
     pack_unref (pack);
@@ -152,7 +153,7 @@ put (Pack *pack, const guint8 *data, gsize len)
 static void
 drop_stalled (Pack *pack, guint64 fastest)
 {
-  if (fastest < pack->made || g_get_monotonic_time () - pack->tail_since_us < PACK_STALL_US)
+  if (fastest < pack->made || g_get_monotonic_time () - pack->tail_since_us < pack->cache->stall_us)
     return;
   for (guint i = pack->readers->len; i-- > 0;)
     {
@@ -218,7 +219,7 @@ make_some (Pack *pack, guint8 *buffer, gboolean *ret_whole)
   if (!go_on)
     fds[0].fd = -1;
   /* While it waits for a reader that may have stalled it looks again by itself. */
-  if (poll (fds, 3, go_on ? -1 : 1000) < 0 && errno != EINTR)
+  if (poll (fds, 3, go_on ? -1 : LOOK_AGAIN_MS) < 0 && errno != EINTR)
     return FALSE;
   if (fds[1].revents != 0)
     drain_fd (pack->wake);
@@ -268,6 +269,9 @@ end_pack (Pack *pack, gboolean whole)
   gs_mutex_lock (&pack->cache->lock);
   pack->ended = TRUE;
   pack->failed = !whole;
+  pack->made_us = g_get_monotonic_time ();
+  close (pack->wake);
+  pack->wake = -1;
   pack_unreserve (pack);
   unlisted = !whole && pack_unlist (pack);
   pack_wake_readers (pack, TRUE);

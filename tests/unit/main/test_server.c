@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,7 +88,7 @@ wait_for_page (Fixture *fixture, const char *page, const char *want, gboolean ok
         return;
       if (g_get_monotonic_time () > until_us)
         fail_msg ("the page %s does not say \"%s\" but \"%s\"", page, want, text);
-      g_thread_yield ();
+      poll (NULL, 0, 5);
     }
 }
 
@@ -100,7 +101,7 @@ test_a_disk_that_hangs (void **state)
   wait_for_page (fixture, GS_PAGE_READY, "storage 'tardy': ok", TRUE);
   assert_int_equal (g_unlink (fixture->gate), 0);
   assert_int_equal (mkfifo (fixture->gate, 0600), 0);
-  wait_for_page (fixture, GS_PAGE_READY, "storage 'tardy': no answer for 5 s", FALSE);
+  wait_for_page (fixture, GS_PAGE_READY, "storage 'tardy': no answer for ", FALSE);
   wait_for_page (fixture, GS_PAGE_READY, "metadata store 'default': ok", FALSE);
   wait_for_page (fixture, GS_PAGE_STATUS, "storage &apos;tardy&apos;: no answer for", FALSE);
   {
@@ -208,7 +209,7 @@ test_reloads_under_calls (void **state)
     {
       assert_true (g_get_monotonic_time () < until_us);
       gsi_server_turn (fixture->server);
-      g_thread_yield ();
+      poll (NULL, 0, 5);
     }
 }
 
@@ -237,7 +238,7 @@ test_asked_by_calls (void **state)
 
   write_config (fixture, "memory", "name: one");
   assert_int_equal (gs_thread_start (&thread, "asker", ask, &caller), 0);
-  for (gboolean waits = FALSE; !waits; g_thread_yield ())
+  for (gboolean waits = FALSE; !waits; poll (NULL, 0, 5))
     {
       g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&fixture->server->lock);
       waits = fixture->server->reloads.length > 0;

@@ -18,7 +18,7 @@
 
 const GsPlugin *gs_plugin_query (void);
 
-#define PATIENCE_US (10 * G_USEC_PER_SEC)
+#define PATIENCE_US (60 * G_USEC_PER_SEC)
 #define LOCK_WAIT_US (1 * G_USEC_PER_SEC)
 
 /* --------------------------------------------------------------------------------- metadata store */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <wire/details.h>
 
 #define PATIENCE_US (20 * G_USEC_PER_SEC)
 
@@ -241,6 +242,8 @@ on_done (gpointer user, const GsOutcome *outcome)
   wait->message = g_strdup (outcome->message);
   g_clear_pointer (&wait->payload, g_bytes_unref);
   wait->payload = outcome->payload ? g_bytes_ref (outcome->payload) : NULL;
+  g_clear_pointer (&wait->details, g_bytes_unref);
+  wait->details = outcome->details ? g_bytes_ref (outcome->details) : NULL;
   gs_cond_broadcast (&wait->f->changed);
   gs_mutex_unlock (&wait->f->lock);
 }
@@ -338,6 +341,28 @@ wait_clear (Wait *wait)
 {
   g_clear_pointer (&wait->message, g_free);
   g_clear_pointer (&wait->payload, g_bytes_unref);
+  g_clear_pointer (&wait->details, g_bytes_unref);
+}
+
+void
+expect_limit (Wait *wait, const char *name, guint64 limit, guint64 value)
+{
+  g_autoptr (GsArena) arena = gs_arena_new (65536);
+  const Gitstead__V1__ErrorDetails *details;
+  gsize n;
+  const guint8 *bytes;
+  wait_over (wait);
+  assert_non_null (wait->details);
+  bytes = g_bytes_get_data (wait->details, &n);
+  details = (gconstpointer) gs_wire_decode (arena, &gitstead__v1__error_details__descriptor, bytes, n, NULL);
+  assert_non_null (details);
+  assert_int_equal (details->n_entries, 1);
+  assert_int_equal (details->entries[0]->status, wait->code);
+  assert_string_equal (details->entries[0]->type, "limit");
+  assert_int_equal (details->entries[0]->name.len, strlen (name));
+  assert_memory_equal (details->entries[0]->name.data, name, strlen (name));
+  assert_int_equal (details->entries[0]->limit, limit);
+  assert_int_equal (details->entries[0]->value, value);
 }
 
 void

@@ -75,6 +75,7 @@ struct Wait
   gint64 retry_after_us;
   char *message;
   GBytes *payload;
+  GBytes *details;
   GsCallHandle handle;
 };
 
@@ -103,6 +104,8 @@ void wait_over (Wait *wait);
 gboolean wait_is_over (Wait *wait);
 void wait_over_quietly (Wait *wait); /* no assert: for threads of the test */
 void wait_clear (Wait *wait);
+/* Before expect_end, of a call in protobuf: its one detail is this limit. */
+void expect_limit (Wait *wait, const char *name, guint64 limit, guint64 value);
 #define expect_end(wait_, code_, says_)                                                                                \
   _expect_end ((wait_), (code_), (says_), __FILE__, __LINE__)
 void _expect_end (Wait *wait, GsErrorCode code, const char *says, const char *file, int line);

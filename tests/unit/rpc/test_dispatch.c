@@ -142,6 +142,7 @@ bound_in_flight (void **state)
   fixture_call (&f, &third, REPOSITORY_GET, "c", "ann:r", NULL);
   assert_true (wait_is_over (&third)); /* at once, on our thread */
   assert_true (third.retry_after_us > 0);
+  expect_limit (&third, "server.max_in_flight", 2, 2);
   expect_end (&third, GS_ERROR_BUSY, "2 calls are under way");
   assert_int_equal (f.n_run, 2);
   open_gate (&f);
@@ -189,6 +190,7 @@ bound_repository (void **state)
   fixture_call (&f, &first, REPOSITORY_GET, "a", "ann:r", NULL);
   wait_at_gate (&f, 1);
   fixture_call (&f, &second, REPOSITORY_GET, "a.git", "bob:r", NULL); /* the same one, by its other name */
+  expect_limit (&second, "server.max_per_repository", 1, 1);
   expect_end (&second, GS_ERROR_BUSY, "1 calls on a.git");
   fixture_call (&f, &other, REPOSITORY_GET, "b", "ann:r", NULL);
   wait_at_gate (&f, 2);
@@ -244,6 +246,7 @@ bound_reply (void **state)
   f.play = play_large_reply;
   fixture_start (&f);
   fixture_call (&f, &wait, PING, NULL, NULL, NULL);
+  expect_limit (&wait, "reply", 100, 203);
   expect_end (&wait, GS_ERROR_OUT_OF_RANGE, "203 bytes, the limit is 100");
   fixture_stop (&f);
 }

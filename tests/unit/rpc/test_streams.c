@@ -195,6 +195,7 @@ bound_streams (void **state)
   begin (&f, &waits[1], UPLOAD_PACK, "b", "ann:r", NULL, &streams[1]); /* parked: it has a place, too */
   wait_parked (&f);
   begin (&f, &refused, UPLOAD_PACK, "c", "ann:r", NULL, &streams[2]);
+  expect_limit (&refused, "server.streams", 2, 2);
   expect_end (&refused, GS_ERROR_BUSY, "2 streams are under way");
   assert_int_equal (streams[2].n_accepts, 0);
   open_gate (&f);

@@ -276,23 +276,44 @@ blob_list (GitCall *call, const ProtobufCMessage *message, ProtobufCMessage *ans
 
 /* ---------------------------------------------------------------------------------------------- LFS */
 
+/* "sha256:" and 64 digits. */
+static gboolean
+pointer_oid (GitCall *call, const char *value, Gitstead__V1__LfsPointer *pointer)
+{
+  guint8 raw[32];
+  if (!g_str_has_prefix (value, "sha256:") || strlen (value) != strlen ("sha256:") + 64
+      || !gs_unhex (value + strlen ("sha256:"), sizeof raw, raw))
+    return FALSE;
+  pointer->file_sha256 = api_text (call, value + strlen ("sha256:"), 64);
+  return TRUE;
+}
+
+/* As git-lfs reads one: the keys in this order, empty lines and "ext-…" lines between them, and nothing else. */
 static gboolean
 parse_pointer (GitCall *call, const char *data, gsize len, Gitstead__V1__LfsPointer *pointer)
 {
-  static const char *const versions[]
-      = { "version https://git-lfs.github.com/spec/v1\n", "version https://hawser.github.com/spec/v1\n" };
+  static const char *const keys[] = { "version ", "oid ", "size " };
+  static const char *const versions[] = { "https://git-lfs.github.com/spec/v1", "https://hawser.github.com/spec/v1", NULL };
   g_autofree char *text = g_strndup (data, len);
-  const char *oid = strstr (text, "\noid sha256:"), *size = strstr (text, "\nsize ");
-  guint8 raw[32];
-  if (strlen (text) != len || (!g_str_has_prefix (text, versions[0]) && !g_str_has_prefix (text, versions[1])))
+  g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
+  gsize key = 0;
+  if (strlen (text) != len)
     return FALSE;
-  if (oid == NULL || size == NULL || strlen (oid) < strlen ("\noid sha256:") + 65
-      || !gs_unhex (oid + strlen ("\noid sha256:"), 32, raw) || oid[strlen ("\noid sha256:") + 64] != '\n'
-      || !g_ascii_isdigit (size[strlen ("\nsize ")]))
-    return FALSE;
-  pointer->file_sha256 = api_text (call, oid + strlen ("\noid sha256:"), 64);
-  pointer->file_size = g_ascii_strtoull (size + strlen ("\nsize "), NULL, 10);
-  return TRUE;
+  for (char **line = lines; *line != NULL; line++)
+    {
+      const char *value;
+      g_strchomp (*line);
+      if (**line == '\0' || (key > 0 && g_str_has_prefix (*line, "ext-")))
+        continue;
+      if (key == G_N_ELEMENTS (keys) || !g_str_has_prefix (*line, keys[key]))
+        return FALSE;
+      value = *line + strlen (keys[key]);
+      if ((key == 0 && !g_strv_contains (versions, value)) || (key == 1 && !pointer_oid (call, value, pointer))
+          || (key == 2 && !g_ascii_string_to_unsigned (value, 10, 0, G_MAXINT64, &pointer->file_size, NULL)))
+        return FALSE;
+      key++;
+    }
+  return key == G_N_ELEMENTS (keys);
 }
 
 /* *@ret_pointer stays NULL when the blob is none. */

@@ -103,6 +103,12 @@ gboolean commit_add (Change *change, const GsOid *tree, const GsOid *parents, gs
 
 /* --------------------------------------------------------------------------------------- merge.c */
 
+/** What the two sides are called in git's words on a conflict, and in paths that it makes up: no '/'. */
+typedef struct
+{
+  const char *ours, *theirs;
+} MergeNames;
+
 /** Is @ancestor @commit or in its history? */
 gboolean change_is_ancestor (Change *change, const GsOid *ancestor, const GsOid *commit, gboolean *ret_is,
                              GError **error);
@@ -110,8 +116,11 @@ gboolean change_is_ancestor (Change *change, const GsOid *ancestor, const GsOid 
  * Three-way merge of trees, as git does it: *@ret_clean FALSE = conflicts are in @change. The tree's new objects are in
  * the draft.
  */
-gboolean change_merge_trees (Change *change, const GsOid *base, const GsOid *ours, const GsOid *theirs, GsOid *ret_tree,
-                             gboolean *ret_clean, GError **error);
+gboolean change_merge_trees (Change *change, const GsOid *base, const GsOid *ours, const GsOid *theirs,
+                             const MergeNames *names, GsOid *ret_tree, gboolean *ret_clean, GError **error);
+/** The same where @base and @theirs are only in the quarantine and have only the paths of a patch. */
+gboolean change_merge_patch (Change *change, const GsOid *base, const GsOid *ours, const GsOid *theirs,
+                             const MergeNames *names, GsOid *ret_tree, gboolean *ret_clean, GError **error);
 /** Merge of two commits of the repository by all their merge bases. */
 gboolean change_merge_commits (Change *change, const GsOid *ours, const GsOid *theirs, gboolean unrelated,
                                GsOid *ret_tree, gboolean *ret_clean, GError **error);

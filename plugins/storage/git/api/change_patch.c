@@ -163,7 +163,7 @@ strip_space (const char *text)
     {
       const char *nl = strchr (at, '\n');
       gsize len = nl != NULL ? (gsize) (nl - at) : strlen (at), kept = len;
-      while (kept > 0 && g_ascii_isspace (at[kept - 1]))
+      while (kept > 0 && strchr (" \t\r", at[kept - 1]) != NULL)
         kept--;
       if (kept == 0)
         empty = out->len > 0;
@@ -186,6 +186,19 @@ no_mail (GError **error, gsize number, const char *why)
   return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "patch: mail %" G_GSIZE_FORMAT " %s", number, why);
 }
 
+/* What git takes off both ends of a name or an address. */
+static char *
+strip_crud (const char *text)
+{
+  static const char crud[] = ".,:;<>\"\\'";
+  gsize len = strlen (text);
+  while (len > 0 && ((guint8) text[len - 1] <= 32 || strchr (crud, text[len - 1]) != NULL))
+    len--;
+  while (len > 0 && ((guint8) *text <= 32 || strchr (crud, *text) != NULL))
+    text++, len--;
+  return g_strndup (text, len);
+}
+
 /* mailinfo prints "Author: ", "Email: ", "Subject: " and "Date: " lines. */
 static gboolean
 read_info (const char *info, const char *body, gsize number, Mail *mail, GError **error)
@@ -199,9 +212,9 @@ read_info (const char *info, const char *body, gsize number, Mail *mail, GError 
     if (g_str_has_prefix (*line, "Subject: "))
       g_string_append_printf (subject, "%s%s", subject->len > 0 ? "\n" : "", *line + strlen ("Subject: "));
     else if (g_str_has_prefix (*line, "Author: ") && name == NULL)
-      name = g_strdup (*line + strlen ("Author: "));
+      name = strip_crud (*line + strlen ("Author: "));
     else if (g_str_has_prefix (*line, "Email: ") && email == NULL)
-      email = g_strdup (*line + strlen ("Email: "));
+      email = strip_crud (*line + strlen ("Email: "));
     else if (g_str_has_prefix (*line, "Date: ") && date == NULL)
       date = g_strdup (*line + strlen ("Date: "));
   if (name == NULL || email == NULL || *name == '\0' || *email == '\0' || strpbrk (name, "<>") != NULL
@@ -245,34 +258,85 @@ read_mail (const Patcher *patcher, gsize number, Mail *mail, GError **error)
 
 /* ------------------------------------------------------------------------------------------ patch */
 
-static gboolean
-read_unmerged (const Patcher *patcher, GError **error)
-{
-  const char *const argv[] = { "ls-files", "--unmerged", "-z", NULL };
-  g_autofree char *said = NULL;
-  g_autoptr (GBytes) output = NULL;
-  int status;
-  gsize len;
-  if (!run_git (patcher, argv, NULL, &output, &status, &said, error))
-    return FALSE;
-  const char *data = g_bytes_get_data (output, &len);
-  return (status == 0 && change_read_stages (patcher->change, data, len))
-         || gs_fail (error, GS_ERROR_INTERNAL, "git ls-files gave an answer that is not understood");
-}
-
-/* Not an error: the patch does not fit what is there. */
-static gboolean
-tell_misfit (const Patcher *patcher, const Mail *mail, gsize number, const char *said, gboolean three_way,
-             GError **error)
+/* Not an error: the patch does not fit what is there. What a merge said of it comes behind. */
+static void
+tell_misfit (const Patcher *patcher, const Mail *mail, gsize number, const char *said)
 {
   Change *change = patcher->change;
   g_auto (GStrv) lines = g_strsplit (said, "\n", -1);
   change->outcome = GITSTEAD__V1__CHANGE_OUTCOME__CHANGE_CONFLICT;
-  g_ptr_array_add (change->messages,
-                   g_strdup_printf ("mail %" G_GSIZE_FORMAT " does not apply: %s", number, mail->subject));
+  g_ptr_array_insert (change->messages, 0,
+                      g_strdup_printf ("mail %" G_GSIZE_FORMAT " does not apply: %s", number, mail->subject));
   for (guint i = 0; lines[i] != NULL && i < SAID_MAX; i++)
-    g_ptr_array_add (change->messages, g_strdup (lines[i]));
-  return !three_way || read_unmerged (patcher, error);
+    g_ptr_array_insert (change->messages, (int) i + 1, g_strdup (lines[i]));
+}
+
+static gboolean
+write_index (const Patcher *patcher, GsOid *ret_tree, GError **error)
+{
+  static const char *const write[] = { "write-tree", NULL };
+  g_autofree char *hex = NULL;
+  return run_line (patcher, write, NULL, &hex, error)
+         && (gs_oid_parse (hex, strlen (hex), ret_tree)
+             || gs_fail (error, GS_ERROR_INTERNAL, "git write-tree gave an answer that is not understood"));
+}
+
+static gboolean
+read_index (const Patcher *patcher, const GsOid *tree, GError **error)
+{
+  char hex[GS_OID_HEX_MAX + 1];
+  const char *const read[] = { "read-tree", hex, NULL };
+  gs_oid_hex (tree, hex);
+  return run_line (patcher, read, NULL, NULL, error);
+}
+
+/* *@ret_fits FALSE: it does not, and *@ret_said, which is replaced, says why. */
+static gboolean
+run_apply (const Patcher *patcher, const char *option, gboolean *ret_fits, char **ret_said, GError **error)
+{
+  const char *const argv[] = { "apply", "--whitespace=nowarn", option, patcher->diff, NULL };
+  int status;
+  g_clear_pointer (ret_said, g_free);
+  if (!run_git (patcher, argv, NULL, NULL, &status, ret_said, error))
+    return FALSE;
+  *ret_fits = status == 0;
+  return TRUE;
+}
+
+/*
+ * As git am falls back: the patch is applied to the very blobs that it names, in trees that have nothing else, and what it
+ * changed there is merged into what is here. *@ret_fits FALSE: they are not here, or do not merge.
+ */
+static gboolean
+apply_three_way (const Patcher *patcher, const Mail *mail, gsize number, const char *said, GsOid *tree,
+                 gboolean *ret_fits, GError **error)
+{
+  g_autofree char *fake = g_strconcat (patcher->index, ".fake", NULL), *option = NULL, *why = NULL, *name = NULL;
+  const MergeNames names = { "HEAD", name = g_strdup_printf ("mail-%" G_GSIZE_FORMAT, number) };
+  Patcher apart = *patcher;
+  GsOid base, theirs, merged;
+  apart.index = fake;
+  option = g_strconcat ("--build-fake-ancestor=", fake, NULL);
+  unlink (fake);
+  if (!run_apply (patcher, option, ret_fits, &why, error)
+      || (*ret_fits
+          && (!write_index (&apart, &base, error) || !run_apply (&apart, "--cached", ret_fits, &why, error))))
+    return FALSE;
+  if (!*ret_fits)
+    {
+      tell_misfit (patcher, mail, number, why);
+      return TRUE;
+    }
+  if (!write_index (&apart, &theirs, error)
+      || !change_merge_patch (patcher->change, &base, tree, &theirs, &names, &merged, ret_fits, error))
+    return FALSE;
+  if (!*ret_fits)
+    {
+      tell_misfit (patcher, mail, number, said);
+      return TRUE;
+    }
+  *tree = merged;
+  return read_index (patcher, tree, error);
 }
 
 static gboolean
@@ -280,27 +344,30 @@ apply_mail (const Patcher *patcher, gsize number, gboolean three_way, GsOid *tip
             GError **error)
 {
   Change *change = patcher->change;
-  const char *const apply[]
-      = { "apply", "--cached", "--whitespace=nowarn", three_way ? "--3way" : "--no-3way", patcher->diff, NULL };
-  const char *const write[] = { "write-tree", NULL };
   g_auto (Mail) mail = { 0 };
-  g_autofree char *said = NULL, *hex = NULL;
+  g_autofree char *said = NULL;
   const GsOid before = *tree;
-  int status;
-  if (!read_mail (patcher, number, &mail, error) || !run_git (patcher, apply, NULL, NULL, &status, &said, error))
+  if (!read_mail (patcher, number, &mail, error) || !run_apply (patcher, "--cached", ret_fits, &said, error))
     return FALSE;
-  *ret_fits = status == 0;
-  if (status != 0 && (strstr (said, "No valid patches") != NULL || strstr (said, "corrupt patch") != NULL))
+  if (*ret_fits)
+    {
+      if (!write_index (patcher, tree, error) || !change_collect (change, tree, &before, 1, error))
+        return FALSE;
+    }
+  else if (strstr (said, "No valid patches") != NULL || strstr (said, "corrupt patch") != NULL)
     return no_mail (error, number, "has no patch, or a damaged one");
-  if (status != 0)
-    return tell_misfit (patcher, &mail, number, said, three_way, error);
-  if (!run_line (patcher, write, NULL, &hex, error))
+  else if (!three_way)
+    {
+      tell_misfit (patcher, &mail, number, said);
+      return TRUE;
+    }
+  else if (!apply_three_way (patcher, &mail, number, said, tree, ret_fits, error))
     return FALSE;
-  if (!gs_oid_parse (hex, strlen (hex), tree))
-    return gs_fail (error, GS_ERROR_INTERNAL, "git write-tree gave an answer that is not understood");
-  return change_collect (change, tree, &before, 1, error)
-         && commit_add (change, tree, tip, 1, change->author != NULL ? change->author : mail.ident, NULL, mail.message,
-                        strlen (mail.message), tip, error);
+  /* What is there already needs no commit. */
+  else if (!*ret_fits || gs_oid_equal (tree, &before))
+    return TRUE;
+  return commit_add (change, tree, tip, 1, change->author != NULL ? change->author : mail.ident, NULL, mail.message,
+                     strlen (mail.message), tip, error);
 }
 
 static gboolean
@@ -323,7 +390,6 @@ apply_all (Change *change, const Gitstead__V1__ChangeApplyPatchRequest *request,
 {
   g_auto (Patcher) patcher = { .change = change, .objects = change_scratch (change, error) };
   GsOid tip = change->base, tree = change->base_tree;
-  char hex[GS_OID_HEX_MAX + 1];
   gboolean fits = TRUE;
   gsize n;
   if (patcher.objects == NULL)
@@ -333,9 +399,7 @@ apply_all (Change *change, const Gitstead__V1__ChangeApplyPatchRequest *request,
   patcher.index = g_strconcat (patcher.objects, "/../index", NULL);
   patcher.text = g_strconcat (patcher.objects, "/../text", NULL);
   patcher.diff = g_strconcat (patcher.objects, "/../diff", NULL);
-  gs_oid_hex (&tree, hex);
-  const char *const read[] = { "read-tree", hex, NULL };
-  if (!split_mails (&patcher, &request->patch, &n, error) || !run_line (&patcher, read, NULL, NULL, error))
+  if (!split_mails (&patcher, &request->patch, &n, error) || !read_index (&patcher, &tree, error))
     return FALSE;
   for (gsize i = 1; i <= n && fits; i++)
     if (!gs_call_check (change->call, "applying patches", error)

@@ -25,6 +25,7 @@ typedef struct
 typedef struct
 {
   GsOid tip, tree;
+  GsOid start; /* the commit on which the first step was made */
 } At;
 
 static gboolean
@@ -37,9 +38,13 @@ empty_tree (Change *change, GsOid *ret_tree, GError **error)
 static gboolean
 take_pick (Change *change, const Pick *pick, At *at, gboolean *ret_clean, GError **error)
 {
+  char ours[GS_OID_HEX_MAX + 1], theirs[GS_OID_HEX_MAX + 1];
+  const MergeNames names = { ours, theirs };
   GsOid tree;
+  gs_oid_hex (&at->start, ours);
+  gs_oid_hex (&pick->commit, theirs);
   if (!gs_call_check (change->call, "repeating commits", error)
-      || !change_merge_trees (change, &pick->from, &at->tree, &pick->to, &tree, ret_clean, error))
+      || !change_merge_trees (change, &pick->from, &at->tree, &pick->to, &names, &tree, ret_clean, error))
     return FALSE;
   if (!*ret_clean)
     {
@@ -86,25 +91,30 @@ finish (Change *change, const At *at, GError **error)
 
 /* --------------------------------------------------------------------------- cherry-pick, revert */
 
-/* git's own words. */
+/* As git repeats a message: from the first line that has something in it. */
+static void
+skip_blank_lines (CommitParts *info)
+{
+  gsize at = 0;
+  while (at < info->message_len && g_ascii_isspace (info->message[at]))
+    if (info->message[at++] == '\n')
+      {
+        info->message += at;
+        info->message_len -= at;
+        at = 0;
+      }
+  if (at == info->message_len)
+    info->message_len = 0;
+}
+
+/* git's own words. The subject is the first line, whatever follows it. */
 static char *
 revert_message (const GsOid *oid, const CommitParts *info, guint32 mainline)
 {
   g_autoptr (GString) text = g_string_new ("Revert \"");
-  const char *message = info->message, *end = info->message + info->message_len;
+  const char *nl = info->message_len > 0 ? memchr (info->message, '\n', info->message_len) : NULL;
   char hex[GS_OID_HEX_MAX + 1];
-  while (message < end && (*message == '\n' || *message == ' '))
-    message++;
-  /* The subject is the first paragraph in one line. */
-  for (gboolean first = TRUE; message < end && *message != '\n'; first = FALSE)
-    {
-      const char *nl = memchr (message, '\n', (gsize) (end - message));
-      const char *stop = nl != NULL ? nl : end;
-      if (!first)
-        g_string_append_c (text, ' ');
-      g_string_append_len (text, message, stop - message);
-      message = nl != NULL ? nl + 1 : end;
-    }
+  g_string_append_len (text, info->message, nl != NULL ? nl - info->message : (gssize) info->message_len);
   gs_oid_hex (oid, hex);
   g_string_append_printf (text, "\"\n\nThis reverts commit %s", hex);
   if (mainline != 0)
@@ -121,6 +131,13 @@ static void
 to_utf8 (Change *change, CommitParts *info)
 {
   gsize author_len, message_len;
+  /* No name of an encoding means this one. */
+  if (encoding_is_utf8 (info->encoding, info->encoding_len))
+    {
+      info->encoding = NULL;
+      info->encoding_len = 0;
+      return;
+    }
   g_autofree char *author
       = encoding_to_utf8 (info->encoding, info->encoding_len, info->author, info->author_len, &author_len);
   g_autofree char *message
@@ -147,6 +164,7 @@ pick_one (Change *change, const GsOid *oid, guint32 mainline, gboolean revert, g
   if (!commit_read (change, oid, &info, error) || !parent_tree (change, oid, &info, mainline, &parent, error))
     return FALSE;
   to_utf8 (change, &info);
+  skip_blank_lines (&info);
   pick.from = revert ? info.tree : parent;
   pick.to = revert ? parent : info.tree;
   pick.author = revert || change->author != NULL ? change->author
@@ -181,7 +199,7 @@ pick_all (Change *change, const Gitstead__V1__ChangeWrite *write, const Protobuf
   if ((message->len > 0 && !change_message (message, "message", &text, error))
       || !change_begin (change, write, TRUE, error) || !change_need_base (change, error))
     return FALSE;
-  at = (At){ change->base, change->base_tree };
+  at = (At){ change->base, change->base_tree, change->base };
   for (gsize i = 0; i < n && clean; i++)
     {
       g_autofree char *field = g_strdup_printf ("commits[%" G_GSIZE_FORMAT "]", i);
@@ -244,7 +262,7 @@ static gboolean
 rebase_steps (Change *change, const GsOid *onto, const GArray *commits, GError **error)
 {
   gboolean clean = TRUE;
-  At at = { .tip = *onto };
+  At at = { .tip = *onto, .start = *onto };
   if (!commit_tree (change, onto, &at.tree, error))
     return FALSE;
   for (guint i = 0; i < commits->len && clean; i++)
@@ -255,7 +273,7 @@ rebase_steps (Change *change, const GsOid *onto, const GArray *commits, GError *
         return FALSE;
       /* One that stands on the new base already stays what it is. */
       if (info.n_parents == 1 && gs_oid_equal (&info.parents[0], &at.tip))
-        at = (At){ *oid, info.tree };
+        at = (At){ *oid, info.tree, *oid };
       else if (!pick_one (change, oid, 0, FALSE, TRUE, NULL, &at, &clean, error))
         return FALSE;
     }

@@ -161,8 +161,8 @@ read_answer (Change *change, GBytes *answer, gboolean clean, GsOid *ret_tree)
 /* ---------------------------------------------------------------------------------------- merging */
 
 static gboolean
-run_merge_tree (Change *change, const GsOid *ours, const GsOid *theirs, gboolean unrelated, GsOid *ret_tree,
-                gboolean *ret_clean, GError **error)
+run_merge_tree (Change *change, const GsOid *ours, const GsOid *theirs, gboolean unrelated,
+                const char *const *settings, GsOid *ret_tree, gboolean *ret_clean, GError **error)
 {
   char a[GS_OID_HEX_MAX + 1], b[GS_OID_HEX_MAX + 1];
   const char *argv[8];
@@ -187,6 +187,7 @@ run_merge_tree (Change *change, const GsOid *ours, const GsOid *theirs, gboolean
                            .argv = argv,
                            .quarantine = objects,
                            .alternate = change->repo->objects,
+                           .settings = settings,
                            .input = -1,
                            .output = -1,
                            .extra = -1 };
@@ -226,30 +227,94 @@ make_up_commit (const char *objects, const GsOid *tree, const GsOid *parent, GsO
   return scratch_write (objects, GS_OBJECT_COMMIT, text->str, text->len, ret_oid, error);
 }
 
-gboolean
-change_merge_trees (Change *change, const GsOid *base, const GsOid *ours, const GsOid *theirs, GsOid *ret_tree,
-                    gboolean *ret_clean, GError **error)
+static void
+put_name (char **text, const GsOid *made_up, const char *name)
+{
+  char hex[GS_OID_HEX_MAX + 1];
+  gs_oid_hex (made_up, hex);
+  if (strstr (*text, hex) == NULL)
+    return;
+  g_autoptr (GString) named = g_string_new (*text);
+  g_string_replace (named, hex, name, 0);
+  g_free (*text);
+  *text = g_string_free (g_steal_pointer (&named), FALSE);
+}
+
+static int
+conflict_order (gconstpointer a, gconstpointer b)
+{
+  return strcmp ((*(const Conflict *const *) a)->path, (*(const Conflict *const *) b)->path);
+}
+
+/* git's words, and its paths for what is in the way of another ("dir~SIDE"), name commits that nobody else ever sees. */
+static void
+name_sides (Change *change, const GsOid *ours, const GsOid *theirs, const MergeNames *names)
+{
+  for (guint i = 0; i < change->messages->len; i++)
+    {
+      put_name ((char **) &change->messages->pdata[i], ours, names->ours);
+      put_name ((char **) &change->messages->pdata[i], theirs, names->theirs);
+    }
+  for (guint i = 0; i < change->conflicts->len; i++)
+    {
+      Conflict *conflict = change->conflicts->pdata[i];
+      put_name (&conflict->path, ours, names->ours);
+      put_name (&conflict->path, theirs, names->theirs);
+    }
+  g_ptr_array_sort (change->conflicts, conflict_order);
+}
+
+/* By git, of any three trees that it can read; @known: those that refs reach. */
+static gboolean
+merge_apart (Change *change, const GsOid *base, const GsOid *ours, const GsOid *theirs, const MergeNames *names,
+             const char *const *settings, const GsOid *known, gsize n_known, GsOid *ret_tree, gboolean *ret_clean,
+             GError **error)
 {
   GsOid base_commit, our_commit, their_commit;
+  g_autofree char *objects = change_scratch (change, error);
+  if (objects == NULL || !make_up_commit (objects, base, NULL, &base_commit, error)
+      || !make_up_commit (objects, ours, &base_commit, &our_commit, error)
+      || !make_up_commit (objects, theirs, &base_commit, &their_commit, error)
+      || !run_merge_tree (change, &our_commit, &their_commit, FALSE, settings, ret_tree, ret_clean, error))
+    return FALSE;
+  if (*ret_clean)
+    return change_collect (change, ret_tree, known, n_known, error);
+  name_sides (change, &our_commit, &their_commit, names);
+  return TRUE;
+}
+
+/* What only one side changed needs no merge. */
+static gboolean
+merge_at_once (const GsOid *base, const GsOid *ours, const GsOid *theirs, GsOid *ret_tree)
+{
+  if (!gs_oid_equal (base, theirs) && !gs_oid_equal (ours, theirs) && !gs_oid_equal (base, ours))
+    return FALSE;
+  *ret_tree = gs_oid_equal (base, ours) ? *theirs : *ours;
+  return TRUE;
+}
+
+gboolean
+change_merge_trees (Change *change, const GsOid *base, const GsOid *ours, const GsOid *theirs, const MergeNames *names,
+                    GsOid *ret_tree, gboolean *ret_clean, GError **error)
+{
   const GsOid known[] = { *ours, *theirs, *base };
-  *ret_clean = TRUE;
-  /* What only one side changed needs no merge. */
-  if (gs_oid_equal (base, theirs) || gs_oid_equal (ours, theirs) || gs_oid_equal (base, ours))
-    {
-      *ret_tree = gs_oid_equal (base, ours) ? *theirs : *ours;
-      return TRUE;
-    }
   gboolean merged;
+  *ret_clean = TRUE;
+  if (merge_at_once (base, ours, theirs, ret_tree))
+    return TRUE;
   if (!change_merge_paths (change, base, ours, theirs, ret_tree, &merged, error))
     return FALSE;
-  if (merged)
-    return TRUE;
-  g_autofree char *objects = change_scratch (change, error);
-  return objects != NULL && make_up_commit (objects, base, NULL, &base_commit, error)
-         && make_up_commit (objects, ours, &base_commit, &our_commit, error)
-         && make_up_commit (objects, theirs, &base_commit, &their_commit, error)
-         && run_merge_tree (change, &our_commit, &their_commit, FALSE, ret_tree, ret_clean, error)
-         && (!*ret_clean || change_collect (change, ret_tree, known, G_N_ELEMENTS (known), error));
+  return merged
+         || merge_apart (change, base, ours, theirs, names, NULL, known, G_N_ELEMENTS (known), ret_tree, ret_clean, error);
+}
+
+gboolean
+change_merge_patch (Change *change, const GsOid *base, const GsOid *ours, const GsOid *theirs, const MergeNames *names,
+                    GsOid *ret_tree, gboolean *ret_clean, GError **error)
+{
+  /* Of the folders only what the patch names is known: whether one was moved cannot be seen of that. */
+  static const char *const settings[] = { "merge.directoryRenames", "false", NULL };
+  return merge_apart (change, base, ours, theirs, names, settings, ours, 1, ret_tree, ret_clean, error);
 }
 
 gboolean
@@ -267,7 +332,7 @@ change_merge_commits (Change *change, const GsOid *ours, const GsOid *theirs, gb
     return FALSE;
   *ret_clean = TRUE;
   return merged
-         || (run_merge_tree (change, ours, theirs, unrelated, ret_tree, ret_clean, error)
+         || (run_merge_tree (change, ours, theirs, unrelated, NULL, ret_tree, ret_clean, error)
              && (!*ret_clean || change_collect (change, ret_tree, known, G_N_ELEMENTS (known), error)));
 }
 
