@@ -4,8 +4,8 @@
 
   generate.py FOLDER_OF_PROTO_FILES EXAMPLES.json OUTPUT_FOLDER
 
-The comments are the reference; this only sets them as tables. EXAMPLES.json holds one request per service, which the page
-shows as `gitstead call`. It fails when a service that clients call has none, or when one names a call or a field that
+The comments are the reference; this only sets them as tables. EXAMPLES.json holds one request or a list of them per service, which the
+page shows as `gitstead call`. It fails when a service that clients call has none, or when one names a call or a field that
 is not there.
 """
 import glob
@@ -112,12 +112,12 @@ def check_request(value, message, schema, where):
                 check_request(one, rows[name]["type"], schema, where + "." + name)
 
 
-def page(service, schema, example):
+def page(service, schema, examples):
     block = schema["service"][service]
     name = service[:-len("Service")] if service.endswith("Service") else service
     lines = ["# %s" % name, "", block["text"], ""]
-    if example is not None:
-        calls = {row["name"]: row for row in block["rows"]}
+    calls = {row["name"]: row for row in block["rows"]}
+    for example in examples:
         call = example["call"].partition("/")[2]
         if call not in calls:
             raise SystemExit("the example of %s calls %s, which is not there" % (name, example["call"]))
@@ -159,7 +159,8 @@ def main():
         name = service[:-len("Service")] if service.endswith("Service") else service
         if name not in examples:
             raise SystemExit("docs/api/examples.json has no example for the service %s" % name)
-        name, text = page(service, schema, examples.pop(name))
+        shown = examples.pop(name)
+        name, text = page(service, schema, shown if isinstance(shown, list) else [shown])
         with open(os.path.join(out, name.lower() + ".md"), "w", encoding="utf-8") as file:
             file.write(text)
         first = re.split(r"(?<=[.])\s", schema["service"][service]["text"])[0]

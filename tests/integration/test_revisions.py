@@ -470,6 +470,8 @@ class Shapes(AskCase):
         for more in ({"commits": True}, {"tags": True}):
             self.assertEqual(self.as_admin("Ref/Query", dict(more, page={"limit": 201}))[0], "INVALID_ARGUMENT")
             self.assertEqual(self.as_admin("Ref/Query", dict(more, page={"limit": 200}))[0], "OK")
+        self.assertEqual(self.as_admin("History/List", {"details": {"stats": True}, "page": {"limit": 201}})[0], "INVALID_ARGUMENT")
+        self.assertEqual(self.as_admin("History/List", {"details": {"stats": True}, "page": {"limit": 200}})[0], "OK")
         code, said = self.ask("Object/Read", {"revision": "main", "limit": 524289})
         self.assertEqual((code, said[:6]), ("INVALID_ARGUMENT", "limit:"), said)
         code, said = self.as_admin("Repository/Changes", {"limit": 1001})
