@@ -51,7 +51,8 @@ gs_page_begin (const GsPageOf *of, const Gitstead__V1__Page *page, gsize *ret_li
   const gboolean resumes = token != NULL && token->len > 0;
   if (limit > GS_PAGE_ENTRIES_MAX)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "page.limit: %" G_GSIZE_FORMAT " is more than the most, %d", limit,
-                    GS_PAGE_ENTRIES_MAX);
+                    GS_PAGE_ENTRIES_MAX)
+           || gs_detail_field (error, "page.limit");
   if (resumes)
     {
       guint8 sum[SUM_SIZE];

@@ -4,6 +4,7 @@
 #include "gitstead/v1/repository.pb-c.h"
 #include "node/names.h"
 
+#include <wire/details.h>
 #include <wire/page.h>
 
 /* What one Read may return; larger objects are streamed. */
@@ -34,7 +35,8 @@ resolve (const GsiReplica *replica, GsiCall *call, const ProtobufCBinaryData *re
   g_autofree char *text = NULL;
   if (revision->len > GSI_NAME_MAX)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "revision: %" G_GSIZE_FORMAT " bytes, at most %d are taken", revision->len,
-                    GSI_NAME_MAX);
+                    GSI_NAME_MAX)
+           || gs_detail_field (error, "revision");
   text = g_malloc (revision->len + 1);
   if (revision->len > 0)
     memcpy (text, revision->data, revision->len);
@@ -50,7 +52,8 @@ resolve_here (const GsiReplica *replica, GsiCall *call, const ProtobufCBinaryDat
   return resolve (replica, call, revision, ret_object, error)
          && (ret_object->mode != MODE_SUBMODULE
              || gs_fail (error, GS_ERROR_NOT_FOUND,
-                         "revision: it leads to a submodule, whose commit is in another repository"));
+                         "revision: it leads to a submodule, whose commit is in another repository")
+             || gs_detail_field (error, "revision"));
 }
 
 /* With "^{tree}" behind it; behind a path that cannot stand. */
@@ -117,7 +120,8 @@ gsi_node_object_read (const GsiReplica *replica, GsiCall *call, GError **error)
   g_autoptr (GBytes) bytes = NULL;
 
   if (limit > READ_MAX)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: %" G_GUINT64_FORMAT " is more than the most, %d", limit, READ_MAX);
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: %" G_GUINT64_FORMAT " is more than the most, %d", limit, READ_MAX)
+           || gs_detail_field (error, "limit");
   if (!resolve_here (replica, call, &request->revision, &object, error))
     return FALSE;
   if (ops->read_object == NULL)

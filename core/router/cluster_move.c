@@ -4,6 +4,8 @@
 
 #include "router/repair.h"
 
+#include <wire/details.h>
+
 #define MOVES_MAX 1000
 
 static Gitstead__V1__ClusterMoveJob *
@@ -164,7 +166,8 @@ gsi_cluster_moves (gpointer user, GsiCall *call, GError **error)
   Listing listing = { router, call, bag, moves, request->limit != 0 ? request->limit : MOVES_MAX,
                       request->ended, &reply };
   if (request->limit > MOVES_MAX)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: %u is more than the most, %d", request->limit, MOVES_MAX);
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: %u is more than the most, %d", request->limit, MOVES_MAX)
+           || gs_detail_field (error, "limit");
   if (!gsi_cluster_is_router (router, error)
       || !gsi_move_each (router, &call->base, 0, request->first_id, request->last_id, TRUE, list_move, &listing, error))
     return FALSE;

@@ -5,6 +5,7 @@
 #include "router/settle.h"
 
 #include "gitstead/v1/repository.pb-c.h"
+#include <wire/details.h>
 #include "node/names.h"
 #include "rpc/path.h"
 #include "rpc/rpc.h"
@@ -499,7 +500,8 @@ gsi_router_repository_changes (gpointer user, GsiCall *call, GError **error)
   if (row == NULL)
     return FALSE;
   if (request->limit > CHANGES_MAX)
-    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: %u is more than the most, %d", request->limit, CHANGES_MAX);
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "limit: %u is more than the most, %d", request->limit, CHANGES_MAX)
+           || gs_detail_field (error, "limit");
   if (!config->metadata->change_list (config->metadata_self, &call->base, row->id, request->after_generation,
                                       request->limit == 0 ? CHANGES_DEFAULT : request->limit, change_visit, changes, error))
     return FALSE;

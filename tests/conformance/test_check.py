@@ -83,9 +83,11 @@ def look(path):
     return points
 
 
+# What the checker itself does with its memory a third of them shows as well as all.
+paths = only(sorted(glob.glob(os.path.join(BAD, '*.so'))))[::3 if SANITIZED else 1]
 # Most of its time each waits to see whether something happens after all, so several at once.
 with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-    for points in pool.map(look, only(sorted(glob.glob(os.path.join(BAD, '*.so'))))):
+    for points in pool.map(look, paths):
         for kind, *rest in points:
             kind(*rest)
 

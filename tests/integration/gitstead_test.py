@@ -176,7 +176,7 @@ class Server:
         self.redis = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir",
                                        self.folder, "--maxmemory", "64mb"], stdin=subprocess.DEVNULL,
                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        eventually(lambda: os.path.exists(path), 20, "the redis server's socket")
+        eventually(lambda: os.path.exists(path), 60, "the redis server's socket")
 
     def start_postgres(self):
         """A PostgreSQL server of its own, when the metadata store is one."""

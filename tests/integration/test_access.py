@@ -108,7 +108,7 @@ class Tokens(ServerTestCase):
         headers = {"Authorization": "Bearer " + token}
         self.assertEqual(self.refs("revoked", headers), 200)
         self.server.cli("token", "revoke", token.split("_")[1])
-        eventually(lambda: self.refs("revoked", headers) == 401, 30, "the refusal of a revoked token")
+        eventually(lambda: self.refs("revoked", headers) == 401, 60, "the refusal of a revoked token")
 
     def test_expires(self):
         self.server.create("expires")

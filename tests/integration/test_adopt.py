@@ -113,7 +113,7 @@ class Canary(Cluster):
         places = self.share(prefixes=["group/a.git"])
         self.assertNotEqual(places.pop("group/a.git"), ["old"])
         self.assertEqual(set(map(tuple, places.values())), {("old",)})
-        eventually(lambda: not self.readable("group/a.git"), 30, "the old name being gone")
+        eventually(lambda: not self.readable("group/a.git"), 60, "the old name being gone")
         some = [path for path, where in self.share(percent=50).items() if where != ["old"]]
         self.assertNotIn("old", [where[0] for where in self.share(percent=100).values()])
         again = [path for path, where in self.share(percent=50).items() if where != ["old"]]

@@ -9,13 +9,6 @@ import gitstead_test
 from git_histories import git, history
 from test_api_read import ApiCase, field, raw
 
-# Not one of these may reach git, or be taken for something else.
-REVISIONS = ["", "-x", "--upload-pack=/bin/true", "--all", "main@{1}", "@{-1}", "main@{upstream}", "HEAD^{/x}", ":/text",
-             "main..v1.0", "main...v1.0", "^main", "main^@", "main^!", "main^-1", "a b", "main\n", "main\0", "\x01", "main~x",
-             "main^{nonsense}", "main^{", "main:/etc/passwd", "main:../x", "main:a//b", "main:./a", "main:a/../b", ":README",
-             "main~99999999999999999999", "refs/heads/..", "refs/heads/a.lock", "x" * 5000, "~1", "^{commit}"]
-FINE_BUT_ABSENT = ["nope", "refs/heads/nope", "main~99999", "main^7", "main:nope", "main:README/x", "f" * 40, "ffffff",
-                   "refs/gitstead/x", "main^{blob}", "main:src^{tree}"]
 # Methods that take one revision, and the field's name; what else they need.
 ONE = [("Commit/Stats", "revision", {}), ("Commit/TreeEntries", "revision", {}), ("Commit/FileList", "revision", {}),
        ("Blob/Get", "revision", {}), ("Repository/SearchNames", "revision", {"text": "x"}),
@@ -117,24 +110,6 @@ class BadInput(ApiCase):
 
     def request(self, method_field, value, rest):
         return dict(rest, **{method_field: [field(value)] if method_field in ("revisions", "excluded") else field(value)})
-
-    def test_revisions(self):
-        for method, name, rest in ONE + MANY:
-            for revision in REVISIONS:
-                if revision == "" and name == "left":
-                    continue
-                with self.subTest(method=method, revision=revision[:40]):
-                    self.refused("odd", method, "INVALID_ARGUMENT", name + ":", **self.request(name, revision, rest))
-
-    def test_absent_revisions(self):
-        for method, name, rest in ONE + MANY:
-            if method in ("Object/Exist", "Blob/FindLfsPointers"):
-                continue
-            for revision in FINE_BUT_ABSENT:
-                if (revision, method) == ("main:src^{tree}", method):
-                    continue
-                with self.subTest(method=method, revision=revision):
-                    self.refused("odd", method, "NOT_FOUND", name + ":", **self.request(name, revision, rest))
 
     def test_paths(self):
         for method, rest in (("Commit/TreeEntries", {}), ("Commit/FileList", {}), ("Repository/SearchNames", {"text": "x"})):
@@ -337,7 +312,7 @@ class Damage(ApiCase):
             self.assertEqual(names(method, **request), {b"refs/heads/old"}, method)
         os.rename(path + ".away", path)
         for method, request in asked.items():
-            gitstead_test.eventually(lambda: names(method, **request) == {b"refs/heads/old", b"refs/heads/main"}, 30, "main in " + method)
+            gitstead_test.eventually(lambda: names(method, **request) == {b"refs/heads/old", b"refs/heads/main"}, 60, "main in " + method)
 
     def test_what_is_whole_is_read(self):
         replica = self.loosen("half")

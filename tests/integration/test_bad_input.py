@@ -375,7 +375,7 @@ class Pushes(ServerTestCase):
                     one = self.vanish(body[:share], len(body) - share)
                     if share > 100000:
                         # So far that the server has begun to work on it.
-                        eventually(self.server.children, 30, "a child that receives the pack")
+                        eventually(self.server.children, 60, "a child that receives the pack")
                     if how == "reset":
                         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     one.close()
@@ -390,7 +390,7 @@ class Pushes(ServerTestCase):
         self.git("commit", "-q", "-m", "Huge", cwd=self.work)
         process = subprocess.Popen(["git", "push", "-q", self.url, "huge"], cwd=self.work, env=self.git.env,
                                    stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        eventually(self.server.children, 20, "a child that receives the pack")
+        eventually(self.server.children, 60, "a child that receives the pack")
         os.killpg(process.pid, 9)
         process.wait()
         self.git("checkout", "-q", "main", cwd=self.work)
@@ -525,7 +525,7 @@ class Messages(ServerTestCase):
                     while one.recv(4096):
                         pass
             self.assert_alive()
-        eventually(lambda: self.server.descriptors() <= before + 2, 30, "descriptors back at %d" % before)
+        eventually(lambda: self.server.descriptors() <= before + 2, 60, "descriptors back at %d" % before)
 
     def test_nng_lengths_that_are_too_large(self):
         for family in ("ipc", "tcp"):

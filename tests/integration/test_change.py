@@ -519,7 +519,7 @@ class Crashes(ChangeTestCase):
             self.server.start(crash_at=point)
             self.dies_of("CommitFiles", message=point, actions=[action("PUT", point, content=b"x")])
             self.server.start()
-            gitstead_test.eventually(lambda: (self.tip() != before) == lands, 20, "the outcome of the write")
+            gitstead_test.eventually(lambda: (self.tip() != before) == lands, 60, "the outcome of the write")
             self.settled()
             # What the call is repeated with is the caller's own: it can go on.
             self.assertEqual(self.commit(action("PUT", "after-" + point, content=b"y"))["outcome"], "CHANGE_DONE")

@@ -166,7 +166,7 @@ class Chaos(Cluster):
         else:
             server.process.send_signal(signal.SIGCONT)
         if kind == "router":
-            eventually(server.is_ready, 30, "the router's return")
+            eventually(server.is_ready, 60, "the router's return")
             victim.alive = True
         self.events.append((begin, time.monotonic(), kind, act))
 

@@ -44,6 +44,7 @@ class Quorum(Cluster):
         """More than fits into a message, and into the buffers on the way."""
         work = self.scratch()
         self.git("init", "-q", "-b", "main", work)
+        self.git("config", "core.compression", "0", cwd=work)  # it is all noise
         for i in range(6):
             with open(os.path.join(work, "big%d" % i), "wb") as out:
                 out.write(os.urandom(4 << 20))
@@ -199,7 +200,7 @@ class Quorum(Cluster):
         for one in traffic:
             for name, oid in one.acknowledged.items():
                 self.assertEqual(refs[name], oid)
-        eventually(lambda: len(set(self.generations(self.first, "team/project")[0].values())) == 1, 30,
+        eventually(lambda: len(set(self.generations(self.first, "team/project")[0].values())) == 1, 60,
                    "equal generations")
 
     def test_hung_node(self):
@@ -253,22 +254,22 @@ class Quorum(Cluster):
                 self.commit()
                 self.git("push", "-q", url, "main:refs/heads/base", cwd=self.work)
                 self.nodes[1].stop()
-                eventually(lambda: self.last_change(self.first, 1) == "node.down", 20, "the router's missing the node")
+                eventually(lambda: self.last_change(self.first, 1) == "node.down", 60, "the router's missing the node")
                 self.nodes[1].start(crash_at=point)
-                eventually(lambda: self.last_change(self.first, 1) == "node.up", 20, "the router's seeing the node")
+                eventually(lambda: self.last_change(self.first, 1) == "node.up", 60, "the router's seeing the node")
                 tip = self.commit()
                 self.git("push", "-q", url, "main", cwd=self.work)
                 self.assertEqual(self.nodes[1].process.wait(60 * gitstead_test.SLOW), -9, "the node passed %s" % point)
                 self.nodes[1].process = None
                 self.nodes[1].start()
-                eventually(lambda: self.last_change(self.first, 1) == "node.up", 20, "the router's seeing it again")
+                eventually(lambda: self.last_change(self.first, 1) == "node.up", 60, "the router's seeing it again")
                 self.settled()
                 info = self.first.info(path)
                 held = [self.replica_refs(node, info).get("refs/heads/main") for node in self.nodes]
                 self.assertEqual([held[0], held[2]], [tip, tip])
                 # It has the write wholly, or nothing of it; and soon it has it and is known to.
                 self.assertIn(held[1], (tip, None))
-                eventually(lambda: self.knows(path, "two"), 20, "the record of what the node has")
+                eventually(lambda: self.knows(path, "two"), 60, "the record of what the node has")
                 self.assertEqual(self.replica_refs(self.nodes[1], info)["refs/heads/main"], tip)
                 Git().fsck(self.nodes[1].path(info["replica_path"]))
 
@@ -292,7 +293,7 @@ class Outside(Cluster):
         self.assertIn("every node of virtual storage 'default'", stranger.http("GET", "/readyz").body.decode())
         result = stranger.cli("repo", "create", "a/b", check=False)
         self.assertNotEqual(result.returncode, 0)
-        eventually(lambda: "the cluster token is missing or not that of this cluster" in stranger.log_text(), 30,
+        eventually(lambda: "the cluster token is missing or not that of this cluster" in stranger.log_text(), 60,
                    "the reason in the log")
         for node in self.nodes:
             self.assertEqual(sorted(node.files()), ["gitstead-storage"])
@@ -304,12 +305,12 @@ class Outside(Cluster):
         second = self.placed(Node(self.metadata, self.cluster_token, "one"))
         self.addCleanup(second.clean)
         second.launch()  # it is not ready, and stays so
-        eventually(lambda: "node.report.refused" in second.log_text(), 20, "the refusal in the second node's log")
+        eventually(lambda: "node.report.refused" in second.log_text(), 60, "the refusal in the second node's log")
         lost = Router(self.metadata, self.cluster_token, [second] + self.nodes[1:])
         self.addCleanup(lost.clean)
         lost.is_ready = lost.is_there
         lost.start()
-        eventually(lambda: "storage 'one' is not served" in lost.log_text(), 20, "the reason in the router's log")
+        eventually(lambda: "storage 'one' is not served" in lost.log_text(), 60, "the reason in the router's log")
         self.commit()
         git = Git(router.new_token("write"))
         git("push", "-q", url, "main", cwd=self.work)
@@ -324,7 +325,7 @@ class Outside(Cluster):
         router = Router(self.metadata, self.cluster_token, self.nodes)
         self.addCleanup(router.clean)
         router.start()
-        eventually(lambda: "exports no storage 'two' (it exports: 'otw')" in router.log_text(), 30, "the reason in the log")
+        eventually(lambda: "exports no storage 'two' (it exports: 'otw')" in router.log_text(), 60, "the reason in the log")
         router.create("a/b")
         self.assertEqual([one["storage"] for one in router.info("a/b")["replicas"] if one["storage"] == "two"], [])
 
@@ -348,11 +349,11 @@ class Outside(Cluster):
         self.commit()
         eventually(lambda: git.run("push", url, "main", cwd=self.work).returncode != 0, 30)
         git.fails("push", url, "main", cwd=self.work)
-        eventually(lambda: "code=UNAVAILABLE" in router.log_text(), 30, "the reason in the log")
+        eventually(lambda: "code=UNAVAILABLE" in router.log_text(), 60, "the reason in the log")
         git("ls-remote", url)
         for node in self.nodes[:2]:
             node.start()
-        eventually(lambda: git.run("push", url, "main", cwd=self.work).returncode == 0, 30, "a push after their return")
+        eventually(lambda: git.run("push", url, "main", cwd=self.work).returncode == 0, 60, "a push after their return")
         self.settled()
 
     def test_creation_that_fails_leaves_nothing(self):
@@ -383,10 +384,10 @@ class HungDisk(Cluster):
         url = router.create("a/b")
         git = Git(router.new_token("write"))
         tip = self.commit()
-        git.run("push", "-q", url, "main", cwd=self.work, timeout=60)
-        eventually(lambda: "did not bring a write to its end" in router.log_text(), 30, "the reason in the log")
+        git.run("push", "-q", url, "main", cwd=self.work)
+        eventually(lambda: "did not bring a write to its end" in router.log_text(), 60, "the reason in the log")
         # It was decided: the node applies it as soon as its disk lets it.
-        eventually(lambda: git.run("ls-remote", url, "main", cwd=self.work).stdout.decode().startswith(tip), 30,
+        eventually(lambda: git.run("ls-remote", url, "main", cwd=self.work).stdout.decode().startswith(tip), 60,
                    "the push's coming to its end")
         self.settled()
 

@@ -50,7 +50,7 @@ class Commands(cluster_test.Cluster):
         return tip
 
     def wait_for(self, up):
-        eventually(lambda: self.status()["nodes_up"] == up, 20, "%d nodes to be up" % up)
+        eventually(lambda: self.status()["nodes_up"] == up, 60, "%d nodes to be up" % up)
 
 
 class Looking(Commands):
@@ -116,9 +116,9 @@ class Looking(Commands):
 
         # The last one that has the newest write goes: nothing is lost, and it is said where it is.
         self.nodes[1].start()
-        eventually(lambda: self.status()["down"] == ["three"], 20, "node two's return")
+        eventually(lambda: self.status()["down"] == ["three"], 60, "node two's return")
         self.nodes[0].kill()
-        eventually(lambda: sorted(self.status()["down"]) == ["one", "three"], 20, "the loss of node one")
+        eventually(lambda: sorted(self.status()["down"]) == ["one", "three"], 60, "the loss of node one")
         self.assertMentions(self.cluster("dataloss"), "Every acknowledged write of 2 repositories")
         found = self.json("dataloss", "--unavailable", status=1)["losses"]
         self.assertEqual([one["repository"]["path"] for one in found], ["a/b.git"])
@@ -311,7 +311,7 @@ class Doing(Commands):
             objects = Git()("cat-file", "--batch-all-objects", "--batch-check=%(objectname)", cwd=folder).split()
             self.assertIn(first, objects)
             self.assertNotIn(last, objects)
-        eventually(lambda: self.json("explain", "a/b")["advice"] == [], 20, "all replicas to be current")
+        eventually(lambda: self.json("explain", "a/b")["advice"] == [], 60, "all replicas to be current")
 
     def sql(self, statement, *arguments):
         store = sqlite3.connect(self.metadata["path"], timeout=20)
@@ -335,7 +335,7 @@ class Doing(Commands):
         for node in self.nodes[1:]:
             node.kill()
         self.nodes[0].start()
-        eventually(lambda: self.status()["down"] == ["two", "three"], 20, "node one alone")
+        eventually(lambda: self.status()["down"] == ["two", "three"], 60, "node one alone")
         self.assertEqual([one["reachable_generation"] for one in self.json("dataloss", "-u", status=1)["losses"]], [1])
         self.assertMentions(self.cluster("accept-dataloss", "a/b", "two", "--yes", status=1), "on two cannot be reached")
         self.assertMentions(self.cluster("accept-dataloss", "a/b", "four", "--yes", status=1), "no replica on 'four'")
@@ -362,7 +362,7 @@ class Doing(Commands):
 
     def test_nodes(self):
         self.router.create("a/b")
-        eventually(lambda: len([one for one in self.json("nodes")["nodes"] if one["disk_id"]]) == 3, 20, "reports")
+        eventually(lambda: len([one for one in self.json("nodes")["nodes"] if one["disk_id"]]) == 3, 60, "reports")
         text = self.cluster("add-node", "three")
         self.assertMentions(text, "of default", "answers with our cluster token", "its own;", "active", "all of known repositories")
         self.assertMentions(self.cluster("add-node", "four", status=1), "no storage 'four'", "reload")
@@ -415,7 +415,7 @@ class Doing(Commands):
 
     def test_wrong_token_and_shared_disk(self):
         """What add-node says of nodes that must not take part."""
-        eventually(lambda: len([one for one in self.json("nodes")["nodes"] if one["disk_id"]]) == 3, 20, "reports")
+        eventually(lambda: len([one for one in self.json("nodes")["nodes"] if one["disk_id"]]) == 3, 60, "reports")
         self.nodes[2].stop()
         self.nodes[2].cluster_token = cluster_test.new_token()
         self.nodes[2].start()
@@ -428,7 +428,7 @@ class Doing(Commands):
         self.nodes[2].cluster_token = self.cluster_token
         shutil.copyfile(self.nodes[0].root + "/gitstead-storage", self.nodes[2].root + "/gitstead-storage")
         self.nodes[2].launch()  # it is not ready, and stays so
-        eventually(lambda: "node.report.refused" in self.nodes[2].log_text(), 20, "the refusal of its report")
+        eventually(lambda: "node.report.refused" in self.nodes[2].log_text(), 60, "the refusal of its report")
 
 
 class Eventual(Commands):

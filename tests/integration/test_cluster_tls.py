@@ -131,10 +131,10 @@ class ClusterTls(Cluster):
         self.assertEqual(router.call("Ref/Find", {"repository": {"path": PATH}, "name": "refs/heads/main"})["ref"]["oid"], tip)
         # A copy of a replica goes from node to node, too, through the router.
         self.nodes[2].stop()
-        eventually(lambda: self.down(router, 2), 20, "the router's missing a node")
+        eventually(lambda: self.down(router, 2), 60, "the router's missing a node")
         tip = self.push(router)
         self.nodes[2].start()
-        eventually(lambda: len(set(self.generations(router, PATH)[0].values())) == 1, 30, "the repair of a replica")
+        eventually(lambda: len(set(self.generations(router, PATH)[0].values())) == 1, 60, "the repair of a replica")
         self.assertEqual(self.assert_equal_replicas(router, PATH)["refs/heads/main"], tip)
         self.settled()
         for node in self.nodes:
@@ -165,8 +165,8 @@ class ClusterTls(Cluster):
         self.nodes[1].stop()
         self.nodes[1].identity = self.identities[1]
         self.nodes[1].start()
-        eventually(lambda: not self.down(router, 1), 20, "the right node being back")
-        eventually(lambda: len(set(self.generations(router, PATH)[0].values())) == 1, 30, "its repair")
+        eventually(lambda: not self.down(router, 1), 60, "the right node being back")
+        eventually(lambda: len(set(self.generations(router, PATH)[0].values())) == 1, 60, "its repair")
         self.assertEqual(self.assert_equal_replicas(router, PATH)["refs/heads/main"], tip)
 
     def test_router_that_is_no_router(self):
@@ -180,7 +180,7 @@ class ClusterTls(Cluster):
                                      (self.client, new_token(), "cluster"),
                                      (self.client, good.new_token("admin"), "cluster")):
             router = self.add_router(identity, token, ready=False)
-            eventually(lambda: all(self.down(router, index) for index in range(3)), 20, "no node for " + why)
+            eventually(lambda: all(self.down(router, index) for index in range(3)), 60, "no node for " + why)
             for index in range(3):
                 self.assertIn(why, self.down(router, index))
             self.git.fails("ls-remote", "%s/%s.git" % (router.url, PATH))
@@ -217,7 +217,7 @@ class ClusterTls(Cluster):
                  (self.identities[1], ""))
         for number, (identity, why) in enumerate(cases, 1):
             self.assertEqual(self.greeting(identity), b"")
-            eventually(lambda: len(refused()) == number, 20, "the node's saying why")
+            eventually(lambda: len(refused()) == number, 60, "the node's saying why")
             self.assertIn(why, refused()[-1])
         self.assertEqual(self.greeting(self.client)[:4], b"\0SP\0")
 

@@ -88,7 +88,7 @@ class Versions(Cluster):
         self.assertTrue(all(line.rstrip().endswith(program) for line in lines[1:4]), lines)
         # What was heard last is still known of one that is away; a router that never reached it knows nothing.
         self.nodes[2].stop()
-        eventually(lambda: not self.shown(router)["three"]["up"], 20, "a node being missed")
+        eventually(lambda: not self.shown(router)["three"]["up"], 60, "a node being missed")
         self.assertEqual(self.shown(router)["three"]["program"], program)
         other = self.add_router()
         self.assertEqual(self.shown(other)["three"]["program"], "")

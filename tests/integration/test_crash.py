@@ -25,6 +25,7 @@ class Crash(TestCase):
         self.git = Git(self.token)
         self.work = self.scratch()
         self.git("init", "-q", "-b", "main", cwd=self.work)
+        self.git("config", "core.compression", "0", cwd=self.work)  # what is big is noise
         self.commit("one")
         self.git("branch", "gone", cwd=self.work)
         self.git("branch", "packed", cwd=self.work)
@@ -139,7 +140,7 @@ class Crash(TestCase):
                                                      stdin=subprocess.DEVNULL,
                                                      stderr=subprocess.DEVNULL)
             if turn % 2:
-                eventually(lambda: self.server.children() or process.poll() is not None, 30, "the push at work")
+                eventually(lambda: self.server.children() or process.poll() is not None, 60, "the push at work")
                 self.server.kill()
             if process.wait(60 * gitstead_test.SLOW) == 0:
                 pushed.append(self.git("rev-parse", "main", cwd=self.work))
@@ -171,7 +172,7 @@ class Crash(TestCase):
         self.commit("orphan", size=10_000_000)
         process = subprocess.Popen(["git", "push", "-q", self.url, "main"], cwd=self.work, env=self.git.env,
                                    stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        children = eventually(self.stop_children, 30, "the push at work")
+        children = eventually(self.stop_children, 60, "the push at work")
         try:
             self.server.kill()
             process.wait(60 * gitstead_test.SLOW)
@@ -182,7 +183,7 @@ class Crash(TestCase):
                     os.killpg(child, signal.SIGCONT)
                 except ProcessLookupError:
                     pass
-        eventually(lambda: not any(os.path.exists("/proc/%d" % child) for child in children), 30, "the end of the orphans")
+        eventually(lambda: not any(os.path.exists("/proc/%d" % child) for child in children), 60, "the end of the orphans")
         self.assertEqual(self.refs(), refs)
         self.server.assert_settled(before)
 

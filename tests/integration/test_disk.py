@@ -21,7 +21,7 @@ class Disk(TestCase):
         self.git("init", "-q", "-b", "main", cwd=self.work)
         self.git("commit", "-q", "--allow-empty", "-m", "One", cwd=self.work)
         self.git("push", "-q", self.url, "main", cwd=self.work)
-        eventually(lambda: self.reported() == 1, 20, "the report of the disk")
+        eventually(lambda: self.reported() == 1, 60, "the report of the disk")
         self.assertEqual(self.server.stop(), 0)
 
     def reported(self):
@@ -43,7 +43,7 @@ class Disk(TestCase):
                 self.assertIsNone(self.server.process.poll(), self.server.log_tail())
                 return None
             return None if "starting" in response.body.decode() else response
-        response = eventually(ask, 20, "an answer of the server")
+        response = eventually(ask, 60, "an answer of the server")
         return response.status, response.body.decode()
 
     def assert_refused(self, *words):
@@ -91,8 +91,8 @@ class Disk(TestCase):
             two = two[:two.index("    hook_dir")]
         os.mkdir(second)
         self.server.launch(change=lambda text: text.replace("storages:\n", two, 1))
-        eventually(self.server.is_ready, 20, "a server with two storages")
-        eventually(lambda: self.reported() == 2, 20, "the second one's report")
+        eventually(self.server.is_ready, 60, "a server with two storages")
+        eventually(lambda: self.reported() == 2, 60, "the second one's report")
         self.assertEqual(self.server.stop(), 0)
         self.server.launch(path=second)
         self.assert_refused("storage 'second'")
@@ -110,10 +110,10 @@ class Disk(TestCase):
         self.server.cli("repo", "delete", "kept", "--yes")
         self.server.cli("cluster", "remove-node", "default")
         self.server.cli("cluster", "remove-node", "default", "--forget")
-        eventually(self.server.is_ready, 30, "a server that takes the new disk")
+        eventually(self.server.is_ready, 60, "a server that takes the new disk")
         self.assertMentions(self.server.log_text(), "storage.disk.accepted")
         self.git("push", "-q", self.server.create("kept"), "main", cwd=self.work)
-        eventually(lambda: self.reported() == 1, 20, "the report of the new disk")
+        eventually(lambda: self.reported() == 1, 60, "the report of the new disk")
 
 
 class LostReplica(gitstead_test.ServerTestCase):

@@ -203,7 +203,7 @@ class Revoked(EventsCase):
             client.sendall(("POST /slow.git/git-receive-pack HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
                             "Content-Type: application/x-git-receive-pack-request\r\nTransfer-Encoding: chunked\r\n\r\n"
                             "4\r\n00ff\r\n" % token).encode())
-            eventually(self.server.children, 30, "the push being received")
+            eventually(self.server.children, 60, "the push being received")
             self.server.cli("token", "revoke", token_id)
             eventually(lambda: not self.server.children() and "call.revoked" in self.server.log_text(), self.PATIENCE,
                        "the end of the push")

@@ -322,7 +322,7 @@ class Replicated(Calls, RepairCluster):
         git("push", "-q", url, "main", cwd=self.work)
         version = self.configure("team/project", {"gitstead.protectedRef": "refs/heads/main"})["version"]
         info = router.info("team/project")
-        eventually(lambda: [self.set_ref(node, info) for node in self.nodes] == [version] * 3, 20, "the settings on all nodes")
+        eventually(lambda: [self.set_ref(node, info) for node in self.nodes] == [version] * 3, 60, "the settings on all nodes")
         # One that was not there when they changed gets them with the repair.
         self.nodes[2].kill()
         eventually(lambda: self.attempt("Repository/ConfigSet", repository={"path": "team/project"}, add=True, entries=[

@@ -184,7 +184,7 @@ class Failing(WithHooks):
         self.hooks(self.name, {"pre-receive.d/slow": "#!/bin/sh\necho $$ > %s/pid\necho waiting\nsleep 600 &\nwait\n" % self.out})
         self.declined("main", words=("pre-receive hook declined: it took longer than 6 seconds", "remote: waiting"))
         pid = int(self.lines("pid")[0])
-        eventually(lambda: not os.path.exists("/proc/%d" % pid), 20, "the end of the hook")
+        eventually(lambda: not os.path.exists("/proc/%d" % pid), 60, "the end of the hook")
         for text in ("not a program", "#!/nonexistent/interpreter\n"):
             self.hooks(self.name, {"pre-receive.d/bad": text})
             code, said = self.push("main")
@@ -228,7 +228,7 @@ class Replicated(HookCalls, RepairCluster):
         info = router.info("team/project")
         eventually(lambda: {Git()("for-each-ref", "--format=%(objectname)", HOOKS_REF, cwd=node.path(info["replica_path"]))
                             for node in self.nodes} == {version}, 30, "the hooks on all nodes")
-        eventually(lambda: len(set(self.generations(router, "team/project")[0].values())) == 1, 30, "all replicas current")
+        eventually(lambda: len(set(self.generations(router, "team/project")[0].values())) == 1, 60, "all replicas current")
 
         def ran():
             with open(os.path.join(out, "ran")) as file:
@@ -238,7 +238,7 @@ class Replicated(HookCalls, RepairCluster):
         text = result.stderr.decode()
         self.assertEqual(result.returncode, 0, text)
         self.assertIn("remote: asked", text)
-        eventually(lambda: ran() == ["pre", "post"], 20, "the hooks of one node")
+        eventually(lambda: ran() == ["pre", "post"], 60, "the hooks of one node")
         text = git.fails("push", url, "main:no", cwd=self.work)
         self.assertMentions(text, "remote rejected", "update hook declined refs/heads/no", "remote: It says no")
         self.refused("PERMISSION_DENIED", "Change/CreateBranch", "It says no", repository={"path": "team/project"}, branch="no", revision="main")

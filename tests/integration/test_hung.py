@@ -118,7 +118,7 @@ class HungNode(Sharded):
             self.nodes[0].process.send_signal(signal.SIGCONT)
         traffic.stop()
         self.assertEqual(traffic.failed, [])
-        eventually(lambda: self.list_refs(self.there).status == 200, 30, "the node's being back")
+        eventually(lambda: self.list_refs(self.there).status == 200, 60, "the node's being back")
         print("# a node hangs: reads elsewhere took %.2f s at most, the longest gap of pushes %.2f s" % (
             longest, traffic.longest_gap()))
 

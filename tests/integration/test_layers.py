@@ -56,7 +56,7 @@ class Layers(TestCase):
         work = self.commit(git)
         git.run("push", url, "main", cwd=work)
         value = git("rev-parse", "main", cwd=work)
-        eventually(lambda: git("ls-remote", url, "main").startswith(value), 30, "the write that was decided")
+        eventually(lambda: git("ls-remote", url, "main").startswith(value), 60, "the write that was decided")
         self.assertEqual(server.info("decided")["generation"], 1)
         server.assert_settled()
         git.fsck(server.replica("decided"))
@@ -67,7 +67,7 @@ class Layers(TestCase):
         work = self.commit(git)
         git.run("push", url, "main", cwd=work)
         value = git("rev-parse", "main", cwd=work)
-        eventually(lambda: git("ls-remote", url, "main").startswith(value), 30, "the write that was decided")
+        eventually(lambda: git("ls-remote", url, "main").startswith(value), 60, "the write that was decided")
         git("commit", "-q", "--allow-empty", "-m", "Two", cwd=work)
         git("push", "-q", url, "main", cwd=work)
         server.assert_settled()
@@ -88,7 +88,7 @@ class Layers(TestCase):
                                                       "slots": ["list_refs", "advertise", "upload_pack", "state"]}]})
         url = server.create("shaky")
         work = self.commit(git)
-        eventually(lambda: git.run("push", "-q", url, "main", cwd=work).returncode == 0, 20, "a push")
+        eventually(lambda: git.run("push", "-q", url, "main", cwd=work).returncode == 0, 60, "a push")
         value = git("rev-parse", "main", cwd=work)
         outcomes = [git.run("ls-remote", url, "main") for _ in range(20)]
         for one in outcomes:
@@ -104,8 +104,8 @@ class Layers(TestCase):
             with socket.create_connection(("127.0.0.1", server.http_port)) as peer:
                 peer.sendall(("GET /slow.git/info/refs?service=git-upload-pack HTTP/1.1\r\nHost: x\r\n"
                               "Authorization: Bearer %s\r\n\r\n" % server.new_token("read")).encode())
-                eventually(lambda: self.in_flight(server) > 0, 30, "the call")
-            eventually(lambda: self.in_flight(server) == 0, 30, "the end of the call")
+                eventually(lambda: self.in_flight(server) > 0, 60, "the call")
+            eventually(lambda: self.in_flight(server) == 0, 60, "the end of the call")
         self.assertEqual(server.stop(), 0)
         self.assertNotIn("server.grace.over", server.log_text())
 

@@ -184,10 +184,10 @@ class Moving(MoveCluster):
         for one in clients:
             self.addCleanup(one.stop)
             one.start()
-        eventually(lambda: all(one.n_reads > 3 for one in clients), 30, "writes")
+        eventually(lambda: all(one.n_reads > 3 for one in clients), 60, "writes")
         act()
         count = sum(one.n_writes for one in clients)
-        eventually(lambda: sum(one.n_writes for one in clients) > count + 10 or any(one.failed for one in clients), 30,
+        eventually(lambda: sum(one.n_writes for one in clients) > count + 10 or any(one.failed for one in clients), 60,
                    "writes afterwards")
         for one in clients:
             one.stop()
@@ -252,7 +252,7 @@ class Moving(MoveCluster):
         connection.putheader("Authorization", "Basic " + user)
         connection.endheaders()
         connection.send(body[:-40])
-        eventually(lambda: self.node(home).children(), 30, "the push's process")
+        eventually(lambda: self.node(home).children(), 60, "the push's process")
         move = self.cluster(self.router, "repo", "move", self.path, "--to", target, "--no-wait")["move"]
         eventually(lambda: self.logged("job.failed", "kind=move", "began before"), 60, "the move waiting for the push")
         self.assertEqual(self.places(self.router, self.paths)[self.path], sorted([home, target]))
@@ -277,20 +277,20 @@ class Moving(MoveCluster):
         self.assertEqual(result.returncode, 1)
         self.assertMentions(result.stderr, "cannot move 'no/such' to '%s'" % target, "no/such")
         self.assertEqual(self.router.cli("repo", "move", self.path, check=False).returncode, 2)
-        eventually(lambda: self.router.cli("cluster", "drain", target, check=False).returncode == 0, 30, "the node's report")
+        eventually(lambda: self.router.cli("cluster", "drain", target, check=False).returncode == 0, 60, "the node's report")
         self.refused("FAILED_PRECONDITION", "is being drained", to=target)
         self.router.cli("cluster", "undrain", target)
         self.node(target).kill()
-        eventually(lambda: json.loads(self.router.cli("cluster", "status", "--json", check=False).stdout)["nodes_down"] == 1, 30,
+        eventually(lambda: json.loads(self.router.cli("cluster", "status", "--json", check=False).stdout)["nodes_down"] == 1, 60,
                    "the node's absence")
         self.refused("UNAVAILABLE", "cannot be reached", to=target)
         self.node(target).start()
-        eventually(lambda: json.loads(self.router.cli("cluster", "status", "--json", check=False).stdout)["nodes_down"] == 0, 30,
+        eventually(lambda: json.loads(self.router.cli("cluster", "status", "--json", check=False).stdout)["nodes_down"] == 0, 60,
                    "the node's return")
         self.cluster(self.router, "repo", "move", self.path, "--to", target)
         self.assertEqual(self.places(self.router, self.paths)[self.path], [target])
         self.router.cli("cluster", "set-replication-factor", "2", self.path)
-        eventually(lambda: len(self.places(self.router, self.paths)[self.path]) == 2, 30, "a second copy")
+        eventually(lambda: len(self.places(self.router, self.paths)[self.path]) == 2, 60, "a second copy")
         both = self.places(self.router, self.paths)[self.path]
         left = next(name for name in NODES if name not in both)
         self.refused("INVALID_ARGUMENT", "has 2 replicas", to=left)
@@ -312,7 +312,7 @@ class Moving(MoveCluster):
         self.assertMentions(self.router.cli("cluster", "moves").stdout, self.path, home, first, "1 moves wait")
         self.router.cli("repo", "delete", self.path, "--yes")
         worker = self.one_copy()
-        eventually(lambda: int(self.cluster(worker, "cluster", "moves", "--all")["done"]) == 1, 30, "the move's end")
+        eventually(lambda: int(self.cluster(worker, "cluster", "moves", "--all")["done"]) == 1, 60, "the move's end")
         self.assertEqual([self.folders(node) for node in self.nodes], [0, 0, 0])
 
     def test_killed_at_each_step(self):
@@ -328,7 +328,7 @@ class Moving(MoveCluster):
                 mover.process = None
             self.assertEqual(self.places(self.router, self.paths)[self.path], [target])
             worker = self.one_copy()
-            eventually(lambda: int(self.cluster(worker, "cluster", "moves", "--all")["done"]) == 1, 30, "the move's end")
+            eventually(lambda: int(self.cluster(worker, "cluster", "moves", "--all")["done"]) == 1, 60, "the move's end")
         refs = self.under_load(act)
         self.whole([target], refs)
         path = self.router.info(self.path)["replica_path"]
@@ -340,7 +340,7 @@ class Moving(MoveCluster):
         self.cluster(self.router, "repo", "move", self.path, "--to", target, "--no-wait")
         self.router.cli("repo", "rename", self.path, "team/renamed")
         worker = self.one_copy()
-        eventually(lambda: self.places(worker, ["team/renamed"])["team/renamed"] == [target], 30, "the move's end")
+        eventually(lambda: self.places(worker, ["team/renamed"])["team/renamed"] == [target], 60, "the move's end")
 
     def test_never_written(self):
         home = self.begin()[0]
@@ -366,7 +366,7 @@ class Balance(MoveCluster):
             router.nodes = list(self.nodes)
             router.write_config()
             router.cli("reload")
-        eventually(lambda: self.routers[0].cli("cluster", "add-node", name, check=False).returncode == 0, 30, "a node that is fit")
+        eventually(lambda: self.routers[0].cli("cluster", "add-node", name, check=False).returncode == 0, 60, "a node that is fit")
 
     def moved(self, router, seconds):
         """Until no move is open, what became of them."""
@@ -414,7 +414,7 @@ class Balance(MoveCluster):
         self.moved(front, self.SECONDS)
         last = self.spread(front, paths)
         count = sum(one.n_writes for one in clients)
-        eventually(lambda: sum(one.n_writes for one in clients) > count + 5 or any(one.failed for one in clients), 30,
+        eventually(lambda: sum(one.n_writes for one in clients) > count + 5 or any(one.failed for one in clients), 60,
                    "writes afterwards")
         for one in clients + [pushes]:
             one.stop()

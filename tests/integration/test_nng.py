@@ -155,7 +155,7 @@ class Nng(ServerTestCase):
     def test_clients_killed_in_mid_traffic(self):
         if not TORTURE:
             raise unittest.SkipTest("GITSTEAD_TEST_NNG_TORTURE does not name the program that kills clients")
-        clients = os.environ.get("GITSTEAD_TEST_KILLED_CLIENTS", "60")
+        clients = os.environ.get("GITSTEAD_TEST_KILLED_CLIENTS", "60" if gitstead_test.SLOW == 1 else "24")
         result = subprocess.run([TORTURE, clients, str(self.server.process.pid), self.tcp, "ipc://" + self.server.socket],
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                 timeout=1500)

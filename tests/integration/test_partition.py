@@ -47,7 +47,7 @@ class Host:
         # Ends with the test, however that ends: its input is closed then.
         self.keeper = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         mine = os.readlink("/proc/self/ns/net")
-        eventually(lambda: os.readlink("/proc/%d/ns/net" % self.keeper.pid) != mine, 30, "the namespace")
+        eventually(lambda: os.readlink("/proc/%d/ns/net" % self.keeper.pid) != mine, 60, "the namespace")
         self.link = "port%d" % number
         ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", str(self.keeper.pid))
         ip("link", "set", self.link, "master", "hub", "up")

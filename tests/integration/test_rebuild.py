@@ -94,7 +94,7 @@ class Rebuild(cluster_test.Cluster):
             def current():
                 generations, now = self.generations(self.router, path)
                 return all(one == now for one in generations.values())
-            eventually(current, 30, "all replicas of %s current" % path)
+            eventually(current, 60, "all replicas of %s current" % path)
 
     # ---- the loss
 
@@ -109,7 +109,7 @@ class Rebuild(cluster_test.Cluster):
     def start_all(self):
         for process in self.all:
             process.start()
-        eventually(lambda: self.counts()["nodes_up"] == len(NODES), 30, "all nodes")
+        eventually(lambda: self.counts()["nodes_up"] == len(NODES), 60, "all nodes")
 
     def unknown(self, name):
         node = self.nodes[NODES.index(name)]
@@ -137,7 +137,7 @@ class Lost(Rebuild):
         self.cluster("set-replication-factor", "2", "team/two")
         self.cluster("set-consistency", "eventual", "team/one")
         self.router.call("Pool/Link", {"repository": {"path": "team/one"}, "pool": {"path": "pools/p"}})
-        eventually(lambda: len(self.router.info("team/two")["replicas"]) == 2, 30, "one replica less")
+        eventually(lambda: len(self.router.info("team/two")["replicas"]) == 2, 60, "one replica less")
         paths = ["team/one", "team/two", "team/new-name", "pools/p", "empty"]
         self.whole(*paths)
         self.assertEqual(self.label("two", "team/new-name")["path"], "team/new-name.git")
@@ -145,20 +145,20 @@ class Lost(Rebuild):
 
         # One node misses a write, a rename and a policy, and then the store goes.
         self.nodes[2].stop()
-        eventually(lambda: self.counts()["nodes_down"] == 1, 30, "node three being missed")
+        eventually(lambda: self.counts()["nodes_down"] == 1, 60, "node three being missed")
         self.push("team/new-name")
         self.router.call("Repository/Rename", {"repository": {"path": "empty"}, "new_path": "not-so-empty"})
         paths[-1] = "not-so-empty"
         before = {path: (self.router.info(path), self.refs(path)) for path in paths}
         self.nodes[2].start()
-        eventually(lambda: self.counts()["nodes_up"] == 3, 30, "node three being back")
+        eventually(lambda: self.counts()["nodes_up"] == 3, 60, "node three being back")
         self.whole(*paths)
         counts = self.counts()
         pool = self.router.call("Pool/Info", {"repository": {"path": "pools/p"}})
-        eventually(lambda: self.label("three", "not-so-empty")["path"] == "not-so-empty.git", 30,
+        eventually(lambda: self.label("three", "not-so-empty")["path"] == "not-so-empty.git", 60,
                    "the name reaching the node that was away")
         self.nodes[2].stop()
-        eventually(lambda: self.counts()["nodes_down"] == 1, 30, "node three being missed")
+        eventually(lambda: self.counts()["nodes_down"] == 1, 60, "node three being missed")
         self.push("team/new-name")
         before["team/new-name"] = (self.router.info("team/new-name"), self.refs("team/new-name"))
         self.stop_all()
@@ -170,7 +170,7 @@ class Lost(Rebuild):
         self.assertGreaterEqual(len(on_disks), 14)
         for name in NODES:
             seen = len(self.unknown(name))
-            eventually(lambda: len(self.unknown(name)) >= seen + 3, 30, "rounds of housekeeping on %s" % name)
+            eventually(lambda: len(self.unknown(name)) >= seen + 3, 60, "rounds of housekeeping on %s" % name)
         self.assertEqual(self.paths(), [])
         self.assertEqual(self.replicas_on_disks(), on_disks)
         self.assertFalse(any(one["joined"] for one in self.json("nodes")["nodes"]))
@@ -188,11 +188,11 @@ class Lost(Rebuild):
 
         # A node that is away may have what no other has.
         self.nodes[0].stop()
-        eventually(lambda: self.counts()["nodes_down"] == 1, 30, "node one being missed")
+        eventually(lambda: self.counts()["nodes_down"] == 1, 60, "node one being missed")
         self.assertMentions(self.cluster("rebuild-metadata", "--apply", status=1), "'one' cannot be asked", "--without one")
         self.assertEqual(self.paths(), ["begun/meanwhile.git"])
         self.nodes[0].start()
-        eventually(lambda: self.counts()["nodes_up"] == 3, 30, "node one being back")
+        eventually(lambda: self.counts()["nodes_up"] == 3, 60, "node one being back")
 
         done = self.json("rebuild-metadata", "--apply")
         self.assertEqual((done["applied"], int(done["written"])), (True, 5))
@@ -206,7 +206,7 @@ class Lost(Rebuild):
         self.whole(*paths)
         deleted = self.router.info("begun/meanwhile")["id"]
         self.router.call("Repository/Delete", {"repository": {"path": "begun/meanwhile"}})
-        eventually(lambda: self.counts() == counts, 30, "the status of before: %s" % counts)
+        eventually(lambda: self.counts() == counts, 60, "the status of before: %s" % counts)
         self.assertEqual(self.router.call("Pool/Info", {"repository": {"path": "pools/p"}}), pool)
         self.assertEqual(self.json("explain", "team/one")["consistency"], "eventual")
         for path in paths:
@@ -221,8 +221,8 @@ class Lost(Rebuild):
             shutil.copytree(self.folder("two", "team/new-name"), folder + ".made", symlinks=True)
             edit_record(folder + ".made", repository=str(number))
             os.rename(folder + ".made", folder)
-        eventually(lambda: not os.path.exists(stray), 30, "the leftover being cleared")
-        eventually(lambda: " maintain.leftover.newer " in self.nodes[1].log_text(), 30, "the newer one being told")
+        eventually(lambda: not os.path.exists(stray), 60, "the leftover being cleared")
+        eventually(lambda: " maintain.leftover.newer " in self.nodes[1].log_text(), 60, "the newer one being told")
         self.assertTrue(os.path.exists(newer))
 
     def test_what_does_not_fit_together(self):
@@ -281,7 +281,7 @@ class Lost(Rebuild):
         self.cluster("accept-dataloss", "diverged", "one", "--yes")
         self.whole("diverged")
         self.assertEqual(self.refs("diverged"), before["diverged"])
-        kept = eventually(lambda: self.json("dataloss", "--kept")["kept"], 20, "the version that was given up")
+        kept = eventually(lambda: self.json("dataloss", "--kept")["kept"], 60, "the version that was given up")
         self.assertEqual([(one["repository"]["path"], one["storage"]) for one in kept], [("diverged.git", "two")])
         self.assertEqual(Git()("rev-parse", "refs/heads/only-here", cwd=kept[0]["folder"]), tip)
         self.assertTrue(os.path.exists(elsewhere))
@@ -308,10 +308,10 @@ class LostDatabase(Rebuild):
             self.push(path, "main", "main:refs/heads/b%d" % self.commits)
         self.cluster("set-replication-factor", "2", "team/two")
         self.cluster("set-consistency", "eventual", "team/one")
-        eventually(lambda: len(self.router.info("team/two")["replicas"]) == 2, 30, "one replica less")
+        eventually(lambda: len(self.router.info("team/two")["replicas"]) == 2, 60, "one replica less")
         paths = ["team/one", "team/two", "empty"]
         self.whole(*paths)
-        eventually(lambda: all(self.label(name, "team/one").get("consistency") == "eventual" for name in NODES), 30,
+        eventually(lambda: all(self.label(name, "team/one").get("consistency") == "eventual" for name in NODES), 60,
                    "the labels of all replicas")
         before = {path: (self.router.info(path), self.refs(path)) for path in paths}
         counts = self.counts()
@@ -338,7 +338,7 @@ class LostDatabase(Rebuild):
             for key in ("id", "replica_path", "generation", "refs_digest", "created_us", "repository"):
                 self.assertEqual(now[key], info[key], path)
             self.assertEqual(self.refs(path), refs)
-        eventually(lambda: self.counts() == counts, 30, "the status of before: %s" % counts)
+        eventually(lambda: self.counts() == counts, 60, "the status of before: %s" % counts)
         for path in paths:
             self.push(path, "main", "main:refs/heads/after")
             self.whole(path)
@@ -351,7 +351,7 @@ class GivenUp(Rebuild):
         self.whole("team/p")
         # Two nodes take a write that the third misses, and go away for good, as it seems.
         self.nodes[2].stop()
-        eventually(lambda: self.counts()["nodes_down"] == 1, 30, "node three being missed")
+        eventually(lambda: self.counts()["nodes_down"] == 1, 60, "node three being missed")
         given_up = self.push("team/p", "main", "main:refs/heads/only-there")
         for node in self.nodes[:2]:
             node.stop()
@@ -364,7 +364,7 @@ class GivenUp(Rebuild):
         # They come back: their version is put aside before they follow.
         for node in self.nodes[:2]:
             node.start()
-        eventually(lambda: self.counts()["nodes_up"] == 3, 30, "all nodes")
+        eventually(lambda: self.counts()["nodes_up"] == 3, 60, "all nodes")
         self.whole("team/p")
         self.assertNotIn("refs/heads/only-there", "\n".join(self.refs("team/p")))
         kept = eventually(lambda: len(self.json("dataloss", "--kept")["kept"]) == 2 and self.json("dataloss", "--kept")["kept"],

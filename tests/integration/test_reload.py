@@ -93,7 +93,7 @@ class Reload(ReloadTestCase):
         # by SIGHUP, the log says it
         before = self.server.log_text().count("server.reload.refused")
         self.server.process.send_signal(signal.SIGHUP)
-        eventually(lambda: self.server.log_text().count("server.reload.refused") > before, 30, "the refusal in the log")
+        eventually(lambda: self.server.log_text().count("server.reload.refused") > before, 60, "the refusal in the log")
         self.ping()
         self.write()
         self.assertEqual(self.reload(), {})
@@ -168,7 +168,7 @@ class Reload(ReloadTestCase):
         self.assertEqual(self.reload(), {"server": ("ADJUSTED", 'log_level: "info" -> "debug"')})
         marker = "no-such-repository-%d" % time.monotonic_ns()
         self.server.cli("repo", "show", marker, check=False)
-        eventually(lambda: marker in self.server.log_text(), 30, "a record of level debug")
+        eventually(lambda: marker in self.server.log_text(), 60, "a record of level debug")
 
     def test_storages_come_and_go(self):
         url = self.server.create("stays")
@@ -224,7 +224,7 @@ class Reload(ReloadTestCase):
         def refused(port):
             with socket.socket() as client:
                 return client.connect_ex(("127.0.0.1", port)) != 0
-        eventually(lambda: refused(one), 30, "the end of the old address")
+        eventually(lambda: refused(one), 60, "the end of the old address")
         # the same address with options that its listener cannot take
         more["realm"] = "Elsewhere"
         self.assertEqual(self.reload()["transport more"], ("NEEDS_RESTART", 'realm: "Gitstead" -> "Elsewhere"'))
@@ -239,7 +239,7 @@ class Reload(ReloadTestCase):
             self.assertIn(b" 413 ", client.recv(65536))
         self.config["transports"].pop()
         self.assertEqual(self.reload()["transport more"][0], "REMOVED")
-        eventually(lambda: refused(two), 30, "the end of the second address")
+        eventually(lambda: refused(two), 60, "the end of the second address")
 
     def test_only_administrators_may(self):
         answer = self.server.http("POST", "/api/v1/Server/Reload", body="{}",
@@ -269,7 +269,7 @@ class Reload(ReloadTestCase):
         push.sendall(("POST /under-way.git/git-receive-pack HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: %s\r\n"
                       "Content-Type: application/x-git-receive-pack-request\r\nContent-Length: %d\r\n\r\n"
                       % (token, len(body))).encode() + body[:half])
-        eventually(self.server.children, 30, "the child that receives the push")
+        eventually(self.server.children, 60, "the child that receives the push")
 
         self.config["access"]["anonymous"] = "read"
         self.config["cache"] = {"plugin": "none"} if self.config["cache"]["plugin"] != "none" else {"plugin": "memory"}
@@ -478,7 +478,7 @@ class Load(ReloadTestCase):
         self.server.assert_settled()
         n_fds = self.server.descriptors()
         self.reload()
-        eventually(lambda: self.server.descriptors() <= n_fds + 5, 30, "descriptors given back")
+        eventually(lambda: self.server.descriptors() <= n_fds + 5, 60, "descriptors given back")
 
 
 if __name__ == "__main__":

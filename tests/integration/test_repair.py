@@ -43,7 +43,7 @@ class RepairCluster(Cluster):
         generations, now = self.generations(router or self.router, PATH)
         return sorted(generations) == sorted(names) and all(one == now for one in generations.values())
 
-    def whole(self, nodes=None, seconds=20, names=NODES):
+    def whole(self, nodes=None, seconds=60, names=NODES):
         """All current, equal, and without a fault that git finds."""
         eventually(lambda: self.all_current(names=names), seconds, "all replicas current")
         refs = self.assert_equal_replicas(self.router, PATH, nodes)
@@ -100,13 +100,13 @@ class Repair(RepairCluster):
         for one in writers:
             one.start()
         try:
-            eventually(lambda: all(len(one.times) > 5 for one in writers), 30, "writes")
+            eventually(lambda: all(len(one.times) > 5 for one in writers), 60, "writes")
             self.nodes[1].kill()
             killed = time.monotonic()
-            eventually(lambda: all(one.times[-1] > killed + 0.5 for one in writers), 30, "writes after the kill")
+            eventually(lambda: all(one.times[-1] > killed + 0.5 for one in writers), 60, "writes after the kill")
             self.nodes[1].start()
             back = time.monotonic()
-            eventually(lambda: self.logged("repair.done", "storage=two"), 30, "the repair of node two")
+            eventually(lambda: self.logged("repair.done", "storage=two"), 120, "the repair of node two")
             took = time.monotonic() - back
             count = sum(len(one.times) for one in writers)
             # It takes part in writes again: what is decided from now on has its vote.
@@ -115,8 +115,8 @@ class Repair(RepairCluster):
                 changes = self.router.call("Repository/Changes", {"repository": {"path": PATH}, "limit": 10,
                                                                   "after_generation": str(after)})["changes"]
                 return any("two" in change["receipt"]["replicas"] for change in changes)
-            eventually(votes, 30, "a vote of node two")
-            eventually(lambda: sum(len(one.times) for one in writers) > count + 20, 20, "writes after the repair")
+            eventually(votes, 60, "a vote of node two")
+            eventually(lambda: sum(len(one.times) for one in writers) > count + 20, 60, "writes after the repair")
         finally:
             for one in writers:
                 one.stop()
@@ -144,9 +144,9 @@ class Repair(RepairCluster):
         self.push()
         self.nodes[2].stop()
         shutil.rmtree(os.path.join(self.nodes[2].root, "@r"))
-        eventually(lambda: self.down("three"), 30, "node three being missed")
+        eventually(lambda: self.down("three"), 60, "node three being missed")
         self.nodes[2].start()
-        eventually(lambda: self.logged("replica.damaged", "storage=three"), 20, "the loss being noticed")
+        eventually(lambda: self.logged("replica.damaged", "storage=three"), 60, "the loss being noticed")
         self.whole()
 
     def down(self, name):
@@ -165,7 +165,7 @@ class Repair(RepairCluster):
         self.push("main", "main:other")
         self.whole()
         self.nodes[0].stop()
-        eventually(lambda: self.down("one"), 30, "node one being missed")
+        eventually(lambda: self.down("one"), 60, "node one being missed")
         shutil.rmtree(self.nodes[0].root)
         shutil.copytree(os.path.join(old, "root"), self.nodes[0].root, symlinks=True)
         self.nodes[0].start()
@@ -183,9 +183,9 @@ class Repair(RepairCluster):
         with open(os.path.join(self.folder(1), "refs/heads/main"), "w") as out:
             out.write(oid + "\n")
         for name in ("one", "two"):
-            eventually(lambda: self.logged("replica.damaged", "storage=" + name, "taken out of use"), 30,
+            eventually(lambda: self.logged("replica.damaged", "storage=" + name, "taken out of use"), 60,
                        "damage on node " + name)
-            eventually(lambda: self.logged("repair.done", "storage=" + name), 30, "the repair of node " + name)
+            eventually(lambda: self.logged("repair.done", "storage=" + name), 60, "the repair of node " + name)
         self.assertEqual(self.logged("replica.damaged", "storage=three"), [])
         refs = self.whole()
         self.assertEqual(refs["refs/heads/main"], Git()("rev-parse", "main", cwd=self.work))
@@ -196,7 +196,7 @@ class Repair(RepairCluster):
         for _ in range(3):
             self.push()
             pushed = time.monotonic()
-            eventually(self.all_current, 30, "equal replicas")
+            eventually(self.all_current, 60, "equal replicas")
             print("# followed after %.2f s" % (time.monotonic() - pushed))
         self.whole()
 
@@ -213,14 +213,14 @@ class Repair(RepairCluster):
         self.whole()
         self.router.stop()
         self.router = self.add_router(copies=2)
-        eventually(lambda: len(self.router.info(PATH)["replicas"]) == 2, 20, "one copy less")
+        eventually(lambda: len(self.router.info(PATH)["replicas"]) == 2, 60, "one copy less")
         left = [one["storage"] for one in self.router.info(PATH)["replicas"]]
         nodes = [node for node in self.nodes if node.name in left]
         self.url = "%s/%s.git" % (self.router.url, PATH)
         self.push()
         self.whole(nodes, names=left)
         gone = [node for node in self.nodes if node.name not in left][0]
-        eventually(lambda: not os.path.exists(gone.path(self.router.info(PATH)["replica_path"])), 30,
+        eventually(lambda: not os.path.exists(gone.path(self.router.info(PATH)["replica_path"])), 60,
                    "the surplus copy in the trash")
         self.assertEqual(len(os.listdir(os.path.join(gone.root, "gitstead-trash"))), 1)
 
@@ -231,12 +231,12 @@ class Repair(RepairCluster):
         self.router.stop()
         self.router = self.add_router(copies=3)
         self.url = "%s/%s.git" % (self.router.url, PATH)
-        eventually(lambda: len(self.router.info(PATH)["replicas"]) == 3, 20, "three replicas")
+        eventually(lambda: len(self.router.info(PATH)["replicas"]) == 3, 60, "three replicas")
         for index in range(3):
             self.assertTrue(os.path.isfile(os.path.join(self.folder(index), "HEAD")), NODES[index])
         original = self.nodes[NODES.index(first)]
         original.stop()
-        eventually(lambda: self.down(first), 30, "the first node being missed")
+        eventually(lambda: self.down(first), 60, "the first node being missed")
         self.push()
         original.start()
         self.whole()
@@ -245,9 +245,9 @@ class Repair(RepairCluster):
         self.begin()
         self.nodes[2].stop()
         shutil.rmtree(os.path.join(self.nodes[2].root, "@r"))
-        eventually(lambda: self.down("three"), 30, "node three being missed")
+        eventually(lambda: self.down("three"), 60, "node three being missed")
         self.nodes[2].start()
-        eventually(lambda: os.path.isfile(os.path.join(self.folder(2), "HEAD")), 20, "the replica being made again")
+        eventually(lambda: os.path.isfile(os.path.join(self.folder(2), "HEAD")), 60, "the replica being made again")
         self.push()
         self.whole()
 
@@ -262,7 +262,7 @@ class Repair(RepairCluster):
         self.router.stop()
         shutil.rmtree(self.folder_before(first))
         self.router = self.add_router(copies=1, min_copies=1)
-        eventually(lambda: self.logged("job.failed", "kind=remove"), 20, "the last surplus copy being kept")
+        eventually(lambda: self.logged("job.failed", "kind=remove"), 60, "the last surplus copy being kept")
         left = [node for index, node in enumerate(self.nodes) if index != first
                 and os.path.isdir(node.path(self.router.info(PATH)["replica_path"]))]
         self.assertEqual(len(left), 1)
@@ -309,7 +309,7 @@ class Repair(RepairCluster):
         slow = self.add_router(server={"repair_rate": "50KiB", "repair_workers": 1})
         self.nodes[1].start()
         importing = os.path.join(self.nodes[1].root, "gitstead-tmp")
-        eventually(lambda: any(name.startswith("import-") for name in os.listdir(importing)), 20, "a copy under way")
+        eventually(lambda: any(name.startswith("import-") for name in os.listdir(importing)), 60, "a copy under way")
         slow.kill()
         slow.start = lambda: None
         self.router = self.add_router()

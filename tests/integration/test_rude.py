@@ -36,7 +36,7 @@ class Rude(TestCase):
         self.server.start()
         data = eventually(lambda: re.search(r"url=tls\+tcp://\S+ streams=tls\+tcp://127\.0\.0\.1:(\d+)", self.server.log_text()),
                           20, "the nng listener")
-        eventually(lambda: "server.ready" in self.server.log_text(), 20, "the server being ready")
+        eventually(lambda: "server.ready" in self.server.log_text(), 60, "the server being ready")
         # What a well-meant client would begin with, cut off.
         self.listeners = {https: b"GET /healthz HT", nngs: b"\0SP\0", int(data.group(1)): b"GSD1\1\2\3"}
 

@@ -95,7 +95,7 @@ class Steps(Cluster):
         def current():
             generations, now = self.generations(self.second, path)
             return sorted(generations) == sorted(NODES) and set(generations.values()) == {now}
-        eventually(current, 30, "all replicas current")
+        eventually(current, 60, "all replicas current")
         refs = self.assert_equal_replicas(self.second, path)
         healer.stop()
         return refs
@@ -208,12 +208,12 @@ class Steps(Cluster):
             node.server_options.update({"maintenance_interval": "1s", "leftover_grace": "0s"})
             node.start()
         for node in self.nodes:
-            eventually(lambda: self.on_disk(node) == recorded, 30, "a disk with what is recorded alone")
+            eventually(lambda: self.on_disk(node) == recorded, 60, "a disk with what is recorded alone")
         for path in paths:
             self.repaired_soon(path)
 
     def repaired_soon(self, path):
-        eventually(lambda: len(set(self.generations(self.second, path)[0].values())) == 1, 30, "equal generations")
+        eventually(lambda: len(set(self.generations(self.second, path)[0].values())) == 1, 60, "equal generations")
         self.assert_equal_replicas(self.second, path)
 
     @staticmethod
@@ -243,7 +243,7 @@ class Steps(Cluster):
             self.serves()
         self.assertEqual(sum(os.path.isdir(node.path(folder)) for node in self.nodes), 3)
         self.add_router(workers=1, copies=2)
-        eventually(lambda: sum(os.path.isdir(node.path(folder)) for node in self.nodes) == 2, 30,
+        eventually(lambda: sum(os.path.isdir(node.path(folder)) for node in self.nodes) == 2, 60,
                    "the files of the surplus copy gone")
         left = [one["storage"] for one in self.second.info(PATH)["replicas"]]
         self.assertEqual(sorted(left), sorted(node.name for node in self.nodes if os.path.isdir(node.path(folder))))
@@ -266,11 +266,11 @@ class Steps(Cluster):
             for one in writers:
                 one.start()
             try:
-                eventually(lambda: all(len(one.times) > 2 for one in writers), 30, "writes")
+                eventually(lambda: all(len(one.times) > 2 for one in writers), 60, "writes")
                 self.nodes[1].start()
                 self.died(self.add_router(point, workers=1), point)
                 counts = [len(one.times) for one in writers]
-                eventually(lambda: all(len(one.times) > before + 2 for one, before in zip(writers, counts)), 30,
+                eventually(lambda: all(len(one.times) > before + 2 for one, before in zip(writers, counts)), 60,
                            "writes after %s" % point)
             finally:
                 for one in writers:

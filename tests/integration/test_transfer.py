@@ -67,7 +67,7 @@ class Bundles(TransferCase):
             self.assertMentions(message, words)
             self.assertNotIn(self.server.root, message)
             self.assertFalse(self.server.call("Repository/Exists", self.repository())["exists"])
-            eventually(lambda: not self.server.leftovers(), 30, "the end of %s" % self.server.leftovers())
+            eventually(lambda: not self.server.leftovers(), 60, "the end of %s" % self.server.leftovers())
         kept = {path for path in self.server.files() if not path.startswith("gitstead-trash/")}
         self.assertEqual(kept, {path for path in before if not path.startswith("gitstead-trash/")})
         # The name is free, and a creation takes it.
@@ -177,7 +177,7 @@ class Bundles(TransferCase):
             if code != 0:
                 self.assertMentions(message, "exists already")
         self.same(self.name, history("plain"))
-        eventually(lambda: not self.server.leftovers(), 30, "the end of %s" % self.server.leftovers())
+        eventually(lambda: not self.server.leftovers(), 60, "the end of %s" % self.server.leftovers())
 
     def test_eight_at_once_apply_to_one_branch(self):
         folder = self.copy("plain")
@@ -268,7 +268,7 @@ class Forks(TransferCase):
         self.fork(self.name + "s", refs=["refs/heads/main"])
         os.unlink(lost)
         self.fork(self.name + "s", self.name + "-again")
-        eventually(lambda: not self.server.leftovers(), 30, "the end of %s" % self.server.leftovers())
+        eventually(lambda: not self.server.leftovers(), 60, "the end of %s" % self.server.leftovers())
 
     def test_a_source_that_is_damaged(self):
         self.push(self.name + "s", history("plain"))
@@ -283,7 +283,7 @@ class Forks(TransferCase):
         code, message = self.attempt("Repository/Fork", dict(self.repository(), source={"path": self.name + "s"}))
         self.assertIn(code, ("DATA_LOSS", "INTERNAL"), message)
         self.assertFalse(self.server.call("Repository/Exists", self.repository())["exists"])
-        eventually(lambda: not self.server.leftovers(), 30, "the end of %s" % self.server.leftovers())
+        eventually(lambda: not self.server.leftovers(), 60, "the end of %s" % self.server.leftovers())
 
 
 class Clustered(Cluster):

@@ -157,7 +157,7 @@ test_calls_that_are_over (void **state)
   g_clear_pointer (&asker.failed, g_free);
   assert_int_equal (count (&asker, &f->call->call, NULL), 3000);
   assert_false (count_all_refs (f, &repo, &gone->call, &error));
-  assert_gs_error (&error, GS_ERROR_CANCELLED, "resolve every ref");
+  assert_gs_error (&error, GS_ERROR_CANCELLED, "resolve refs");
   assert_true (count_all_refs (f, &repo, &f->call->call, &error));
   fake_call_free (late);
   fake_call_free (gone);
