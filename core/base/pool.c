@@ -26,12 +26,16 @@ struct GsiPool
   gboolean elastic;
   guint max_threads;
   gint64 idle_us; /* elastic, and those beyond max_threads: an idle thread leaves after so long */
-  gint64 stuck_us; /* fixed: nothing was begun for so long though something waits; G_MAXINT64 = never mind */
+  gint64 stuck_us; /* fixed: nothing was begun for so long though something waits */
   guint n_spare;   /* fixed: threads beyond max_threads that may be started then */
+  GsThread watcher;
+  gboolean watched; /* the watcher runs */
 
   GsMutex lock; /* of all below */
   GsCond work;  /* something was queued, or the pool stops */
   GsCond idle;  /* nothing queued or running */
+  GsCond watch; /* something waits, or the pool stops */
+  gboolean watching; /* the watcher knows that something waits */
   GPtrArray *workers;
   guint n_alive, n_idle, n_running, n_left;
   guint n_named; /* workers ever started, for their names */
@@ -162,7 +166,6 @@ pool_new (const char *name, guint max_threads, guint queue_limit)
   pool->name = g_strdup (name);
   pool->max_threads = MAX (max_threads, 1);
   pool->queue_limit = queue_limit;
-  pool->stuck_us = G_MAXINT64;
   /* Room also for work that a thread which is being started will take. */
   pool->ring_size = queue_limit + pool->max_threads;
   pool->ring = g_new0 (Item, pool->ring_size);
@@ -170,6 +173,7 @@ pool_new (const char *name, guint max_threads, guint queue_limit)
   gs_mutex_init (&pool->lock);
   gs_cond_init (&pool->work);
   gs_cond_init (&pool->idle);
+  gs_cond_init (&pool->watch);
   return pool;
 }
 
@@ -195,15 +199,6 @@ gsi_pool_new_elastic (const char *name, guint max_threads, guint queue_limit, gi
   return pool;
 }
 
-void
-gsi_pool_set_spare (GsiPool *pool, guint n_spare, gint64 stuck_us, gint64 idle_us)
-{
-  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&pool->lock);
-  pool->n_spare = n_spare;
-  pool->stuck_us = stuck_us;
-  pool->idle_us = MAX (idle_us, 0);
-}
-
 /*
  * Under the lock. All threads have been at something for long: at what hangs, it seems. What waits need not hang as well, so
  * it gets threads, as far as there are some to spare.
@@ -212,13 +207,40 @@ static void
 help_out (GsiPool *pool)
 {
   guint wanted = pool->n_queued;
-  if (pool->elastic || pool->stuck_us == G_MAXINT64 || wanted == 0 || pool->n_idle > 0
-      || gsi_clock_now_us () - pool->begun_us < pool->stuck_us)
+  if (wanted == 0 || pool->n_idle > 0 || gsi_clock_now_us () - pool->begun_us < pool->stuck_us)
     return;
   reap (pool);
   while (wanted-- > 0 && pool->n_alive < pool->max_threads + pool->n_spare && start_worker (pool, NULL))
     ;
   pool->begun_us = gsi_clock_now_us (); /* they get the same time */
+}
+
+/* A thread of its own: when all others hang, nobody else may come by for long. */
+static void *
+watch_run (void *data)
+{
+  GsiPool *pool = data;
+  gs_mutex_lock (&pool->lock);
+  while (!pool->stopping)
+    {
+      pool->watching = pool->n_queued > 0;
+      if (pool->watching)
+        help_out (pool);
+      gs_cond_wait_until (&pool->watch, &pool->lock,
+                          pool->watching ? gsi_clock_now_us () + MAX (pool->stuck_us, 1000) : G_MAXINT64);
+    }
+  gs_mutex_unlock (&pool->lock);
+  return NULL;
+}
+
+void
+gsi_pool_set_spare (GsiPool *pool, guint n_spare, gint64 stuck_us, gint64 idle_us)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&pool->lock);
+  pool->n_spare = n_spare;
+  pool->stuck_us = stuck_us;
+  pool->idle_us = MAX (idle_us, 0);
+  pool->watched = gs_thread_start (&pool->watcher, "pool-watch", watch_run, pool) == 0; /* without it nobody helps out */
 }
 
 void
@@ -229,6 +251,7 @@ gsi_pool_free (GsiPool *pool)
   gsi_pool_stop (pool);
   gs_cond_clear (&pool->work);
   gs_cond_clear (&pool->idle);
+  gs_cond_clear (&pool->watch);
   gs_mutex_clear (&pool->lock);
   g_ptr_array_unref (pool->workers);
   g_free (pool->ring);
@@ -287,7 +310,8 @@ gsi_pool_submit (GsiPool *pool, GsiWork work, gpointer user, GError **error)
   if (pool->n_queued == 0 && pool->n_running < pool->max_threads)
     pool->begun_us = gsi_clock_now_us (); /* nothing waited so far */
   push (pool, work, user);
-  help_out (pool);
+  if (pool->watched && !pool->watching && pool->n_queued > pool->n_idle)
+    gs_cond_signal (&pool->watch);
   gs_cond_signal (&pool->work);
   return TRUE;
 }
@@ -309,10 +333,13 @@ gsi_pool_stop (GsiPool *pool)
   gs_mutex_lock (&pool->lock);
   pool->stopping = TRUE;
   gs_cond_broadcast (&pool->work);
+  gs_cond_broadcast (&pool->watch);
   gs_mutex_unlock (&pool->lock);
   if (pool->stopped)
     return;
   pool->stopped = TRUE;
+  if (pool->watched)
+    gs_thread_join (pool->watcher);
   /* Nobody adds workers any more: the array is ours. */
   for (guint i = 0; i < pool->workers->len; i++)
     {

@@ -19,8 +19,8 @@ GsiPool *gsi_pool_new (const char *name, guint n_threads, guint queue_limit, GEr
 
 /**
  * For a fixed pool whose work may hang (a node, a disk): when something has waited for @stuck_us without anything having
- * been begun, up to @n_spare more threads are started; those leave when they are idle for @idle_us. Looked at whenever work
- * is submitted.
+ * been begun, up to @n_spare more threads are started; those leave when they are idle for @idle_us. A thread of its own looks
+ * after that. Once, before the first work.
  */
 void gsi_pool_set_spare (GsiPool *pool, guint n_spare, gint64 stuck_us, gint64 idle_us);
 

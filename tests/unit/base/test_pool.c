@@ -183,6 +183,14 @@ test_spare_threads_have_an_end (void **state)
       g_usleep (500);
     }
   assert_true (g_error_matches (error, GS_ERROR, GS_ERROR_BUSY));
+  do
+    {
+      gsi_pool_stats (pool, &stats);
+      g_usleep (500);
+      assert_true (gsi_clock_now_us () < until);
+    }
+  while (stats.n_threads < 2 || stats.n_running < 2);
+  g_usleep (5000); /* time for a third one, if there could be one */
   gsi_pool_stats (pool, &stats);
   assert_int_equal (stats.n_threads, 2);
   open_gate (&gate);
