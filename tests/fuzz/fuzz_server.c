@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Calls of any method to a whole server in this process: dispatch, permissions, the router, the node's service, storage/git
- * and SQLite, over repositories of which one has broken objects in it.
+ * Calls of any method to a whole server in this process: dispatch, permissions, the router, the node's service,
+ * storage/git and SQLite, over repositories of which one has broken objects in it.
  *
  * An input: the method's number (2 bytes, big endian), a byte that says who calls and how, a byte of damage, then the
- * request as protobuf; for methods that take bulk bytes its length (2 bytes) stands before it, and what follows it is their body.
- * Writes are carried out. After some of them the server is stopped, and another one begins on a copy of what there was at first:
- * so an input meets little that earlier ones left. GITSTEAD_FUZZ_WRITES says how many (1: each meets the same).
+ * request as protobuf; for methods that take bulk bytes its length (2 bytes) stands before it, and what follows it is
+ * their body. Writes are carried out. After some of them the server is stopped, and another one begins on a copy of
+ * what there was at first: so an input meets little that earlier ones left. GITSTEAD_FUZZ_WRITES says how many (1: each
+ * meets the same).
  *
  * Whatever is said to it, the server stays within its folder: no other server may be fetched from or pushed to, and
  * hooks don't run.
@@ -44,11 +45,11 @@
 #define EVENTS 7
 
 /* Of the flags' byte. */
-#define WHO(flags_) ((flags_) & 7)
+#define WHO(flags_) ((flags_) &7)
 #define AS_JSON 8
-#define AGAIN 16    /* the same call once more, by the same id */
-#define TWICE 32    /* two of them at once, by the same id */
-#define CANCEL 64   /* right after it began */
+#define AGAIN 16  /* the same call once more, by the same id */
+#define TWICE 32  /* two of them at once, by the same id */
+#define CANCEL 64 /* right after it began */
 #define RAW_NUMBER 128
 
 enum
@@ -87,31 +88,36 @@ static void
 write_config (void)
 {
   g_autofree char *path = in_folder ("gitstead.yaml");
-  g_autofree char *text = g_strdup_printf (
-      "server: {name: fuzz, log_file: /dev/null, log_level: error, workers: 2, streams: 8, maintenance_interval: 1d, care_interval: 1d,"
-      " shutdown_grace: 60s, max_message: 1MiB, cluster_token: \"%s\", exports: [one, two], stage_lease: 1h, repair_workers: 1}\n"
-      "plugin_path: [\"%s\"]\n"
-      "metadata: {plugin: sqlite, path: live/metadata.db}\n"
-      "access: {plugin: token, anonymous: read}\n"
-      "cache: {plugin: memory}\n"
-      "storages:\n",
-      cluster_token, g_getenv ("GITSTEAD_TEST_PLUGIN_PATH"));
+  g_autofree char *text = g_strdup_printf ("server: {name: fuzz, log_file: /dev/null, log_level: error, workers: 2, "
+                                           "streams: 8, maintenance_interval: 1d, care_interval: 1d,"
+                                           " shutdown_grace: 60s, max_message: 1MiB, cluster_token: \"%s\", exports: "
+                                           "[one, two], stage_lease: 1h, repair_workers: 1}\n"
+                                           "plugin_path: [\"%s\"]\n"
+                                           "metadata: {plugin: sqlite, path: live/metadata.db}\n"
+                                           "access: {plugin: token, anonymous: read}\n"
+                                           "cache: {plugin: memory}\n"
+                                           "storages:\n",
+                                           cluster_token, g_getenv ("GITSTEAD_TEST_PLUGIN_PATH"));
   g_autoptr (GString) out = g_string_new (text);
   g_autoptr (GError) error = NULL;
   for (guint i = 0; i < 2; i++)
-    g_string_append_printf (out,
-                            "- {name: %s, plugin: git, path: live/%s, hook_dir: \"%s\", lock_wait: 200ms, fsync: false, maintenance: false,"
-                            " max_push_bytes: 16MiB, max_change_bytes: 16MiB, max_remote_refs: 1000, run_hooks: false}\n",
-                            i == 0 ? "one" : "two", i == 0 ? "one" : "two", g_getenv ("GITSTEAD_TEST_HOOK_DIR"));
-  g_string_append (out, "virtual_storages:\n"
-                        "- {name: main, storages: [one], routing: {plugin: rendezvous}, consistency: {plugin: direct}}\n"
-                        "- {name: pair, storages: [one, two], copies: 2, routing: {plugin: rendezvous}, consistency: {plugin: quorum}}\n"
-                        "transports: [{plugin: inproc}]\n");
+    g_string_append_printf (
+        out,
+        "- {name: %s, plugin: git, path: live/%s, hook_dir: \"%s\", lock_wait: 200ms, fsync: false, maintenance: false,"
+        " max_push_bytes: 16MiB, max_change_bytes: 16MiB, max_remote_refs: 1000, run_hooks: false}\n",
+        i == 0 ? "one" : "two", i == 0 ? "one" : "two", g_getenv ("GITSTEAD_TEST_HOOK_DIR"));
+  g_string_append (
+      out,
+      "virtual_storages:\n"
+      "- {name: main, storages: [one], routing: {plugin: rendezvous}, consistency: {plugin: direct}}\n"
+      "- {name: pair, storages: [one, two], copies: 2, routing: {plugin: rendezvous}, consistency: {plugin: quorum}}\n"
+      "transports: [{plugin: inproc}]\n");
   if (!g_file_set_contents (path, out->str, (gssize) out->len, &error))
     g_error ("%s", error->message);
 }
 
-/* The core reports crashes itself, and ends the process then; whoever had the signals before wants to keep the input. */
+/* The core reports crashes itself, and ends the process then; whoever had the signals before wants to keep the input.
+ */
 static void
 start_server (void)
 {
@@ -141,8 +147,9 @@ run (const char *const *argv)
 {
   g_autoptr (GError) error = NULL;
   int status;
-  if (!g_spawn_sync (NULL, (char **) argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL | G_SPAWN_STDERR_TO_DEV_NULL, NULL,
-                     NULL, NULL, NULL, &status, &error)
+  if (!g_spawn_sync (NULL, (char **) argv, NULL,
+                     G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, NULL,
+                     NULL, &status, &error)
       || !g_spawn_check_wait_status (status, &error))
     g_error ("%s: %s", argv[0], error->message);
 }
@@ -158,7 +165,8 @@ copy_tree (const char *from, const char *to)
     g_error ("cannot copy %s to %s", from, to);
   while ((name = g_dir_read_name (dir)) != NULL)
     {
-      g_autofree char *source = g_build_filename (from, name, NULL), *target = g_build_filename (to, name, NULL), *data = NULL;
+      g_autofree char *source = g_build_filename (from, name, NULL), *target = g_build_filename (to, name, NULL),
+                      *data = NULL;
       gsize len;
       struct stat st;
       FUZZ_CHECK (lstat (source, &st) == 0);
@@ -166,7 +174,8 @@ copy_tree (const char *from, const char *to)
         copy_tree (source, target);
       else if (S_ISREG (st.st_mode)
                && (!g_file_get_contents (source, &data, &len, &error)
-                   || !g_file_set_contents_full (target, data, (gssize) len, G_FILE_SET_CONTENTS_NONE, (int) (st.st_mode & 0777), &error)))
+                   || !g_file_set_contents_full (target, data, (gssize) len, G_FILE_SET_CONTENTS_NONE,
+                                                 (int) (st.st_mode & 0777), &error)))
         g_error ("%s", error->message);
     }
 }
@@ -269,7 +278,8 @@ credentials_of (const Said *said)
   return shown;
 }
 
-/* The first half of the body as what came with the request, the rest on a descriptor; with odd damage all of it at once. */
+/* The first half of the body as what came with the request, the rest on a descriptor; with odd damage all of it at
+ * once. */
 static FakeStream *
 make_stream (const Said *said)
 {
@@ -306,9 +316,12 @@ begin (const Said *said, GBytes *payload, Under *under)
                         .peer = "fuzz",
                         .done = on_done,
                         .user = &under->end,
-                        .generation = said->damage == 0xff ? 7 : said->damage >= 0xf0 ? 1 : 0 }; /* 7: waits for what does not come */
+                        .generation = said->damage == 0xff   ? 7
+                                      : said->damage >= 0xf0 ? 1
+                                                             : 0 }; /* 7: waits for what does not come */
   under->end = (End){ 0 };
-  under->stream = said->method != NULL && (said->method->bytes_in || said->method->bytes_out) ? make_stream (said) : NULL;
+  under->stream
+      = said->method != NULL && (said->method->bytes_in || said->method->bytes_out) ? make_stream (said) : NULL;
   inbound.stream = under->stream != NULL ? &under->stream->stream : NULL;
   under->handle = gsi_rpc_begin (server->rpc, &inbound);
 }
@@ -323,8 +336,8 @@ check_end (const Said *said, const End *end)
   if (end->code != GS_OK)
     {
       FUZZ_CHECK (end->message != NULL && end->message[0] != '\0' && g_utf8_validate (end->message, -1, NULL));
-      if (end->code == GS_ERROR_INTERNAL || end->code == GS_ERROR_UNKNOWN || (end->code == GS_ERROR_DEADLINE_EXCEEDED && !events)
-          || (end->code == GS_ERROR_CANCELLED && !cancelled))
+      if (end->code == GS_ERROR_INTERNAL || end->code == GS_ERROR_UNKNOWN
+          || (end->code == GS_ERROR_DEADLINE_EXCEEDED && !events) || (end->code == GS_ERROR_CANCELLED && !cancelled))
         g_error ("%s: %s: %s", name, gs_error_name (end->code), end->message);
       return;
     }
@@ -366,7 +379,8 @@ read_reply (const Said *said, const End *end, GsArena *arena)
 static gboolean
 takes_away (const GsiMethod *method)
 {
-  static const char *const names[] = { "Repository/Delete", "Repository/Rename", "Node/Remove", "Cluster/RebuildMetadata", "Cluster/SetNode" };
+  static const char *const names[]
+      = { "Repository/Delete", "Repository/Rename", "Node/Remove", "Cluster/RebuildMetadata", "Cluster/SetNode" };
   for (gsize i = 0; i < G_N_ELEMENTS (names); i++)
     if (strcmp (method->name, names[i]) == 0)
       return TRUE;
@@ -396,7 +410,8 @@ note_end (const Said *said, const End *end, gint64 took_us)
 static void
 check_same (const Said *said, const End *a, const End *b)
 {
-  if (said->method == NULL || said->method->operation != GSI_MUTATOR || (said->flags & CANCEL) != 0 || a->code != GS_OK || b->code != GS_OK)
+  if (said->method == NULL || said->method->operation != GSI_MUTATOR || (said->flags & CANCEL) != 0 || a->code != GS_OK
+      || b->code != GS_OK)
     return;
   if (!g_bytes_equal (a->payload, b->payload))
     g_error ("%s: one call id has two answers", said->method->name);
@@ -447,7 +462,8 @@ must (const char *name, const char *json, GsArena *arena)
   g_autoptr (GsArena) request_arena = gs_arena_new (BUDGET);
   g_autoptr (GError) error = NULL;
   Said said = { .method = gsi_methods_by_name (methods, name) };
-  ProtobufCMessage *request = gsi_json_read (methods, request_arena, said.method->request, json, strlen (json), &error), *reply;
+  ProtobufCMessage *request = gsi_json_read (methods, request_arena, said.method->request, json, strlen (json), &error),
+                   *reply;
   if (request == NULL)
     g_error ("%s: %s", name, error->message);
   g_autoptr (GBytes) payload = gs_wire_encode (request);
@@ -471,13 +487,19 @@ fill (void)
   must ("Repository/Create", "{\"repository\": {\"path\": \"other\"}}", arena);
   must ("Repository/Create", "{\"repository\": {\"path\": \"fuzz/pair\", \"virtual_storage\": \"pair\"}}", arena);
   must ("Change/CommitFiles",
-        "{\"repository\": {\"path\": \"fuzz/pair\", \"virtual_storage\": \"pair\"}, \"write\": {\"branch\": \"main\", \"committer\": {\"name\": \"A B\","
-        " \"email\": \"a@example.org\", \"seconds\": 1600000000, \"zone\": \"+0200\"}}, \"message\": \"m\", \"actions\": [{\"kind\": \"FILE_CREATE\","
-        " \"path\": \"README\", \"content\": \"x\"}, {\"kind\": \"FILE_CREATE\", \"path\": \"src/a.c\", \"content\": \"y\\nz\\n\"}]}",
+        "{\"repository\": {\"path\": \"fuzz/pair\", \"virtual_storage\": \"pair\"}, \"write\": {\"branch\": \"main\", "
+        "\"committer\": {\"name\": \"A B\","
+        " \"email\": \"a@example.org\", \"seconds\": 1600000000, \"zone\": \"+0200\"}}, \"message\": \"m\", "
+        "\"actions\": [{\"kind\": \"FILE_CREATE\","
+        " \"path\": \"README\", \"content\": \"x\"}, {\"kind\": \"FILE_CREATE\", \"path\": \"src/a.c\", \"content\": "
+        "\"y\\nz\\n\"}]}",
         arena);
-  must ("Change/CreateBranch", "{\"repository\": {\"path\": \"fuzz/pair\", \"virtual_storage\": \"pair\"}, \"branch\": \"side\", \"revision\": \"main\"}",
+  must ("Change/CreateBranch",
+        "{\"repository\": {\"path\": \"fuzz/pair\", \"virtual_storage\": \"pair\"}, \"branch\": \"side\", "
+        "\"revision\": \"main\"}",
         arena);
-  token = (const Gitstead__V1__TokenCreateReply *) must ("Token/Create", "{\"name\": \"writer\", \"scope\": \"TOKEN_WRITE\", \"path_prefix\": \"fuzz\"}", arena);
+  token = (const Gitstead__V1__TokenCreateReply *) must (
+      "Token/Create", "{\"name\": \"writer\", \"scope\": \"TOKEN_WRITE\", \"path_prefix\": \"fuzz\"}", arena);
   writer = g_strdup (token->secret);
 }
 
@@ -489,8 +511,8 @@ close_server (void)
   for (guint i = 0; tally != NULL && i < known->len; i++)
     {
       const Tally *row = g_hash_table_lookup (tally, known->pdata[i]);
-      g_print ("%-36s %8u %8u %9.1f ms\n", ((const GsiMethod *) known->pdata[i])->name, row ? row->n_ok : 0, row ? row->n_refused : 0,
-               row ? row->took_us / 1000.0 : 0);
+      g_print ("%-36s %8u %8u %9.1f ms\n", ((const GsiMethod *) known->pdata[i])->name, row ? row->n_ok : 0,
+               row ? row->n_refused : 0, row ? row->took_us / 1000.0 : 0);
     }
   g_clear_pointer (&tally, g_hash_table_unref);
   g_ptr_array_unref (known);
@@ -594,7 +616,9 @@ static gpointer
 member (const ProtobufCMessage *message, const char *name, ProtobufCType type)
 {
   const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name (message->descriptor, name);
-  return field != NULL && field->type == type && field->label != PROTOBUF_C_LABEL_REPEATED ? (guint8 *) message + field->offset : NULL;
+  return field != NULL && field->type == type && field->label != PROTOBUF_C_LABEL_REPEATED
+             ? (guint8 *) message + field->offset
+             : NULL;
 }
 
 /* The next page, by a token that is as it should be or is not. */
@@ -676,7 +700,8 @@ aim (const GsiMethod *method, ProtobufCMessage *request, guint which)
 }
 
 static GBytes *
-make_input (const GsiMethod *method, guint8 flags, guint8 damage, const ProtobufCMessage *request, const void *body, gsize body_len)
+make_input (const GsiMethod *method, guint8 flags, guint8 damage, const ProtobufCMessage *request, const void *body,
+            gsize body_len)
 {
   const guint8 head[HEAD] = { (guint8) (method->number >> 8), (guint8) method->number, flags, damage };
   g_autoptr (GBytes) bytes = gs_wire_encode (request);
@@ -702,7 +727,9 @@ any (const GsiMethod *method)
 static void
 add_wrapped (GPtrArray *seeds, const GsiMethod *method, const ProtobufCMessage *request)
 {
-  const char *name = method->operation != GSI_ACCESSOR ? "Node/Compute" : method->bytes_in || method->bytes_out ? "Node/StreamQuery" : "Node/Query";
+  const char *name = method->operation != GSI_ACCESSOR       ? "Node/Compute"
+                     : method->bytes_in || method->bytes_out ? "Node/StreamQuery"
+                                                             : "Node/Query";
   const GsiMethod *outer = gsi_methods_by_name (methods, name);
   Gitstead__V1__NodeQueryRequest wrapped = GITSTEAD__V1__NODE_QUERY_REQUEST__INIT;
   g_autoptr (GBytes) bytes = gs_wire_encode (request);

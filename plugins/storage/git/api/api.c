@@ -205,7 +205,7 @@ index_in (const GitCall *call, const ProtobufCBinaryData *bytes, const char *fie
         {
           const ProtobufCBinaryData *values = member;
           gsize n = *(const gsize *) (base + at->quantifier_offset);
-          return bytes >= values && bytes < values + n ? bytes - values : -1;
+          return n > 0 && bytes >= values && bytes < values + n ? bytes - values : -1;
         }
       if (at->type != PROTOBUF_C_TYPE_MESSAGE || at->label == PROTOBUF_C_LABEL_REPEATED || member == NULL)
         return -1;
