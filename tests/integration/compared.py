@@ -33,6 +33,7 @@ APART = [
     (r"Node/.*", "between the servers of one cluster; what clients see of it is compared by the other calls"),
     (r"Repository/(Create|Get|Exists|List|Delete|Rename)", "about names of repositories, with nothing of a history in it"),
     (r"Repository/Changes", "the server's own audit log"),
+    (r"Repository/Adopt", "takes a repository of stock git's as it lies: what is in it afterwards the other calls tell"),
     (r"Repository/(Config|Hooks)(Get|Set)", "settings of the server's own, kept with the repository and not in git's files"),
     (r"Pool/Info", "which repositories are linked is the server's own knowledge"),
 ]

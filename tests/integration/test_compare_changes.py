@@ -43,7 +43,7 @@ class WriteCase(ComparedCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.trees = {}
+        cls.trees, cls.reached = {}, {}
         cls.work = tempfile.mkdtemp(prefix="gitstead-compare-")
         cls.addClassCleanup(shutil.rmtree, cls.work, ignore_errors=True)
 
@@ -76,9 +76,10 @@ class WriteCase(ComparedCase):
         for state in ("CHERRY_PICK_HEAD", "REVERT_HEAD", "MERGE_HEAD", "MERGE_MSG", "SQUASH_MSG", "AUTO_MERGE", "MERGE_RR", "REBASE_HEAD"):
             if os.path.lexists(os.path.join(folder, ".git", state)):
                 os.unlink(os.path.join(folder, ".git", state))
-        Git()("read-tree", "--empty", cwd=folder)
+        with open(os.path.join(folder, ".git/HEAD"), "w") as head:
+            head.write(commit + "\n")
+        Git()("reset", "-q", "--hard", cwd=folder)
         Git()("clean", "-qffdx", cwd=folder)
-        Git()("checkout", "-q", "-f", "--detach", commit, cwd=folder)
 
     def head(self, name, revision="HEAD"):
         return git(self.tree(name), "rev-parse", revision).decode().strip()
@@ -109,6 +110,12 @@ class WriteCase(ComparedCase):
                 found[self.sided(path, ours), int(stage)] = (int(mode, 8), oid.decode())
         return found
 
+    def known(self, name, told):
+        """Without the ids of what was merged for a side that has moved: that has the names of both sides in its marks of conflicts."""
+        if name not in self.reached:
+            self.reached[name] = set(self.lines(name, "rev-list", "--all", "--objects", "--no-object-names"))
+        return {key: (mode, oid if mode == MODULE or oid in self.reached[name] else "merged") for key, (mode, oid) in told.items()}
+
     def unmerged(self, name, ours="HEAD"):
         return self.stages(git(self.tree(name), "ls-files", "-u", "-z"), ours)
 
@@ -117,7 +124,7 @@ class WriteCase(ComparedCase):
         if reply["outcome"] == "CHANGE_CONFLICT":
             self.assertNotEqual(result.returncode, 0, "%s %s: git makes %s of it, and we: %s" % (
                 name, about, self.head(name), reply["messages"]))
-            self.same(name, method, self.told(reply, ours), self.unmerged(name), about)
+            self.same(name, method, self.known(name, self.told(reply, ours)), self.known(name, self.unmerged(name)), about)
             return "conflict"
         self.assertEqual(result.returncode, 0, "%s %s: we make %s of it; git: %s" % (name, about, reply, (result.stdout + result.stderr).decode(
             errors="replace")))
@@ -189,7 +196,7 @@ class Merging(WriteCase):
                                 env=dict(COMMITTER, **person(OTHER, "AUTHOR")))
                     self.same(name, "Change/Merge", squashed["new_oid"], one, pair)
                 else:
-                    self.same(name, "Change/Merge", self.told(squashed, ours), self.unmerged(name), pair)
+                    self.same(name, "Change/Merge", self.known(name, self.told(squashed, ours)), self.known(name, self.unmerged(name)), pair)
         self.assertGreater(min(seen.values()), len(self.histories), seen)
 
     def test_picks_and_reverts(self):
@@ -198,9 +205,9 @@ class Merging(WriteCase):
             for pair, ours, theirs in self.sides(name):
                 for method, tip, other, onto in (("Change/CherryPick", theirs, ours, ours), ("Change/Revert", ours, theirs, ours)):
                     commits = self.lines(name, "rev-list", "--no-merges", tip, "^" + other)
-                    for commit in self.dice.sample(commits, min(2, len(commits))):
+                    for commit in self.dice.sample(commits, min(2 if SEEDS else 1, len(commits))):
                         seen[self.picked(name, method, commit, onto, pair)] += 1
-        self.assertGreater(min(seen["clean"], seen["conflict"]), len(self.histories), seen)
+        self.assertGreater(min(seen["clean"], seen["conflict"]), len(self.histories) // 2, seen)
 
     def test_rebases(self):
         seen = {"clean": 0, "conflict": 0}
@@ -211,10 +218,7 @@ class Merging(WriteCase):
                 result = self.run_git(name, "rebase", "-q", ours, env=COMMITTER)
                 if reply["outcome"] == "CHANGE_CONFLICT":
                     self.same(name, "Change/Rebase", reply["conflict_oid"], self.head(name, "REBASE_HEAD"), pair)
-                    tip = self.head(name)
-                else:
-                    tip = ours
-                seen[self.ended(name, "Change/Rebase", reply, result, tip, pair)] += 1
+                seen[self.ended(name, "Change/Rebase", reply, result, ours, pair)] += 1
         self.assertGreater(min(seen.values()), len(self.histories) // 2, seen)
 
     def test_mails(self):
@@ -222,7 +226,7 @@ class Merging(WriteCase):
         for name in self.histories:
             for pair, ours, theirs in self.sides(name):
                 base = self.lines(name, "merge-base", ours, theirs)[0]
-                for commit in [theirs] + self.lines(name, "rev-list", "--no-merges", theirs, "^" + ours)[1:2]:
+                for commit in [theirs] + (self.lines(name, "rev-list", "--no-merges", theirs, "^" + ours)[1:2] if SEEDS else []):
                     mails = self.stock(name, "format-patch", "--stdout", "--binary", "--full-index", *(
                         [base + ".." + commit] if commit == theirs else ["-1", commit]))
                     for three_way in (False, True) if mails else ():
@@ -233,11 +237,12 @@ class Merging(WriteCase):
                         self.assertEqual(status, 200, "%s: %s %s" % (about, reply, result.stderr))
                         if reply["outcome"] == "CHANGE_CONFLICT":
                             self.assertNotEqual(result.returncode, 0, "%s: %s" % (about, reply))
-                            # What is in the sides of a file that both moved the merge of git 2.39's am tells in another way.
-                            self.same(name, "Change/ApplyPatch", *(sorted((key, mode) for key, (mode, _) in told.items()) for told in (
-                                self.told(reply, ours), self.unmerged(name))), about)
+                            if not three_way:
+                                self.same(name, "Change/ApplyPatch", self.told(reply, ours), self.unmerged(name), about)
+                            # Else git 2.39's am has merged by its older merge, whose conflicts have other sides. They stop at the same.
                             with open(os.path.join(self.tree(name), ".git/rebase-apply/next")) as stopped:
-                                self.assertIn("mail %s does not apply" % stopped.read().strip(), raw(reply["messages"][0]).decode(errors="replace"))
+                                self.same(name, "Change/ApplyPatch", raw(reply["messages"][0]).split(b":")[0],
+                                          b"mail %s does not apply" % stopped.read().strip().encode(), about)
                             seen["conflict"] += 1
                         else:
                             seen[self.ended(name, "Change/ApplyPatch", reply, result, ours, about)] += 1
@@ -253,13 +258,15 @@ class Repeating(WriteCase):
         seen = {"clean": 0, "conflict": 0, "nothing": 0}
         for name in self.histories:
             commits = self.lines(name, "rev-list", "--no-merges", "--min-parents=1", "--all")
-            odd = self.lines(name, "rev-list", "odd-messages", "^main") if name != "odd" else []
-            for commit in odd + self.dice.sample(commits, min(10, len(commits))):
+            odd = self.lines(name, "rev-list", "odd-messages", "^main") if name == "rich1" else []
+            for commit in odd + self.dice.sample(commits, min(5, len(commits))):
                 parent = self.lines(name, "rev-parse", commit + "^")[0]
                 seen[self.picked(name, "Change/CherryPick", commit, parent, "onto where it was " + commit)] += 1
+                if commit in odd:
+                    continue
                 seen[self.picked(name, "Change/CherryPick", commit, self.dice.choice(commits), "elsewhere " + commit)] += 1
                 seen[self.picked(name, "Change/Revert", commit, commit, "taken back " + commit)] += 1
-        self.assertGreater(min(seen.values()), 2, seen)
+        self.assertGreater(min(seen.values()), 0, seen)
 
     def test_merges_of_any_two(self):
         seen = {"clean": 0, "conflict": 0}
@@ -328,7 +335,7 @@ class Files(WriteCase):
 
     @each
     def test_commits(self, name):
-        for number, start in enumerate(self.dice.sample(self.lines(name, "rev-list", "main"), 5)):
+        for number, start in enumerate(self.dice.sample(self.lines(name, "rev-list", "main"), 5 if name == "odd" else 3)):
             steps = list(self.steps(name, start))
             message = (b"Gr\xfc\xdfe\n\n\nbody \n", b"one\n", "\u00dcber\n".encode(), b"  indented\n\n", b"x\n")[number]
             expected = self.imported(name, start, message, OTHER, [line for _, line in steps])
@@ -398,6 +405,10 @@ class RefsAndTags(WriteCase):
         Git()("update-ref", "--stdin", cwd=mirror, input="".join("update %s\n" % " ".join(
             one[key] for key in ("name", "new_oid", "old_oid") if key in one) for one in updates).encode())
         self.same(name, "Ref/Update", self.refs(replica), self.refs(mirror))
+        gone = ["refs/heads/n\u00e4me", "refs/tags/new-1.0"]
+        self.api(name, "Ref/Delete", names=gone)
+        Git()("update-ref", "--stdin", cwd=mirror, input="".join("delete %s\n" % one for one in gone).encode())
+        self.same(name, "Ref/Delete", self.refs(replica), self.refs(mirror))
         # One of them does not hold: none is made, here as there.
         updates = [{"name": "refs/heads/other", "new_oid": commits[0]}, {"name": "refs/keep/1", "old_oid": commits[1], "new_oid": commits[2]}]
         self.assertNotEqual(self.post(name, "Ref/Update", {"updates": updates})[0], 200)

@@ -47,7 +47,7 @@ class ReadCase(ComparedCase):
 class Commits(ReadCase):
     @each
     def test_get(self, name):
-        oids = self.some(name, 40)
+        oids = self.some(name, 25)
         ours, theirs = [], []
         for oid, entry in zip(oids, self.api(name, "Commit/Get", revisions=oids)["entries"]):
             one, expected = entry["commit"], parse_commit(folder_of(name), oid)
@@ -60,7 +60,7 @@ class Commits(ReadCase):
 
     @each
     def test_stats(self, name):
-        for oid in self.some(name, 12):
+        for oid in self.some(name, 8):
             left = (self.parents(name, oid) or [EMPTY_TREE])[0]
             counts = [row.split(b"\t") for row in self.stock(
                 name, "diff-tree", "-r", "-z", "--numstat", "--no-renames", left, oid).split(b"\0")[:-1]]
@@ -104,7 +104,7 @@ class Commits(ReadCase):
 
 
 class Trees(ReadCase):
-    histories = ComparedCase.histories + ("wide",)
+    histories = ComparedCase.histories
 
     def entries(self, name, **fields):
         found, _ = self.pages(name, "Commit/TreeEntries", "entries", **fields)
@@ -112,8 +112,8 @@ class Trees(ReadCase):
 
     @each
     def test_directories(self, name):
-        for revision in ["main"] + self.some(name, 4):
-            for limit in (None, 7) if name != "wide" else (None,):
+        for revision in ["main"] + self.some(name, 2):
+            for limit in (None, 7):
                 top = self.rows(name, revision)
                 self.same(name, "Commit/TreeEntries", self.entries(name, revision=revision, limit=limit), top)
                 found, _ = self.pages(name, "Object/ListTree", "entries", limit, revision=revision + "^{tree}")
@@ -291,7 +291,7 @@ class Diffs(ReadCase):
     @each
     def test_parsed_raw_and_stats(self, name):
         limits = {"max_files": 100000, "max_lines": 5000000, "max_bytes": 536870912, "max_patch_bytes": 409600}
-        for number, (left, right, git_left) in enumerate(self.pairs(name, 15)):
+        for number, (left, right, git_left) in enumerate(self.pairs(name, 10)):
             options, arguments = self.OPTIONS[number % len(self.OPTIONS)]
             tail = ["--"] + options["paths"] if "paths" in options else []
             arguments = [one for one in arguments if one != "--literal-pathspecs"]
@@ -315,7 +315,7 @@ class Diffs(ReadCase):
 
     @each
     def test_changed_paths(self, name):
-        commits = self.some(name, 14)
+        commits = self.some(name, 8)
         for merges in ("MERGES_FIRST_PARENT", "MERGES_ALL_PARENTS"):
             expected = []
             for index, oid in enumerate(commits):
@@ -329,7 +329,7 @@ class Diffs(ReadCase):
     @each
     def test_patches(self, name):
         """The same bytes, and git am makes the same trees of them again."""
-        for right in self.lines(name, "rev-list", "--max-count=60", "--no-merges", "main")[::11]:
+        for right in self.lines(name, "rev-list", "--max-count=60", "--no-merges", "main")[::16]:
             parents = self.parents(name, right)
             whole = self.stock(name, "format-patch", "--stdout", "--no-signature", "--full-index", "-1", "--root", right)
             ours = self.stream(name, "Diff/Patch", left="", right=right)
@@ -387,10 +387,10 @@ class Histories(ReadCase):
         for order, argument in (("TOPO", "--topo-order"), ("DATE_TOPO", "--date-order"), ("AUTHOR_DATE", "--author-date-order")):
             yield {"all_refs": True, "order": "HISTORY_ORDER_" + order}, [argument, "--all"]
         files = [row[3] for row in self.rows(name, "main", "-r") if b"\n" not in row[3]]
-        for path in self.dice.sample(files, min(6, len(files))):
+        for path in self.dice.sample(files, min(3, len(files))):
             yield {"paths": [field(path)]}, ["main", "--", path]
             yield {"paths": [field(path)], "all_refs": True, "order": "HISTORY_ORDER_TOPO"}, ["--topo-order", "--all", "--", path]
-        for folder in [row[3] for row in self.rows(name, "main") if row[1] == "TREE"][:4]:
+        for folder in [row[3] for row in self.rows(name, "main") if row[1] == "TREE"][:2]:
             yield {"paths": [field(folder)], "merges": "HISTORY_MERGES_NONE"}, ["--no-merges", "main", "--", folder]
             yield {"paths": [field(folder)], "first_parent": True}, ["--first-parent", "main", "--", folder]
         times = sorted(int(line) for line in self.lines(name, "log", "--all", "--format=%ct"))
@@ -403,7 +403,7 @@ class Histories(ReadCase):
         yield {"all_refs": True, "author": ["Ada", "<z@"]}, ["-F", "--author=Ada", "--author=<z@", "--all"]
         yield {"all_refs": True, "committer": ["Grace"]}, ["-F", "--committer=Grace", "--all"]
         yield {"all_refs": True, "regex": True, "message": ["^(Mend|Change) [0-9]*3$"]}, ["-E", "--grep=^(Mend|Change) [0-9]*3$", "--all"]
-        for number in range(8):
+        for number in range(5):
             include, exclude = self.some(name, 2), self.some(name, number % 3)
             yield {"include": include, "exclude": exclude}, include + ["^" + one for one in exclude]
 
@@ -421,13 +421,13 @@ class Histories(ReadCase):
     def test_renamed_files(self, name):
         files = [row[3] for row in self.rows(name, "main", "-r") if row[0] in (0o100644, 0o100755) and b"\n" not in row[3]]
         moved = [path for path in files if path.startswith((b"moved/", b"lib/", b"new-"))] or files
-        for path in self.dice.sample(moved, min(5, len(moved))):
+        for path in self.dice.sample(moved, min(3, len(moved))):
             expected = self.lines(name, "log", "--format=%H", "--follow", "main", "--", b":(literal)" + path)
             self.same(name, "History/List", self.ids(name, paths=[field(path)], follow=True, include=["main"]), expected, path)
 
     @each
     def test_relations(self, name):
-        pairs = [self.some(name, 2) for _ in range(25)]
+        pairs = [self.some(name, 2) for _ in range(12)]
         asked = [{"left": left, "right": right} for left, right in pairs]
         distances = self.api(name, "History/AheadBehind", pairs=asked)["distances"]
         ancestors = self.api(name, "History/IsAncestor", pairs=asked)["ancestor"]
@@ -449,7 +449,7 @@ class Histories(ReadCase):
 
     @each
     def test_refs_containing(self, name):
-        for oid in self.some(name, 8):
+        for oid in self.some(name, 4):
             for prefixes in ([], ["refs/tags/"]):
                 expected = self.lines(name, "for-each-ref", "--format=%(refname)", "--contains", oid, *prefixes)
                 found, _ = self.pages(name, "History/RefsContaining", "refs", 30, revision=oid, prefixes=prefixes)
@@ -497,7 +497,7 @@ class Histories(ReadCase):
     def test_blame(self, name):
         files = [row[3] for row in self.rows(name, "main", "-r") if row[0] in (0o100644, 0o100755) and b"\n" not in row[3]]
         files = [path for path in files if 3 < self.objects(name).read(b"main:" + path)[2].count(b"\n") < 4000]
-        for path in self.dice.sample(files, min(6, len(files))):
+        for path in self.dice.sample(files, min(3, len(files))):
             for fields, arguments in (({}, []), ({"ignore_whitespace": True}, ["-w"]), ({"detect_moves": True}, ["-M", "-C"]),
                                       ({"ranges": [{"first": 2, "count": 2}, {"first": 4}]}, ["-L2,+2", "-L4,"])):
                 found = self.api(name, "History/Blame", revision="main", path=field(path), **fields)["hunks"]

@@ -145,8 +145,9 @@ give (Parse *parse, gboolean *ret_enough)
         {
           file->patch = api_bytes (parse->call, parse->patch->str, len);
           file->patch_size = parse->patch_size;
-          file->additions = parse->additions;
-          file->deletions = parse->deletions;
+          /* Of what is a file of lines on one side only git counts none. */
+          file->additions = parse->binary ? 0 : parse->additions;
+          file->deletions = parse->binary ? 0 : parse->deletions;
           file->binary = parse->binary;
           file->too_large = too_large;
           file->collapsed = collapsed && !too_large && parse->patch_size > 0;
