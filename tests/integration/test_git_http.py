@@ -3,6 +3,7 @@
 import os
 import subprocess
 import threading
+import time
 
 import gitstead_test
 from gitstead_test import FLUSH, ServerTestCase, ZERO, make_history, packet, packets, refs_digest
@@ -99,9 +100,10 @@ class GitHttp(ServerTestCase):
             self.git("clone", "-q", url, clone)
             work = self.scratch() + "/work"
             self.git("clone", "-q", url, work)
-            # Local commits that the server has not: they are offered as haves first.
+            # Local commits that the server has not: they are the newest, and so offered as haves first.
             for number in range(40):
-                self.git("commit", "-q", "--allow-empty", "-m", "local %d" % number, cwd=clone)
+                self.git("commit", "-q", "--allow-empty", "-m", "local %d" % number, cwd=clone,
+                         env={"GIT_COMMITTER_DATE": "%d +0000" % (time.time() + 1000 + number)})
             for number in range(3):
                 self.commit(work, "more %s %d" % (version, number))
             self.git("push", "-q", "origin", "main", cwd=work)
