@@ -511,12 +511,15 @@ scan_begin (RefStore *store, gboolean fresh, gint64 since_us, RefSnapshot **ret_
             gboolean *ret_stale)
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&store->lock);
+  gboolean urgent = FALSE;
   for (;;)
     {
-      gboolean urgent;
       if (unchecked_ok (store, fresh)
           || (store->current != NULL && store->scan_began_us >= since_us && !store->published))
         {
+          /* A commit that let this reader go first waits for a scan which is not to be, or for the end of it. */
+          if (urgent)
+            gs_cond_broadcast (&store->changed);
           *ret_current = ref_snapshot_ref (store->current);
           return TRUE;
         }

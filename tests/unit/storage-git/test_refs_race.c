@@ -7,6 +7,7 @@
 #include <gitstead/thread.h>
 
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -397,6 +398,88 @@ test_writers_meet (void **state)
     }
 }
 
+/* ------------------------------------------------------------------------------- turns at the files */
+
+#define LOOKERS 3
+#define TURNS 200
+
+typedef struct
+{
+  Race *race;
+  gboolean published; /* atomic */
+} Turn;
+
+static void *
+looks_fresh (void *user)
+{
+  Turn *turn = user;
+  RefSnapshot *snapshot = ref_store_look (turn->race->store, TRUE, NULL);
+  if (snapshot == NULL)
+    failed (turn->race, "snapshot");
+  ref_snapshot_unref (snapshot);
+  return NULL;
+}
+
+static void *
+publishes (void *user)
+{
+  Turn *turn = user;
+  ref_store_publish_begin (turn->race->store);
+  ref_store_publish_end (turn->race->store);
+  __atomic_store_n (&turn->published, TRUE, __ATOMIC_RELEASE);
+  return NULL;
+}
+
+/* Until so many readers, or publishers, wait. */
+static void
+await_waiting (Race *race, guint lookers, guint publishers)
+{
+  gint64 until_us = g_get_monotonic_time () + 60 * G_USEC_PER_SEC;
+  gboolean there = FALSE;
+  while (!there && g_get_monotonic_time () < until_us)
+    {
+      sched_yield ();
+      gs_mutex_lock (&race->store->lock);
+      there = race->store->scan_urgent == lookers && race->store->publish_waiting == publishers;
+      gs_mutex_unlock (&race->store->lock);
+    }
+  assert_true (there);
+}
+
+/*
+ * Readers who found a commit being published go before the next one; the first of them looks at the files for all. The next
+ * commit must not go on waiting for those who had nothing left to look for, as nobody else may come and wake it.
+ */
+static void
+test_publisher_is_woken (void **state)
+{
+  Race race;
+  race_open (&race);
+  for (guint i = 0; i < TURNS; i++)
+    {
+      Turn turn = { &race, FALSE };
+      GsThread lookers[LOOKERS], publisher;
+      gint64 until_us;
+      ref_store_publish_begin (race.store);
+      for (guint k = 0; k < LOOKERS; k++)
+        assert_int_equal (gs_thread_start (&lookers[k], "looks", looks_fresh, &turn), 0);
+      await_waiting (&race, LOOKERS, 0);
+      assert_int_equal (gs_thread_start (&publisher, "publishes", publishes, &turn), 0);
+      await_waiting (&race, LOOKERS, 1);
+      ref_store_publish_end (race.store);
+      for (guint k = 0; k < LOOKERS; k++)
+        gs_thread_join (lookers[k]);
+      until_us = g_get_monotonic_time () + 30 * G_USEC_PER_SEC;
+      while (!__atomic_load_n (&turn.published, __ATOMIC_ACQUIRE) && g_get_monotonic_time () < until_us)
+        sched_yield ();
+      if (!__atomic_load_n (&turn.published, __ATOMIC_ACQUIRE))
+        fail_msg ("turn %u: a commit waits, and nobody is there that it could wait for", i);
+      gs_thread_join (publisher);
+    }
+  assert_int_equal (race.failures, 0);
+  race_close (&race);
+}
+
 int
 main (void)
 {
@@ -405,6 +488,7 @@ main (void)
     cmocka_unit_test (test_whole_commits),
     cmocka_unit_test (test_no_update_is_lost),
     cmocka_unit_test (test_directory_against_file),
+    cmocka_unit_test (test_publisher_is_woken),
   };
   return cmocka_run_group_tests_name ("refs-race", tests, NULL, NULL);
 }
