@@ -61,6 +61,24 @@ class Quorum(Cluster):
         self.git("clone", "-q", "--mirror", self.other(self.url), clone)
         self.git.fsck(clone)
 
+    def test_conversation(self):
+        """Git's other way to speak, as over SSH: both sides say something in turn, through the router."""
+        program = os.path.join(self.scratch(), "serve")
+        with open(program, "w") as out:
+            out.write("#!/bin/sh\ncase $1 in *upload*) method=Git/UploadPack ;; *) method=Git/ReceivePack ;; esac\n"
+                      "exec '%s' call $method '{\"repository\": {\"path\": \"team/project\"}}'\n" % gitstead_test.PROGRAM)
+        os.chmod(program, 0o755)
+        git = Git()
+        git.env["GITSTEAD_SERVER"] = "ipc://" + self.first.socket
+        options = ["-c", "protocol.ext.allow=always", "-c", "protocol.version=0"]
+        url = "ext::%s %%S" % program
+        tip = self.commit()
+        git(*options, "push", "-q", url, "main", cwd=self.work)
+        clone = os.path.join(self.scratch(), "clone")
+        git(*options, "clone", "-q", url, clone)
+        self.assertEqual(git("rev-parse", "main", cwd=clone), tip)
+        git.fsck(clone)
+
     def test_refused_pushes_leave_nothing(self):
         self.commit()
         self.git("push", "-q", self.url, "main", cwd=self.work)

@@ -475,7 +475,9 @@ outflow_add (Outflow *out, const guint8 *chunk, gsize len, GError **error)
   if (out->kept->len == 0)
     out->since_us = now_us;
   g_byte_array_append (out->kept, chunk, (guint) len);
-  return (out->kept->len < KEPT_MAX && now_us - out->since_us < KEPT_US) || outflow_open (out, error);
+  /* In a conversation the client's next words wait for these; nor could another replica be asked what was said before. */
+  return (out->stream->complete && out->kept->len < KEPT_MAX && now_us - out->since_us < KEPT_US)
+         || outflow_open (out, error);
 }
 
 gboolean
