@@ -74,6 +74,9 @@ gsi_router_adopt (gpointer user, GsiCall *call, GError **error)
   guint64 id = 0;
   if (group == NULL)
     return FALSE;
+  /* The folder is nobody's path yet: below a storage's root only those choose who administer the server. */
+  if (!gsi_call_authorize (call, GS_SCOPE_ADMIN, NULL, error))
+    return FALSE;
   if (!config->metadata->repo_created_by (config->metadata_self, &call->base, &call->base.id, &id, error))
     return FALSE;
   if (id != 0)
