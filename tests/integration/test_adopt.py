@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import threading
 
 import cluster_test
@@ -165,6 +166,19 @@ class Refused(TestCase):
     def adopt(self, *arguments):
         return self.server.cli("repo", "adopt", "default", *arguments, check=False)
 
+    def adopt_until_killed(self, folder):
+        """The command would try again when there is a server again, so it ends with this one."""
+        command = subprocess.Popen([gitstead_test.PROGRAM, "repo", "adopt", "default", folder], cwd=self.server.folder,
+                                   env=gitstead_test.clean_environment({"GITSTEAD_SERVER": "ipc://" + self.server.socket}),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            status = self.server.process.wait(60 * gitstead_test.SLOW)
+        finally:
+            command.kill()
+            command.wait()
+        self.assertEqual(status, -9)
+        self.server.process = None
+
     def refused(self, folder, *words):
         before = self.content(folder)
         result = self.adopt(folder)
@@ -191,7 +205,7 @@ class Refused(TestCase):
         self.server.storage_options["old_tree"] = "true"
         self.server.start()
 
-        self.write(self.bare("alternates/objects/info/alternates"), self.bare("good/objects") + "\n")
+        self.write(self.bare("alternates/objects/info/alternates"), self.bare("index/objects") + "\n")
         self.refused("alternates", "borrows objects")
         self.write(self.bare("shallow/shallow"), tips["shallow"] + "\n")
         self.refused("shallow", "shallow clone")
@@ -286,21 +300,97 @@ class Refused(TestCase):
         before = self.content("a/b.git")
         self.server.server_options["crash_at"] = "create.made.1"
         self.server.start()
-        self.assertNotEqual(self.adopt("a/b.git", "--timeout", "5s").returncode, 0)
-        self.assertEqual(self.server.process.wait(30), -9)
-        self.server.process = None
+        self.adopt_until_killed("a/b.git")
         self.assertTrue(os.path.islink(self.bare("a/b.git")))
         self.assertEqual(self.git("rev-parse", "main", cwd=self.bare("a/b.git")), tips["a/b.git"])
         del self.server.server_options["crash_at"]
         self.server.start()
         # Nobody's: housekeeping puts it back instead of into the trash.
         eventually(lambda: not os.path.islink(self.bare("a/b.git")), 60, "its being put back")
-        eventually(lambda: self.content("a/b.git") == before, 10, "its being what it was")
+        eventually(lambda: not os.path.exists(self.bare("a/b.git/gitstead")), 60, "its marks being gone")
+        self.assertEqual(self.content("a/b.git"), before)
         self.assertEqual(os.listdir(os.path.join(self.server.root, "gitstead-trash")), [])
         self.assertEqual(self.adopt("a/b.git").returncode, 0)
         clone = self.scratch()
         Git(self.server.new_token("read"))("clone", "-q", self.server.url + "/a/b.git", clone, cwd=clone)
         self.assertEqual(self.git("rev-parse", "HEAD", cwd=clone), tips["a/b.git"])
+
+    def test_killed_at_each_mark(self):
+        """Whatever is there of the marks, the old configuration comes back, and nothing goes into the trash."""
+        tips = old_tree(self.server.root, ["a/b.git", "a/detached.git"], self.scratch)
+        # All of it is read before its HEAD is found to be none that can be served: it goes back at once.
+        self.git("update-ref", "--no-deref", "HEAD", tips["a/detached.git"], cwd=self.bare("a/detached.git"))
+        for point, folder in (("adopt.recorded", "a/b.git"), ("adopt.marked", "a/b.git"),
+                              ("adopt.config-back", "a/detached.git")):
+            before = self.content(folder)
+            self.server.start(crash_at=point)
+            self.adopt_until_killed(folder)
+            self.assertTrue(os.path.exists(self.bare(folder + "/gitstead/replica")), point)
+            self.server.start()
+            # Which goes last.
+            eventually(lambda: not os.path.exists(self.bare(folder + "/gitstead")), 60, "its marks being gone after " + point)
+            self.assertEqual(self.content(folder), before, point)
+            self.assertFalse(os.path.islink(self.bare(folder)))
+            self.assertEqual(os.listdir(os.path.join(self.server.root, "gitstead-trash")), [])
+            self.server.stop()
+        self.server.start()
+        self.assertEqual(self.adopt("a/b.git").returncode, 0)
+        self.assertEqual(self.git("rev-parse", "main", cwd=self.bare("a/b.git")), tips["a/b.git"])
+
+    def test_who_administers_a_prefix_takes_no_folder(self):
+        old_tree(self.server.root, ["finance/secret.git"], self.scratch)
+        self.server.start()
+        before = self.content("finance/secret.git")
+        for prefix, path, code in (("team/", "team/x", 1), ("finance/", "finance/secret", 1), ("", "team/x", 0)):
+            env = {"GITSTEAD_TOKEN": self.server.new_token("admin", prefix),
+                   "GITSTEAD_SERVER": "tcp://127.0.0.1:%d" % self.server.nng_port}
+            result = self.server.cli("repo", "adopt", "default", "finance/secret.git", path, check=False, env=env)
+            self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+            if code != 0:
+                self.assertMentions(result.stderr, prefix, "not on the server")
+                self.assertEqual(self.content("finance/secret.git"), before)
+                self.assertEqual(self.server.cli("repo", "list", "-q").stdout, "")
+        self.assertTrue(os.path.islink(self.bare("finance/secret.git")))
+
+    def test_others_borrow_its_objects(self):
+        old_tree(self.server.root, ["base.git", "other.git"], self.scratch)
+        for borrower in ("forks/fork.git", "work"):
+            bare = ["--bare"] if borrower != "work" else []
+            self.git("clone", "-q", "--shared", *bare, self.bare("base.git"), self.bare(borrower), cwd=self.server.root)
+        alternates = self.bare("forks/fork.git/objects/info/alternates")
+        self.write(alternates, "# whose\n\"../../../base.git\\057objects\"\n")
+        self.git.fsck(self.bare("forks/fork.git"))
+        self.server.start()
+        for _ in range(2):
+            # Each is named until it borrows no more, and the others then.
+            result = self.adopt("base.git")
+            self.assertEqual(result.returncode, 1, result.stdout)
+            named = "forks/fork.git" if "forks/fork.git borrows" in result.stderr else "work/.git"
+            self.refused("base.git", named + " borrows its objects", "git repack -a -d")
+            self.git("repack", "-a", "-d", "-q", cwd=self.bare(named))
+            os.unlink(self.bare(named + "/objects/info/alternates"))
+        self.assertEqual(self.adopt("other.git").returncode, 0)
+        self.assertEqual(self.adopt("base.git").returncode, 0)
+        self.assertEqual(self.adopt("forks/fork.git").returncode, 0)
+
+    def test_planted_in_the_servers_own_folder(self):
+        names = ["top", "inner", "dangling", "file", "filled", "empty"]
+        old_tree(self.server.root, names, self.scratch)
+        target = self.scratch()
+        self.write(os.path.join(target, "mine"), "mine\n")
+        os.symlink(target, self.bare("top/gitstead"))
+        os.symlink(os.path.join(target, "nothing"), self.bare("dangling/gitstead"))
+        self.write(self.bare("file/gitstead"))
+        os.mkdir(self.bare("inner/gitstead"))
+        os.symlink(target, self.bare("inner/gitstead/quarantine"))
+        self.write(self.bare("filled/gitstead/journal/planted"))
+        os.makedirs(self.bare("empty/gitstead/quarantine"))
+        self.server.start()
+        for folder, words in (("top", "no folder"), ("dangling", "no folder"), ("file", "no folder"),
+                              ("inner", "gitstead/quarantine"), ("filled", "gitstead/journal")):
+            self.refused(folder, words, "nothing was changed")
+        self.assertEqual(os.listdir(target), ["mine"])
+        self.assertEqual(self.adopt("empty").returncode, 0)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 #include "child.h"
 #include "disk.h"
 #include "label.h"
+#include "oldtree.h"
 
 #include "gitstead/v1/node.pb-c.h"
 
@@ -19,17 +20,17 @@
 #define METHOD_FOLDERS 1093
 #define REQUEST_BUDGET (1u << 20)
 
+/* The folder in a replica that is the server's alone. */
+#define GIT_OURS "gitstead"
 /* Where the folder was, relative to the root. */
 #define GIT_ADOPTED "gitstead/adopted"
 /* Its configuration, which might name programs; ours is the one that all replicas have. */
 #define GIT_ADOPTED_CONFIG "gitstead/adopted-config"
 #define FOLDER_MAX 1100u
-#define REPLICAS "@r"
 /* What lies there at first has been decided by nobody here; 0 would mean a repository that was never written. */
 #define FIRST_GENERATION 1
 #define REFS_TEXT_MAX (512u << 20)
 #define CHUNK (64 * 1024)
-#define FOLDERS_DEPTH_MAX 8u
 #define FOLDERS_MAX 5000u
 #define FOLDERS_BYTES (400u * 1024)
 
@@ -156,8 +157,59 @@ check_tree (GsCall *call, const char *folder, const char *top, GError **error)
   return TRUE;
 }
 
+/* What is ours in it is what an attempt that was cut off left, or nothing: the rest is not followed, nor believed. */
 static gboolean
-check_looks (const Storage *storage, GsCall *call, const char *folder, const char *dir, GError **error)
+check_ours (const char *folder, const char *dir, GError **error)
+{
+  static const char *const left[] = { GIT_RECORD, GIT_ADOPTED, GIT_ADOPTED_CONFIG };
+  g_autofree char *ours = g_build_filename (dir, GIT_OURS, NULL);
+  g_autoptr (GPtrArray) names = NULL;
+  if (!disk_exists (ours))
+    return TRUE;
+  if (!is_kind (dir, GIT_OURS, S_IFDIR))
+    return not_fit (error, folder, "its '" GIT_OURS "' is no folder, and the server's own things go there");
+  names = disk_names (ours, error);
+  for (guint i = 0; names != NULL && i < names->len; i++)
+    {
+      const char *name = names->pdata[i];
+      g_autofree char *path = g_build_filename (GIT_OURS, name, NULL), *full = g_build_filename (dir, path, NULL);
+      gboolean known = g_str_has_prefix (name, FSU_TEMPORARY_PREFIX);
+      for (gsize k = 0; k < G_N_ELEMENTS (left); k++)
+        known = known || strcmp (path, left[k]) == 0;
+      if (is_kind (dir, path, S_IFDIR))
+        {
+          g_autoptr (GPtrArray) inner = disk_names (full, error);
+          if (inner == NULL)
+            return FALSE;
+          known = inner->len == 0;
+        }
+      else
+        known = known && is_kind (dir, path, S_IFREG);
+      if (!known)
+        {
+          g_autofree char *why = g_strdup_printf ("%s is where the server's own things go: move it away", path);
+          return not_fit (error, folder, why);
+        }
+    }
+  return names != NULL;
+}
+
+/* Whoever borrows of it would lose its objects with the first move to another storage. */
+static gboolean
+check_lends_nothing (Storage *storage, GsCall *call, const char *folder, const char *dir, GError **error)
+{
+  g_autofree char *borrower = NULL, *why = NULL;
+  if (!oldtree_borrower (storage, call, dir, &borrower, error))
+    return FALSE;
+  if (borrower == NULL)
+    return TRUE;
+  why = g_strdup_printf ("%s borrows its objects ('git repack -a -d' in that one and removing its"
+                         " objects/info/alternates ends that)", borrower);
+  return not_fit (error, folder, why);
+}
+
+static gboolean
+check_looks (Storage *storage, GsCall *call, const char *folder, const char *dir, GError **error)
 {
   static const char *const files[] = { "HEAD", "config", "packed-refs" };
   g_autofree char *record = g_build_filename (dir, GIT_RECORD, NULL);
@@ -185,7 +237,8 @@ check_looks (const Storage *storage, GsCall *call, const char *folder, const cha
         return not_fit (error, folder,
                         "a file is locked: a git process is at work in it, or was killed and left its .lock");
     }
-  return replica_config_check (dir, error) && check_tree (call, folder, objects, error)
+  return replica_config_check (dir, error) && check_ours (folder, dir, error)
+         && check_lends_nothing (storage, call, folder, dir, error) && check_tree (call, folder, objects, error)
          && check_tree (call, folder, refs, error);
 }
 
@@ -352,19 +405,26 @@ sync_both (const Storage *storage, const char *a, const char *b, GError **error)
   return !storage->sync || (disk_sync (parent_a, FALSE, error) && disk_sync (parent_b, FALSE, error));
 }
 
-/* The record first: without it, nobody takes the folder for a replica that is to be cleared away. */
+/*
+ * Whoever finds a record can do this again, so it goes after the old configuration is back; and before the mark beside it,
+ * without which the folder would count as a replica for the trash. Each step is durable before the next.
+ */
 static gboolean
 forget (const Storage *storage, const char *dir, GError **error)
 {
   g_autofree char *record = g_build_filename (dir, GIT_RECORD, NULL), *ours = g_path_get_dirname (record);
   g_autofree char *before = g_build_filename (dir, GIT_ADOPTED_CONFIG, NULL),
                   *config = g_build_filename (dir, "config", NULL);
-  if (unlink (record) != 0 && errno != ENOENT)
-    return fsu_fail (error, errno, "remove %s", record);
+  if (!disk_exists (ours))
+    return TRUE;
   if (rename (before, config) != 0 && errno != ENOENT)
     return fsu_fail (error, errno, "put %s back", config);
-  return (!storage->sync || disk_sync (dir, FALSE, error)) && (!storage->sync || disk_sync (ours, FALSE, error))
-         && fsu_remove_tree (AT_FDCWD, ours, error);
+  if (storage->sync && (!disk_sync (dir, FALSE, error) || !disk_sync (ours, FALSE, error)))
+    return FALSE;
+  storage_crash_point (storage, "adopt.config-back");
+  if (unlink (record) != 0 && errno != ENOENT)
+    return fsu_fail (error, errno, "remove %s", record);
+  return (!storage->sync || disk_sync (ours, FALSE, error)) && fsu_remove_tree (AT_FDCWD, ours, error);
 }
 
 static char *
@@ -435,7 +495,7 @@ change_places (Storage *storage, const char *folder, const char *old, const GsRe
       unlink (dir);
       return FALSE;
     }
-  return sync_both (storage, old, dir, error);
+  return TRUE;
 }
 
 static gboolean
@@ -452,20 +512,27 @@ write_marks (Storage *storage, const char *folder, const char *dir, const Replic
   /* It may be there from an attempt that was cut off: then that one is the old one. */
   if (link (config, before) != 0 && errno != EEXIST)
     return fsu_fail (error, errno, "keep %s", config);
-  return disk_replace (origin, line, strlen (line), storage->sync, error)
-         && disk_replace (config, plain, strlen (plain), storage->sync, error)
-         && replica_record_write (storage, dir, record, error);
+  /* The record before the change: by it housekeeping finds what was cut off, and undoes it. */
+  if (!disk_replace (origin, line, strlen (line), storage->sync, error)
+      || !replica_record_write (storage, dir, record, error))
+    return FALSE;
+  storage_crash_point (storage, "adopt.recorded");
+  if (!disk_replace (config, plain, strlen (plain), storage->sync, error))
+    return FALSE;
+  storage_crash_point (storage, "adopt.marked");
+  return TRUE;
 }
 
-/* It is a replica now; what cannot be served after all goes back. */
+/* It is a replica now; what fails, or cannot be served after all, goes back. */
 static gboolean
 finish (Storage *storage, GsCall *call, const GsRepo *repo, const char *folder, GBytes *refs, gsize n_refs,
         ReplicaRecord *record, GError **error)
 {
   g_autofree char *dir = g_build_filename (storage->root, repo->replica_path, NULL);
+  g_autofree char *old = g_build_filename (storage->root, folder, NULL);
   g_autoptr (GBytes) now = NULL;
   gsize n_now;
-  if (!list_refs (storage, call, folder, dir, &now, &n_now, error))
+  if (!sync_both (storage, old, dir, error) || !list_refs (storage, call, folder, dir, &now, &n_now, error))
     return FALSE;
   if (!g_bytes_equal (refs, now))
     return not_fit (error, folder, "it was written to meanwhile: stop whoever writes to it");
@@ -484,6 +551,14 @@ put_back_now (Storage *storage, const char *replica_path, GError **error)
   return done;
 }
 
+static void
+log_left (const Storage *storage, const GsRepo *repo, const char *folder, const GError *left)
+{
+  const GsField fields[] = { GS_TEXT ("replica", repo->replica_path), GS_TEXT ("folder", folder),
+                             GS_TEXT ("error", left->message) };
+  storage->host->log (storage->host, GS_LOG_WARNING, "storage.adopt.left", fields, G_N_ELEMENTS (fields));
+}
+
 static gboolean
 adopt_locked (Storage *storage, GsCall *call, const GsRepo *repo, const char *folder, GError **error)
 {
@@ -498,7 +573,9 @@ adopt_locked (Storage *storage, GsCall *call, const GsRepo *repo, const char *fo
     return FALSE;
   if (!write_marks (storage, folder, old, &record, error) || !change_places (storage, folder, old, repo, error))
     {
-      forget (storage, old, NULL);
+      /* It is still where it was, so this is no more than removing the marks. */
+      if (!forget (storage, old, &left))
+        log_left (storage, repo, folder, left);
       return FALSE;
     }
   if (finish (storage, call, repo, folder, refs, n_refs, &record, error))
@@ -508,10 +585,7 @@ adopt_locked (Storage *storage, GsCall *call, const GsRepo *repo, const char *fo
       return TRUE;
     }
   if (!put_back_now (storage, repo->replica_path, &left))
-    storage->host->log (storage->host, GS_LOG_WARNING, "storage.adopt.left",
-                        (GsField[]){ GS_TEXT ("replica", repo->replica_path), GS_TEXT ("folder", folder),
-                                     GS_TEXT ("error", left->message) },
-                        3);
+    log_left (storage, repo, folder, left);
   return FALSE;
 }
 
@@ -536,57 +610,6 @@ adopt (Storage *storage, GsCall *call, const GsRepo *repo, const char *folder, G
 }
 
 /* -------------------------------------------------------------------------------------- candidates */
-
-static int
-by_name (gconstpointer left, gconstpointer right)
-{
-  return strcmp (*(char *const *) left, *(char *const *) right);
-}
-
-static guint
-depth_of (const char *path)
-{
-  guint depth = *path != '\0' ? 1 : 0;
-  for (const char *at = path; (at = strchr (at, '/')) != NULL; at++)
-    depth++;
-  return depth;
-}
-
-/* Bare repositories below the root that are no replicas, sorted. NULL with @error. *full*. */
-static GPtrArray *
-find_folders (const Storage *storage, GsCall *call, const char *after, GError **error)
-{
-  g_autoptr (GPtrArray) stack = g_ptr_array_new_with_free_func (g_free);
-  g_autoptr (GPtrArray) found = g_ptr_array_new_with_free_func (g_free);
-  g_ptr_array_add (stack, g_strdup (""));
-  while (stack->len > 0)
-    {
-      g_autofree char *at = g_ptr_array_steal_index_fast (stack, stack->len - 1);
-      g_autofree char *dir = g_build_filename (storage->root, at, NULL);
-      g_autoptr (GPtrArray) names = disk_names (dir, NULL); /* one that may not be read has nothing to adopt */
-      if (!gs_call_check (call, "looking for repositories", error))
-        return NULL;
-      for (guint i = 0; names != NULL && i < names->len; i++)
-        {
-          const char *name = names->pdata[i];
-          g_autofree char *path = *at != '\0' ? g_strconcat (at, "/", name, NULL) : g_strdup (name);
-          g_autofree char *full = g_build_filename (storage->root, path, NULL);
-          g_autofree char *record = g_build_filename (full, GIT_RECORD, NULL);
-          if ((*at == '\0' && (g_str_has_prefix (name, "gitstead-") || strcmp (name, REPLICAS) == 0))
-              || !is_kind (storage->root, path, S_IFDIR) || disk_exists (record))
-            continue;
-          if (!adopt_looks_bare (full))
-            {
-              if (depth_of (path) < FOLDERS_DEPTH_MAX)
-                g_ptr_array_add (stack, g_steal_pointer (&path));
-            }
-          else if (strcmp (path, after) > 0 && strcmp (name, ".git") != 0)
-            g_ptr_array_add (found, g_steal_pointer (&path));
-        }
-    }
-  g_ptr_array_sort (found, by_name);
-  return g_steal_pointer (&found);
-}
 
 static GBytes *
 folders_reply (const GPtrArray *found, guint limit)
@@ -627,9 +650,9 @@ take_folder (const ProtobufCBinaryData *field, char **ret_folder, GError **error
       g_prefix_error (error, "folder: ");
       return FALSE;
     }
-  if (strcmp (folder, REPLICAS) == 0 || g_str_has_prefix (folder, REPLICAS "/"))
+  if (strcmp (folder, ADOPT_REPLICAS) == 0 || g_str_has_prefix (folder, ADOPT_REPLICAS "/"))
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
-                    "folder: below " REPLICAS " are the replicas that the storage made itself");
+                    "folder: below " ADOPT_REPLICAS " are the replicas that the storage made itself");
   *ret_folder = g_steal_pointer (&folder);
   return TRUE;
 }
@@ -662,7 +685,7 @@ adopt_query (Storage *storage, GsCall *call, const GsRepo *repo, const GsQuery *
   const Gitstead__V1__ReplicaFoldersRequest *request
       = (const void *) gs_wire_decode (arena, &gitstead__v1__replica_folders_request__descriptor, data, len, error);
   g_autofree char *after = request != NULL ? text_of (&request->after) : NULL;
-  g_autoptr (GPtrArray) found = request != NULL ? find_folders (storage, call, after, error) : NULL;
+  g_autoptr (GPtrArray) found = request != NULL ? oldtree_folders (storage, call, after, error) : NULL;
   if (found == NULL)
     return FALSE;
   *ret_reply = folders_reply (found, request->limit == 0 ? FOLDERS_MAX : MIN (request->limit, FOLDERS_MAX));

@@ -17,6 +17,8 @@ gboolean adopt_is_unclaimed (const char *dir);
 gboolean adopt_put_back (Storage *storage, const char *replica_path, GError **error);
 /** Is it the folder of a bare repository, by its looks? */
 gboolean adopt_looks_bare (const char *dir);
+/** Where replicas lie, below the root. */
+#define ADOPT_REPLICAS "@r"
 
 /** Carries out what routers ask: numbers 1092 and 1093. @ret_reply *full*. */
 gboolean adopt_is_query (guint32 method);

@@ -605,6 +605,7 @@ git_destroy (gpointer self)
   g_hash_table_unref (storage->repos);
   g_hash_table_unref (storage->removing);
   g_hash_table_unref (storage->stranded);
+  g_clear_pointer (&storage->loans, g_ptr_array_unref);
   gs_cond_clear (&storage->written);
   gs_mutex_clear (&storage->lock);
   g_free (storage->root);

@@ -83,6 +83,8 @@ typedef struct
   GHashTable *stranded; /* "<replica path> <txid>" -> Txn that commit could not apply */
   guint64 ticks;        /* for least recently used */
   Care *care;           /* which replicas need maintenance */
+  GPtrArray *loans;     /* who borrows objects in an old tree, or NULL (oldtree.c) */
+  gint64 loans_until_us;
   gint fscks;           /* atomic: under way */
   struct PackCache *packs; /* packcache.h */
   gint history_facts;   /* atomic: commits remembered by all repositories (history/view.h) */
