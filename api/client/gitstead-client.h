@@ -173,7 +173,11 @@ typedef gboolean (*GsClientPage) (const ProtobufCMessage *reply, gpointer user);
 gboolean gs_client_pages (GsClient *client, const char *method, const ProtobufCMessage *request, GsClientCall *call,
                           GsClientPage visit, gpointer user, GBytes **ret_token, GError **error);
 
-/** Looks at the state and makes one call with @call, whose id and time are set. */
+/**
+ * One try, which makes one call with @call, whose time is set. @call->call_id is all zero at first and after a lost race:
+ * look at the state and build the request. When it is not zero, whether the last request was carried out is not known: send
+ * the very same one again, without looking, for under one id the server takes no other. So @user keeps what it was made of.
+ */
 typedef gboolean (*GsClientAttempt) (GsClient *client, GsClientCall *call, gpointer user, GError **error);
 
 /**

@@ -258,6 +258,55 @@ no_call (GsClient *of, GsClientCall *call, gpointer user, GError **error)
   return ++attempts->n > 2 || gs_fail (error, (GsErrorCode) attempts->code, "not yet");
 }
 
+/* Makes a tag; of the first answer it learns nothing. */
+typedef struct
+{
+  const char *tip, *old;
+  guint n, looks;
+  GsTxId first, last;
+} Lost;
+
+static gboolean
+make_tag (GsClient *of, GsClientCall *call, gpointer user, GError **error)
+{
+  static const GsTxId none;
+  Lost *lost = user;
+  V1 (RefFindRequest) look = GITSTEAD__V1__REF_FIND_REQUEST__INIT;
+  V1 (RefUpdateRequest) request = GITSTEAD__V1__REF_UPDATE_REQUEST__INIT;
+  V1 (RefUpdate) update = GITSTEAD__V1__REF_UPDATE__INIT, *updates[] = { &update };
+  look.repository = request.repository = &repository;
+  look.name = update.name = bytes ("refs/tags/lost");
+  if (memcmp (&call->call_id, &none, sizeof none) == 0)
+    {
+      const V1 (RefFindReply) *now = NULL;
+      lost->looks++;
+      lost->old = gs_ref_find (of, &look, NULL, arena, &now, NULL) ? now->ref->oid : "0000000000000000000000000000000000000000";
+    }
+  update.old_oid = (char *) lost->old;
+  update.new_oid = (char *) lost->tip;
+  request.updates = updates;
+  request.n_updates = 1;
+  if (!gs_ref_update (of, &request, call, arena, NULL, error))
+    return FALSE;
+  lost->last = call->call_id;
+  if (lost->n++ > 0)
+    return TRUE;
+  lost->first = call->call_id;
+  call->ret_retry = GS_RETRY_SAME;
+  return gs_fail (error, GS_ERROR_UNKNOWN, "the reply was lost");
+}
+
+static void
+lost_reply (const char *tip)
+{
+  Lost lost = { .tip = tip };
+  GError *error = NULL;
+  check (gs_client_retry (client, 0, make_tag, &lost, &error) && lost.n == 2 && lost.looks == 1
+             && memcmp (&lost.first, &lost.last, sizeof lost.first) == 0,
+         "what was done and not heard of is asked for once more, and done once", error);
+  g_clear_error (&error);
+}
+
 static void
 repeats (const char *tip)
 {
@@ -318,6 +367,7 @@ main (int argc, char **argv)
     {
       pages (tip);
       repeats (tip);
+      lost_reply (tip);
       details (tip);
     }
   printf ("1..%u\n", n_checks);
