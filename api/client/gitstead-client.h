@@ -183,8 +183,9 @@ typedef gboolean (*GsClientAttempt) (GsClient *client, GsClientCall *call, gpoin
 /**
  * Repeats @attempt with growing pauses until it succeeds, fails for good, or @timeout_us (0 = the client's) is over. After
  * a failure of which the outcome is not known it gets the same call id, so that the server runs it once; after a lost race
- * (FAILED_PRECONDITION, ABORTED: look again) a new one. gs_client_call does the first of these by itself, for as long as the
- * client's timeout and max_attempts say; this is for whatever has to read something anew between the tries.
+ * (FAILED_PRECONDITION, ABORTED: look again) a new one. An attempt that fails before its call is judged by its error's code;
+ * CANCELLED is final then, as the program gave up (the stop of a look, say). gs_client_call does the first of these by itself,
+ * for as long as the client's timeout and max_attempts say; this is for whatever has to read something anew between the tries.
  */
 gboolean gs_client_retry (GsClient *client, gint64 timeout_us, GsClientAttempt attempt, gpointer user, GError **error);
 

@@ -323,6 +323,11 @@ repeats (const char *tip)
   attempts = (Attempts){ .code = GS_ERROR_NOT_FOUND };
   check (!gs_client_retry (client, 0, no_call, &attempts, &error) && attempts.n == 1, "what cannot help is not repeated", NULL);
   g_clear_error (&error);
+  attempts = (Attempts){ .code = GS_ERROR_CANCELLED };
+  check (!gs_client_retry (client, 0, no_call, &attempts, &error) && attempts.n == 1
+             && gs_error_code (error) == GS_ERROR_CANCELLED,
+         "nor what the program gave up", NULL);
+  g_clear_error (&error);
   attempts = (Attempts){ .tip = tip, .lost = G_MAXUINT };
   check (!gs_client_retry (client, 300 * 1000, move_tag, &attempts, &error) && attempts.n >= 1
              && gs_error_code (error) != GS_ERROR_INTERNAL,
