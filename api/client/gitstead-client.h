@@ -110,7 +110,7 @@ typedef struct GsClientStream GsClientStream;
 
 /**
  * Begins a streaming method ("Git/UploadPack", …) and connects its stream. Failures before the first byte
- * come from here. *full*, freed by gs_client_stream_free.
+ * come from here, and only of those @call tells; the stream's end gives its own. *full*, freed by gs_client_stream_free.
  */
 GsClientStream *gs_client_stream_open (GsClient *client, const char *method, const ProtobufCMessage *request,
                                        GsClientCall *call, GError **error);
@@ -155,7 +155,8 @@ typedef struct
 
 /**
  * A streaming call from its beginning to its end, both ways at once. Only TRUE means that the bytes were whole: after FALSE
- * throw away what came. @bulk may be NULL (nothing is sent, what comes is dropped); the others as in gs_client_call.
+ * throw away what came. @bulk may be NULL (nothing is sent, what comes is dropped); the others as in gs_client_call. What of
+ * @bulk fails on this side is final: ret_retry is GS_RETRY_NEVER.
  */
 gboolean gs_client_transfer (GsClient *client, const char *method, const ProtobufCMessage *request,
                              const GsClientBulk *bulk, GsClientCall *call, GsArena *arena, ProtobufCMessage **ret_reply,
@@ -177,6 +178,7 @@ gboolean gs_client_pages (GsClient *client, const char *method, const ProtobufCM
  * One try, which makes one call with @call, whose time is set. @call->call_id is all zero at first and after a lost race:
  * look at the state and build the request. When it is not zero, whether the last request was carried out is not known: send
  * the very same one again, without looking, for under one id the server takes no other. So @user keeps what it was made of.
+ * The bulk bytes of a streaming call begin anew with each try.
  */
 typedef gboolean (*GsClientAttempt) (GsClient *client, GsClientCall *call, gpointer user, GError **error);
 

@@ -68,7 +68,8 @@ take (gpointer user, gconstpointer data, gsize len, GError **error)
 }
 
 static gboolean
-commit_stream (const GsClientBulk *bulk, const V1 (ChangeReply) **ret_reply, GError **error)
+commit_at (const char *expected, const GsClientBulk *bulk, GsClientCall *call, const V1 (ChangeReply) **ret_reply,
+           GError **error)
 {
   V1 (ChangeCommitFilesRequest) request = GITSTEAD__V1__CHANGE_COMMIT_FILES_REQUEST__INIT;
   V1 (ChangeWrite) write = GITSTEAD__V1__CHANGE_WRITE__INIT;
@@ -79,6 +80,7 @@ commit_stream (const GsClientBulk *bulk, const V1 (ChangeReply) **ret_reply, GEr
   person.seconds = 1700000000;
   person.zone = bytes ("+0000");
   write.branch = bytes ("main");
+  write.expected_old_oid = (char *) expected;
   write.committer = &person;
   action.kind = GITSTEAD__V1__FILE_ACTION_KIND__FILE_PUT;
   action.path = bytes ("big");
@@ -88,7 +90,13 @@ commit_stream (const GsClientBulk *bulk, const V1 (ChangeReply) **ret_reply, GEr
   request.message = bytes ("One");
   request.actions = actions;
   request.n_actions = 1;
-  return gs_change_commit_stream (client, &request, bulk, NULL, arena, ret_reply, error);
+  return gs_change_commit_stream (client, &request, bulk, call, arena, ret_reply, error);
+}
+
+static gboolean
+commit_stream (const GsClientBulk *bulk, const V1 (ChangeReply) **ret_reply, GError **error)
+{
+  return commit_at ("", bulk, NULL, ret_reply, error);
 }
 
 static gboolean
@@ -335,6 +343,41 @@ repeats (const char *tip)
   g_clear_error (&error);
 }
 
+/* A lost race that only the end of the stream tells of; then it is won. */
+static gboolean
+commit_again (GsClient *of, GsClientCall *call, gpointer user, GError **error)
+{
+  Attempts *attempts = user;
+  Piece piece = { .left = BIG };
+  GsClientBulk bulk = GS_CLIENT_BULK;
+  gboolean done;
+  (void) of;
+  bulk.read = give;
+  bulk.user = &piece;
+  done = commit_at (attempts->n < attempts->lost ? "1111111111111111111111111111111111111111" : attempts->tip, &bulk, call, NULL, error);
+  attempts->ids[attempts->n++ % G_N_ELEMENTS (attempts->ids)] = call->call_id;
+  return done;
+}
+
+static void
+streams (const char *tip)
+{
+  Attempts attempts = { .tip = tip, .lost = 1 };
+  Piece piece = { .left = BIG, .fail_at = BIG / 2 };
+  GsClientCall call = { .size = sizeof call };
+  GsClientBulk bulk = GS_CLIENT_BULK;
+  GError *error = NULL;
+  check (gs_client_retry (client, 0, commit_again, &attempts, &error) && attempts.n == 2
+             && memcmp (&attempts.ids[0], &attempts.ids[1], sizeof *attempts.ids) != 0,
+         "a stream that lost its race is run again, as a new call", error);
+  g_clear_error (&error);
+  bulk.read = give;
+  bulk.user = &piece;
+  check (!commit_at (tip, &bulk, &call, NULL, &error) && call.ret_attempts == 1 && call.ret_retry == GS_RETRY_NEVER,
+         "input that fails is final", NULL);
+  g_clear_error (&error);
+}
+
 static void
 details (const char *tip)
 {
@@ -373,6 +416,7 @@ main (int argc, char **argv)
       pages (tip);
       repeats (tip);
       lost_reply (tip);
+      streams (tip);
       details (tip);
     }
   printf ("1..%u\n", n_checks);
