@@ -199,6 +199,13 @@ gs_client_details (GError **error, const Gitstead__V1__ErrorDetails *details)
     gs_details_set (*error, details);
 }
 
+void
+gs_client_verdict (const Gitstead__V1__ReplyHeader *header, GsRetry *ret_retry, gint64 *ret_retry_after_us)
+{
+  *ret_retry = (guint) header->retry <= GS_RETRY_NEW ? (GsRetry) header->retry : GS_RETRY_NEVER;
+  *ret_retry_after_us = (gint64) header->retry_after_ms * 1000;
+}
+
 /* Takes a reply apart. TRUE and @ret_payload, or FALSE and @error with the server's word. */
 static gboolean
 read_reply (GBytes *reply, const char *what, GsClientCall *call, GBytes **ret_payload, GError **error)
@@ -224,8 +231,7 @@ read_reply (GBytes *reply, const char *what, GsClientCall *call, GBytes **ret_pa
       *ret_payload = g_bytes_new_from_bytes (reply, (gsize) (frame.payload - bytes), frame.payload_len);
       return TRUE;
     }
-  call->ret_retry = (guint) header->retry <= GS_RETRY_NEW ? (GsRetry) header->retry : GS_RETRY_NEVER;
-  call->ret_retry_after_us = (gint64) header->retry_after_ms * 1000;
+  gs_client_verdict (header, &call->ret_retry, &call->ret_retry_after_us);
   gs_fail (error, frame.code <= GS_ERROR_UNAUTHENTICATED ? (GsErrorCode) frame.code : GS_ERROR_INTERNAL, "%s: %s",
            what, header->message[0] != '\0' ? gs_client_said (what, header->message) : gs_error_name ((int) frame.code));
   gs_client_details (error, header->details);

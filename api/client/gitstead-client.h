@@ -110,7 +110,7 @@ typedef struct GsClientStream GsClientStream;
 
 /**
  * Begins a streaming method ("Git/UploadPack", …) and connects its stream. Failures before the first byte
- * come from here. *full*, freed by gs_client_stream_free.
+ * come from here, and only of those @call tells; the stream's end gives its own. *full*, freed by gs_client_stream_free.
  */
 GsClientStream *gs_client_stream_open (GsClient *client, const char *method, const ProtobufCMessage *request,
                                        GsClientCall *call, GError **error);
@@ -155,7 +155,8 @@ typedef struct
 
 /**
  * A streaming call from its beginning to its end, both ways at once. Only TRUE means that the bytes were whole: after FALSE
- * throw away what came. @bulk may be NULL (nothing is sent, what comes is dropped); the others as in gs_client_call.
+ * throw away what came. @bulk may be NULL (nothing is sent, what comes is dropped); the others as in gs_client_call. What of
+ * @bulk fails on this side is final: ret_retry is GS_RETRY_NEVER.
  */
 gboolean gs_client_transfer (GsClient *client, const char *method, const ProtobufCMessage *request,
                              const GsClientBulk *bulk, GsClientCall *call, GsArena *arena, ProtobufCMessage **ret_reply,
@@ -173,14 +174,20 @@ typedef gboolean (*GsClientPage) (const ProtobufCMessage *reply, gpointer user);
 gboolean gs_client_pages (GsClient *client, const char *method, const ProtobufCMessage *request, GsClientCall *call,
                           GsClientPage visit, gpointer user, GBytes **ret_token, GError **error);
 
-/** Looks at the state and makes one call with @call, whose id and time are set. */
+/**
+ * One try, which makes one call with @call, whose time is set. @call->call_id is all zero at first and after a lost race:
+ * look at the state and build the request. When it is not zero, whether the last request was carried out is not known: send
+ * the very same one again, without looking, for under one id the server takes no other. So @user keeps what it was made of.
+ * The bulk bytes of a streaming call begin anew with each try.
+ */
 typedef gboolean (*GsClientAttempt) (GsClient *client, GsClientCall *call, gpointer user, GError **error);
 
 /**
  * Repeats @attempt with growing pauses until it succeeds, fails for good, or @timeout_us (0 = the client's) is over. After
  * a failure of which the outcome is not known it gets the same call id, so that the server runs it once; after a lost race
- * (FAILED_PRECONDITION, ABORTED: look again) a new one. gs_client_call does the first of these by itself, for as long as the
- * client's timeout and max_attempts say; this is for whatever has to read something anew between the tries.
+ * (FAILED_PRECONDITION, ABORTED: look again) a new one. An attempt that fails before its call is judged by its error's code;
+ * CANCELLED is final then, as the program gave up (the stop of a look, say). gs_client_call does the first of these by itself,
+ * for as long as the client's timeout and max_attempts say; this is for whatever has to read something anew between the tries.
  */
 gboolean gs_client_retry (GsClient *client, gint64 timeout_us, GsClientAttempt attempt, gpointer user, GError **error);
 

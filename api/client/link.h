@@ -90,6 +90,10 @@ G_GNUC_INTERNAL const char *gs_client_said (const char *what, const char *said);
 G_GNUC_INTERNAL void gs_client_details (GError **error, const Gitstead__V1__ErrorDetails *details);
 /** Waits before try @attempt + 1, longer each time, at least @advice_us. FALSE: there is no time for one. */
 G_GNUC_INTERNAL gboolean gs_client_pause (guint32 attempt, gint64 advice_us, gint64 until_us);
+/** The verdict of a failure's @header. */
+G_GNUC_INTERNAL void gs_client_verdict (const Gitstead__V1__ReplyHeader *header, GsRetry *ret_retry, gint64 *ret_retry_after_us);
+/** After a finish that failed: into @call what its end said of repeating it. */
+G_GNUC_INTERNAL void gs_client_stream_verdict (const GsClientStream *stream, GsClientCall *call);
 /** What it was opened for; NULL for a method that is not in the table. */
 G_GNUC_INTERNAL const GsWireMethod *gs_client_stream_method (const GsClientStream *stream);
 /** Strong random bytes. */

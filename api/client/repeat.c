@@ -74,6 +74,15 @@ gs_client_pages (GsClient *client, const char *method, const ProtobufCMessage *r
 
 /* --------------------------------------------------------------------------------------- attempts */
 
+/* The call's verdict. An attempt that did not come to its call is judged by its error; what the program gave up stays so. */
+static GsRetry
+judge_attempt (const GsClientCall *call, const GError *why)
+{
+  if (call->ret_attempts > 0)
+    return call->ret_retry;
+  return gs_error_code (why) == GS_ERROR_CANCELLED ? GS_RETRY_NEVER : gs_error_retry (gs_error_code (why));
+}
+
 gboolean
 gs_client_retry (GsClient *client, gint64 timeout_us, GsClientAttempt attempt, gpointer user, GError **error)
 {
@@ -90,7 +99,7 @@ gs_client_retry (GsClient *client, gint64 timeout_us, GsClientAttempt attempt, g
         return TRUE;
       if (why == NULL)
         gs_fail (&why, GS_ERROR_INTERNAL, "an attempt failed without saying why");
-      retry = call.ret_attempts > 0 ? call.ret_retry : gs_error_retry (gs_error_code (why));
+      retry = judge_attempt (&call, why);
       if (retry == GS_RETRY_NEVER || !gs_client_pause (n, call.ret_retry_after_us, until_us))
         {
           g_propagate_error (error, why);

@@ -34,12 +34,21 @@ struct GsClientStream
   GBytes *trailer;
   GError *failure;    /* why there will be no trailer */
   gboolean finished;
+  GsRetry retry;      /* after a finish that failed … */
+  gint64 retry_after_us; /* … as its end said */
 };
 
 const GsWireMethod *
 gs_client_stream_method (const GsClientStream *stream)
 {
   return stream->method;
+}
+
+void
+gs_client_stream_verdict (const GsClientStream *stream, GsClientCall *call)
+{
+  call->ret_retry = stream->retry;
+  call->ret_retry_after_us = stream->retry_after_us;
 }
 
 static void
@@ -339,6 +348,7 @@ gs_client_stream_open_raw (GsClient *client, guint32 method, GBytes *payload, Gs
   g_autoptr (GBytes) reply = NULL;
   g_autoptr (GsArena) arena = gs_arena_new (TICKET_ARENA);
   g_autoptr (GsClientStream) stream = NULL;
+  g_autoptr (GError) why = NULL;
   const Gitstead__V1__StreamTicket *ticket;
   gsize len;
   const guint8 *bytes;
@@ -351,11 +361,13 @@ gs_client_stream_open_raw (GsClient *client, guint32 method, GBytes *payload, Gs
   gs_mutex_init (&stream->tls_lock);
   gs_mutex_init (&stream->write_lock);
   bytes = g_bytes_get_data (reply, &len);
-  ticket = (gpointer) gs_wire_decode (arena, &gitstead__v1__stream_ticket__descriptor, bytes, len, error);
-  if (ticket == NULL
-      || !redeem (stream, client, ticket, g_get_monotonic_time () + client->connect_timeout_us, error))
+  ticket = (gpointer) gs_wire_decode (arena, &gitstead__v1__stream_ticket__descriptor, bytes, len, &why);
+  if (ticket == NULL || !redeem (stream, client, ticket, g_get_monotonic_time () + client->connect_timeout_us, &why))
     {
-      g_prefix_error (error, "%s: ", stream->what);
+      /* The reply was a success, and its verdict is no longer the call's. */
+      if (call != NULL)
+        call->ret_retry = gs_error_retry (gs_error_code (why));
+      g_propagate_prefixed_error (error, g_steal_pointer (&why), "%s: ", stream->what);
       return NULL;
     }
   return g_steal_pointer (&stream);
@@ -460,7 +472,11 @@ read_trailer (GsClientStream *stream, GBytes **ret_payload, GError **error)
     return FALSE;
   if (trailer->status != GS_OK)
     {
-      gs_fail (error, trailer->status <= GS_ERROR_UNAUTHENTICATED ? (GsErrorCode) trailer->status : GS_ERROR_INTERNAL, "%s: %s", 
+      if (trailer->header != NULL)
+        gs_client_verdict (trailer->header, &stream->retry, &stream->retry_after_us);
+      else
+        stream->retry = gs_error_retry ((int) MIN (trailer->status, G_MAXINT));
+      gs_fail (error, trailer->status <= GS_ERROR_UNAUTHENTICATED ? (GsErrorCode) trailer->status : GS_ERROR_INTERNAL, "%s: %s",
                stream->what,
                trailer->header != NULL && trailer->header->message[0] != '\0'
                    ? gs_client_said (stream->what, trailer->header->message)
@@ -484,6 +500,8 @@ gs_client_stream_finish_raw (GsClientStream *stream, GBytes **ret_payload, GErro
     n = gs_client_stream_read (stream, buffer, 65536, error);
   while (n > 0);
   stream->finished = TRUE;
+  if (n < 0) /* nobody gave a verdict */
+    stream->retry = gs_error_retry (gs_error_code (stream->failure));
   return n == 0 && read_trailer (stream, ret_payload, error);
 }
 

@@ -150,7 +150,12 @@ gs_client_transfer (GsClient *client, const char *method, const ProtobufCMessage
   if (stream == NULL)
     return FALSE;
   if (pump (stream, bulk != NULL ? bulk : &no_bulk, &why))
-    return gs_client_stream_finish (stream, arena, ret_reply, error);
+    {
+      gboolean whole = gs_client_stream_finish (stream, arena, ret_reply, error);
+      if (!whole && call != NULL)
+        gs_client_stream_verdict (stream, call);
+      return whole;
+    }
   if (why == NULL)
     gs_fail (&why, GS_ERROR_CANCELLED, "the bytes that came were not taken");
   g_propagate_error (error, g_steal_pointer (&why));

@@ -190,7 +190,8 @@ print_details (const GError *error)
   for (gsize i = 0; details != NULL && i < details->n_entries; i++)
     {
       const Gitstead__V1__ErrorDetail *entry = details->entries[i];
-      g_autofree char *name = g_strndup ((const char *) entry->name.data, entry->name.len);
+      /* without a name there are no bytes at all to copy */
+      g_autofree char *name = entry->name.len > 0 ? g_strndup ((const char *) entry->name.data, entry->name.len) : g_strdup ("");
       g_autoptr (GString) line = g_string_new (NULL), shown = g_string_new ("  ");
       if (details->n_entries == 1 && entry->expected[0] == '\0')
         return;

@@ -68,7 +68,8 @@ take (gpointer user, gconstpointer data, gsize len, GError **error)
 }
 
 static gboolean
-commit_stream (const GsClientBulk *bulk, const V1 (ChangeReply) **ret_reply, GError **error)
+commit_at (const char *expected, const GsClientBulk *bulk, GsClientCall *call, const V1 (ChangeReply) **ret_reply,
+           GError **error)
 {
   V1 (ChangeCommitFilesRequest) request = GITSTEAD__V1__CHANGE_COMMIT_FILES_REQUEST__INIT;
   V1 (ChangeWrite) write = GITSTEAD__V1__CHANGE_WRITE__INIT;
@@ -79,6 +80,7 @@ commit_stream (const GsClientBulk *bulk, const V1 (ChangeReply) **ret_reply, GEr
   person.seconds = 1700000000;
   person.zone = bytes ("+0000");
   write.branch = bytes ("main");
+  write.expected_old_oid = (char *) expected;
   write.committer = &person;
   action.kind = GITSTEAD__V1__FILE_ACTION_KIND__FILE_PUT;
   action.path = bytes ("big");
@@ -88,7 +90,13 @@ commit_stream (const GsClientBulk *bulk, const V1 (ChangeReply) **ret_reply, GEr
   request.message = bytes ("One");
   request.actions = actions;
   request.n_actions = 1;
-  return gs_change_commit_stream (client, &request, bulk, NULL, arena, ret_reply, error);
+  return gs_change_commit_stream (client, &request, bulk, call, arena, ret_reply, error);
+}
+
+static gboolean
+commit_stream (const GsClientBulk *bulk, const V1 (ChangeReply) **ret_reply, GError **error)
+{
+  return commit_at ("", bulk, NULL, ret_reply, error);
 }
 
 static gboolean
@@ -258,6 +266,55 @@ no_call (GsClient *of, GsClientCall *call, gpointer user, GError **error)
   return ++attempts->n > 2 || gs_fail (error, (GsErrorCode) attempts->code, "not yet");
 }
 
+/* Makes a tag; of the first answer it learns nothing. */
+typedef struct
+{
+  const char *tip, *old;
+  guint n, looks;
+  GsTxId first, last;
+} Lost;
+
+static gboolean
+make_tag (GsClient *of, GsClientCall *call, gpointer user, GError **error)
+{
+  static const GsTxId none;
+  Lost *lost = user;
+  V1 (RefFindRequest) look = GITSTEAD__V1__REF_FIND_REQUEST__INIT;
+  V1 (RefUpdateRequest) request = GITSTEAD__V1__REF_UPDATE_REQUEST__INIT;
+  V1 (RefUpdate) update = GITSTEAD__V1__REF_UPDATE__INIT, *updates[] = { &update };
+  look.repository = request.repository = &repository;
+  look.name = update.name = bytes ("refs/tags/lost");
+  if (memcmp (&call->call_id, &none, sizeof none) == 0)
+    {
+      const V1 (RefFindReply) *now = NULL;
+      lost->looks++;
+      lost->old = gs_ref_find (of, &look, NULL, arena, &now, NULL) ? now->ref->oid : "0000000000000000000000000000000000000000";
+    }
+  update.old_oid = (char *) lost->old;
+  update.new_oid = (char *) lost->tip;
+  request.updates = updates;
+  request.n_updates = 1;
+  if (!gs_ref_update (of, &request, call, arena, NULL, error))
+    return FALSE;
+  lost->last = call->call_id;
+  if (lost->n++ > 0)
+    return TRUE;
+  lost->first = call->call_id;
+  call->ret_retry = GS_RETRY_SAME;
+  return gs_fail (error, GS_ERROR_UNKNOWN, "the reply was lost");
+}
+
+static void
+lost_reply (const char *tip)
+{
+  Lost lost = { .tip = tip };
+  GError *error = NULL;
+  check (gs_client_retry (client, 0, make_tag, &lost, &error) && lost.n == 2 && lost.looks == 1
+             && memcmp (&lost.first, &lost.last, sizeof lost.first) == 0,
+         "what was done and not heard of is asked for once more, and done once", error);
+  g_clear_error (&error);
+}
+
 static void
 repeats (const char *tip)
 {
@@ -274,10 +331,50 @@ repeats (const char *tip)
   attempts = (Attempts){ .code = GS_ERROR_NOT_FOUND };
   check (!gs_client_retry (client, 0, no_call, &attempts, &error) && attempts.n == 1, "what cannot help is not repeated", NULL);
   g_clear_error (&error);
+  attempts = (Attempts){ .code = GS_ERROR_CANCELLED };
+  check (!gs_client_retry (client, 0, no_call, &attempts, &error) && attempts.n == 1
+             && gs_error_code (error) == GS_ERROR_CANCELLED,
+         "nor what the program gave up", NULL);
+  g_clear_error (&error);
   attempts = (Attempts){ .tip = tip, .lost = G_MAXUINT };
   check (!gs_client_retry (client, 300 * 1000, move_tag, &attempts, &error) && attempts.n >= 1
              && gs_error_code (error) != GS_ERROR_INTERNAL,
          "time is up some day", NULL);
+  g_clear_error (&error);
+}
+
+/* A lost race that only the end of the stream tells of; then it is won. */
+static gboolean
+commit_again (GsClient *of, GsClientCall *call, gpointer user, GError **error)
+{
+  Attempts *attempts = user;
+  Piece piece = { .left = BIG };
+  GsClientBulk bulk = GS_CLIENT_BULK;
+  gboolean done;
+  (void) of;
+  bulk.read = give;
+  bulk.user = &piece;
+  done = commit_at (attempts->n < attempts->lost ? "1111111111111111111111111111111111111111" : attempts->tip, &bulk, call, NULL, error);
+  attempts->ids[attempts->n++ % G_N_ELEMENTS (attempts->ids)] = call->call_id;
+  return done;
+}
+
+static void
+streams (const char *tip)
+{
+  Attempts attempts = { .tip = tip, .lost = 1 };
+  Piece piece = { .left = BIG, .fail_at = BIG / 2 };
+  GsClientCall call = { .size = sizeof call };
+  GsClientBulk bulk = GS_CLIENT_BULK;
+  GError *error = NULL;
+  check (gs_client_retry (client, 0, commit_again, &attempts, &error) && attempts.n == 2
+             && memcmp (&attempts.ids[0], &attempts.ids[1], sizeof *attempts.ids) != 0,
+         "a stream that lost its race is run again, as a new call", error);
+  g_clear_error (&error);
+  bulk.read = give;
+  bulk.user = &piece;
+  check (!commit_at (tip, &bulk, &call, NULL, &error) && call.ret_attempts == 1 && call.ret_retry == GS_RETRY_NEVER,
+         "input that fails is final", NULL);
   g_clear_error (&error);
 }
 
@@ -318,6 +415,8 @@ main (int argc, char **argv)
     {
       pages (tip);
       repeats (tip);
+      lost_reply (tip);
+      streams (tip);
       details (tip);
     }
   printf ("1..%u\n", n_checks);

@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
+import threading
 import unittest
 
 import gitstead_test
@@ -113,6 +115,43 @@ class WithoutServer(TestCase):
         failure = json.loads(run_program("repo", "list", "--json", *brief, "ipc://%s.not" % path).stderr)
         self.assertEqual((failure["code"], failure["retry"], failure["method"], failure["server"]),
                          ("UNAVAILABLE", "same", "Repository/List", "ipc://%s.not" % path))
+
+    def answer_once(self, listener, status, header):
+        """One client gets one reply, as docs/wire-protocol.md has it."""
+        def exactly(n):
+            data = b""
+            while len(data) < n:
+                data += peer.recv(n - len(data)) or self.fail("the program hung up")
+            return data
+
+        peer, _ = listener.accept()
+        with peer:
+            peer.settimeout(60)
+            exactly(8)
+            peer.sendall(bytes.fromhex("0053500000310000"))
+            request = exactly(struct.unpack(">Q", exactly(9)[1:])[0])
+            body = request[:4] + struct.pack(">2sBBIII", b"GS", 1, 3, status, len(header), 0) + header
+            peer.sendall(b"\1" + struct.pack(">Q", len(body)) + body)
+            while peer.recv(4096):
+                pass
+
+    def test_details_without_names(self):
+        """Whatever a server leaves out of them, they are shown."""
+        def field(number, data):
+            return bytes([number << 3 | 2, len(data)]) + data
+
+        path = os.path.join(self.scratch(), "odd.sock")
+        entries = field(1, field(2, b"one")) + field(1, field(2, b"two") + field(4, b"ref") + field(6, b"x"))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(1)
+            listener.settimeout(60)
+            server = threading.Thread(target=self.answer_once, args=(listener, 3, field(3, b"both are wrong") + field(7, entries)))
+            server.start()
+            result = run_program("call", "Server/Ping", "--server", "ipc://" + path)
+            server.join()
+        self.assertEqual((result.returncode, result.stdout), (1, ""), result.stderr)
+        self.assertMentions(result.stderr, "both are wrong", "\n  one\n", "\n  two; expected x\n")
 
     def test_configurations_that_are_wrong(self):
         folder = self.scratch()

@@ -36,8 +36,15 @@ class OtherNode:
         self.host, (self.nng_port,) = "127.0.0.1", free_ports(1)
         self.reply = reply
         self.listener = socket.create_server((self.host, self.nng_port))
-        test.addCleanup(self.listener.close)
-        threading.Thread(target=self.listen, daemon=True).start()
+        self.thread = threading.Thread(target=self.listen, daemon=True)
+        self.thread.start()
+        test.addCleanup(self.close)
+
+    def close(self):
+        # Closing alone leaves a socket that accepts for as long as a thread waits in there, at a port that is given out again.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
 
     def listen(self):
         while True:
