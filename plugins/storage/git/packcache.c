@@ -10,6 +10,7 @@
 #define PACKS_MAX 256u
 #define PACKS_SHARE 16u /* of the descriptors that the process may have: each pack holds one */
 #define ASKED_MAX 4096u
+#define PAST_US (G_TIME_SPAN_DAY)
 
 /* ---------------------------------------------------------------------------------------------- life */
 
@@ -29,6 +30,7 @@ pack_cache_new (Storage *storage, guint64 max_bytes, gint64 age_us, guint min_us
   gs_mutex_init (&cache->lock);
   cache->packs = g_hash_table_new (g_str_hash, g_str_equal);
   cache->asked = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+  cache->past = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
   cache->metric.hits = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_pack_cache_hits_total",
                                      "Fetches that shared a pack made for an earlier one.", NULL);
   cache->metric.misses = host->metric (host, GS_METRIC_COUNTER, "gitstead_storage_pack_cache_misses_total",
@@ -86,6 +88,7 @@ pack_cache_free (PackCache *cache)
   drop_all (gone);
   g_hash_table_unref (cache->packs);
   g_hash_table_unref (cache->asked);
+  g_hash_table_unref (cache->past);
   gs_mutex_clear (&cache->lock);
   g_free (cache->hook);
   g_free (cache);
@@ -274,6 +277,10 @@ pack_cache_sweep (PackCache *cache)
   while (g_hash_table_iter_next (&iter, NULL, &value))
     if (now_us - ((Asked *) value)->last_us >= cache->age_us)
       g_hash_table_iter_remove (&iter);
+  g_hash_table_iter_init (&iter, cache->past);
+  while (g_hash_table_iter_next (&iter, NULL, &value))
+    if (now_us >= *(gint64 *) value)
+      g_hash_table_iter_remove (&iter);
   gs_mutex_unlock (&cache->lock);
   drop_all (gone);
   pack_cache_tell (cache);
@@ -303,15 +310,15 @@ pack_cache_forget (PackCache *cache, guint64 repo_id)
 
 /* The bytes are taken before they are written, so that all packs together stay below the bound. */
 gboolean
-pack_reserve (Pack *pack, gsize n)
+pack_reserve (Pack *pack, gsize n, gboolean *ret_too_large)
 {
   PackCache *cache = pack->cache;
   GPtrArray *gone = g_ptr_array_new ();
   const guint64 room = MIN (cache->max_bytes, pack->room);
-  gboolean there = TRUE;
+  gboolean there;
   gs_mutex_lock (&cache->lock);
-  if (pack->held + n > cache->max_bytes / 2)
-    there = FALSE;
+  *ret_too_large = pack->held + n > cache->max_bytes / 2;
+  there = !*ret_too_large;
   for (guint64 freed = 0; there && cache->held + n > room + freed;)
     {
       there = give_up_oldest (cache, gone);
@@ -335,10 +342,58 @@ pack_unreserve (Pack *pack)
   pack->held = pack->filed;
 }
 
+/* ------------------------------------------------------------------------------------------ going past */
+
+/* Under the lock. */
+static void
+drop_first_past (PackCache *cache)
+{
+  const char *first = NULL;
+  gint64 first_us = G_MAXINT64;
+  GHashTableIter iter;
+  gpointer key, value;
+  g_hash_table_iter_init (&iter, cache->past);
+  while (g_hash_table_iter_next (&iter, &key, &value))
+    if (*(gint64 *) value < first_us)
+      {
+        first = key;
+        first_us = *(gint64 *) value;
+      }
+  if (first != NULL)
+    g_hash_table_remove (cache->past, first);
+}
+
+/*
+ * A pack that is too large today is so tomorrow, and each try makes those who share it go at the pace of the slowest: so this
+ * is remembered for much longer than how often something was asked for. Room on a disk may be there again soon.
+ */
+void
+pack_cache_pass (PackCache *cache, const char *key, gboolean too_large)
+{
+  const gint64 span_us = too_large ? MAX (PAST_US, cache->age_us) : cache->age_us;
+  const gint64 until_us = g_get_monotonic_time () + span_us;
+  if (!g_hash_table_contains (cache->past, key) && g_hash_table_size (cache->past) >= PACK_PAST_MAX)
+    drop_first_past (cache);
+  g_hash_table_replace (cache->past, g_strdup (key), g_memdup2 (&until_us, sizeof until_us));
+}
+
+/* Under the lock. */
+static gboolean
+goes_past (PackCache *cache, const char *key, gint64 now_us)
+{
+  const gint64 *until_us = g_hash_table_lookup (cache->past, key);
+  if (until_us == NULL)
+    return FALSE;
+  if (now_us < *until_us)
+    return TRUE;
+  g_hash_table_remove (cache->past, key);
+  return FALSE;
+}
+
 /* --------------------------------------------------------------------------------------------- readers */
 
 /* Under the lock. */
-static Asked *
+static void
 note_asked (PackCache *cache, const char *key, gint64 now_us)
 {
   Asked *asked = g_hash_table_lookup (cache->asked, key);
@@ -354,7 +409,6 @@ note_asked (PackCache *cache, const char *key, gint64 now_us)
     }
   asked->n++;
   asked->last_us = now_us;
-  return asked;
 }
 
 /* Under the lock. */
@@ -362,6 +416,7 @@ static void
 join_readers (Pack *pack, PackReader *reader)
 {
   pack->refs++;
+  reader->took_us = g_get_monotonic_time ();
   g_ptr_array_add (pack->readers, reader);
 }
 
@@ -370,14 +425,14 @@ pack_find (PackCache *cache, const char *key, const Repo *repo, PackReader *read
 {
   GPtrArray *gone = g_ptr_array_new ();
   gint64 now_us = g_get_monotonic_time ();
-  gboolean narrow;
+  gboolean past;
   Pack *pack, *made = NULL;
   gs_mutex_lock (&cache->lock);
   give_up_old (cache, now_us, gone);
-  const Asked *asked = note_asked (cache, key, now_us);
-  narrow = asked->narrow_us != 0 && now_us - asked->narrow_us < cache->age_us;
+  note_asked (cache, key, now_us);
+  past = goes_past (cache, key, now_us);
   pack = g_hash_table_lookup (cache->packs, key);
-  if (pack == NULL && !narrow)
+  if (pack == NULL && !past)
     {
       gs_mutex_unlock (&cache->lock);
       made = pack_new (cache, key, repo, error);

@@ -20,6 +20,7 @@
 #define PACK_AHEAD (64u << 20)           /* a pack is made at most so far ahead of the fastest of its readers */
 #define PACK_STALL_US (60 * G_USEC_PER_SEC) /* PackCache.stall_us; tests have less time */
 #define PACK_SAID_MAX 4096u
+#define PACK_PAST_MAX 4096u /* keys in PackCache.past */
 
 struct PackCache
 {
@@ -28,7 +29,7 @@ struct PackCache
   gint64 age_us;
   guint min_uses;
   guint max_packs;
-  gint64 stall_us; /* how long one reader of a narrow pack may keep the others waiting */
+  gint64 stall_us; /* how long a reader of a narrow pack that takes nothing may keep the others waiting */
   char *hook; /* as git takes it; NULL until start */
 
   struct
@@ -39,6 +40,7 @@ struct PackCache
   GsMutex lock;
   GHashTable *packs; /* key -> Pack */
   GHashTable *asked; /* key -> Asked */
+  GHashTable *past;  /* key -> gint64: until when who asks for it goes past the cache */
   guint64 held;      /* bytes of all files, those of packs that left the table included */
   gboolean sweeps;   /* a timer is set */
 };
@@ -48,7 +50,6 @@ typedef struct
 {
   guint n;
   gint64 last_us;
-  gint64 narrow_us; /* when a pack became narrow; 0 = never */
 } Asked;
 
 /** Who reads a pack. In its owner's memory; all under the cache's lock. */
@@ -56,6 +57,7 @@ typedef struct
 {
   int wake;        /* eventfd */
   guint64 taken;   /* bytes */
+  gint64 took_us;  /* when it last took any, or joined */
   gboolean waits;  /* for bytes */
   gboolean dropped; /* it kept others waiting too long */
 } PackReader;
@@ -113,8 +115,13 @@ gboolean pack_unlist (Pack *pack);
 /** Under the lock. */
 void pack_wake_maker (Pack *pack);
 void pack_wake_readers (Pack *pack, gboolean all);
-/** Takes @n bytes of room, at the cost of packs that nobody reads. FALSE: there is none. */
-gboolean pack_reserve (Pack *pack, gsize n);
+/**
+ * Takes @n bytes of room, at the cost of packs that nobody reads. FALSE: there is none; *@ret_too_large says whether that is
+ * because of the pack itself, and so will not change.
+ */
+gboolean pack_reserve (Pack *pack, gsize n, gboolean *ret_too_large);
+/** Under the lock: who asks for @key goes past the cache; for a day if it is @too_large, else for as long as packs are kept. */
+void pack_cache_pass (PackCache *cache, const char *key, gboolean too_large);
 /** Under the lock: gives back what it has not written. */
 void pack_unreserve (Pack *pack);
 /** Shows the present figures. */

@@ -126,6 +126,31 @@ send_said (PackFetch *fetch, gboolean failed)
     fetch->said_at += MIN ((gsize) wrote, lines);
 }
 
+/* Outside the lock. How many bytes; 0 with errno set when there are none. */
+static gsize
+read_back (PackFetch *fetch, gsize len)
+{
+  ssize_t got = pread (fetch->pack->file, fetch->buffer, len, (off_t) fetch->reader.taken);
+  if (got == 0)
+    errno = EIO;
+  return (gsize) MAX (got, 0);
+}
+
+/* FALSE: this one has been let go of, and nothing is kept for it any more. */
+static gboolean
+note_taken (PackFetch *fetch, gsize len)
+{
+  Pack *pack = fetch->pack;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&pack->cache->lock);
+  if (fetch->reader.dropped)
+    return FALSE;
+  fetch->reader.taken += len;
+  fetch->reader.took_us = g_get_monotonic_time ();
+  if (pack->waits)
+    pack_wake_maker (pack);
+  return TRUE;
+}
+
 /* What git has made so far: from the file, or the piece that is handed around. */
 static Taken
 take (PackFetch *fetch, GError **error)
@@ -133,6 +158,7 @@ take (PackFetch *fetch, GError **error)
   Pack *pack = fetch->pack;
   PackReader *reader = &fetch->reader;
   gboolean from_file;
+  int failed = 0;
   gsize len = 0;
   Taken taken = TAKE_SOME;
   gs_mutex_lock (&pack->cache->lock);
@@ -158,19 +184,17 @@ take (PackFetch *fetch, GError **error)
     return taken;
   if (from_file)
     {
-      ssize_t got = pread (pack->file, fetch->buffer, len, (off_t) reader->taken);
-      if (got <= 0)
-        {
-          fsu_fail (error, got < 0 ? errno : EIO, "read a pack of the pack cache");
-          return TAKE_FAILED;
-        }
-      len = (gsize) got;
+      len = read_back (fetch, len);
+      failed = len == 0 ? errno : 0;
     }
-  gs_mutex_lock (&pack->cache->lock);
-  reader->taken += len;
-  if (pack->waits)
-    pack_wake_maker (pack);
-  gs_mutex_unlock (&pack->cache->lock);
+  /* In this order: the file may have been cut because this reader was let go of, and that is no fault of the disk. */
+  if (!note_taken (fetch, len))
+    return TAKE_DROPPED;
+  if (failed != 0)
+    {
+      fsu_fail (error, failed, "read a pack of the pack cache");
+      return TAKE_FAILED;
+    }
   fetch->at = 0;
   fetch->len = len;
   fetch->cache->storage->host->metric_update (fetch->cache->metric.served, (double) len);
@@ -201,6 +225,13 @@ log_stalled (const PackFetch *fetch)
 }
 
 static gboolean
+is_dropped (const PackFetch *fetch)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&fetch->cache->lock);
+  return fetch->reader.dropped;
+}
+
+static gboolean
 nothing_came (const PackFetch *fetch)
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&fetch->cache->lock);
@@ -212,6 +243,13 @@ static void
 serve_some (PackFetch *fetch)
 {
   fetch->waits = FALSE;
+  /* Now, and not when its client takes the rest of a piece, which may be never. */
+  if (is_dropped (fetch))
+    {
+      log_stalled (fetch);
+      finish (fetch, '1');
+      return;
+    }
   for (guint turn = 0; turn < TURNS; turn++)
     {
       g_autoptr (GError) why = NULL;

@@ -71,18 +71,15 @@ note_narrow (Pack *pack, const char *why)
 
 /* From here on for those who read it already. */
 static void
-make_narrow (Pack *pack, const char *why)
+make_narrow (Pack *pack, gboolean too_large, const char *why)
 {
   PackCache *cache = pack->cache;
-  Asked *asked;
   gboolean unlisted;
   gs_mutex_lock (&cache->lock);
   pack->narrow = TRUE;
   pack_unreserve (pack);
   unlisted = pack_unlist (pack);
-  asked = g_hash_table_lookup (cache->asked, pack->key);
-  if (asked != NULL)
-    asked->narrow_us = g_get_monotonic_time ();
+  pack_cache_pass (cache, pack->key, too_large);
   gs_mutex_unlock (&cache->lock);
   if (unlisted)
     pack_unref (pack);
@@ -105,11 +102,12 @@ put_in_file (Pack *pack, const guint8 *data, gsize len, gsize *ret_put)
 {
   gsize at = 0;
   int failed = 0;
+  gboolean too_large;
   *ret_put = 0;
   look_at_room (pack);
-  if (!pack_reserve (pack, len))
+  if (!pack_reserve (pack, len, &too_large))
     {
-      make_narrow (pack, "there is no room for it");
+      make_narrow (pack, too_large, too_large ? "it is larger than half of pack_cache" : "there is no room for it");
       return;
     }
   while (at < len && failed == 0)
@@ -127,7 +125,7 @@ put_in_file (Pack *pack, const guint8 *data, gsize len, gsize *ret_put)
   gs_mutex_unlock (&pack->cache->lock);
   *ret_put = at;
   if (failed != 0)
-    make_narrow (pack, g_strerror (failed));
+    make_narrow (pack, FALSE, g_strerror (failed));
 }
 
 static void
@@ -149,16 +147,21 @@ put (Pack *pack, const guint8 *data, gsize len)
 
 /* ---------------------------------------------------------------------------------------- at what pace */
 
-/* Under the lock: who keeps others waiting for too long is let go of. */
+/*
+ * Under the lock: who keeps others waiting and takes nothing for too long is let go of. One that is only slow goes on: it may
+ * have much of the file before it.
+ */
 static void
 drop_stalled (Pack *pack, guint64 fastest)
 {
-  if (fastest < pack->made || g_get_monotonic_time () - pack->tail_since_us < pack->cache->stall_us)
+  const gint64 now_us = g_get_monotonic_time ();
+  if (fastest < pack->made)
     return;
   for (guint i = pack->readers->len; i-- > 0;)
     {
       PackReader *reader = pack->readers->pdata[i];
-      if (reader->taken == pack->made)
+      if (reader->taken == pack->made
+          || now_us - MAX (reader->took_us, pack->tail_since_us) < pack->cache->stall_us)
         continue;
       reader->dropped = TRUE;
       wake_fd (reader->wake);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define PATIENCE_US (120 * G_USEC_PER_SEC)
@@ -24,6 +25,7 @@ typedef struct
   GsThread thread;
   int from;
   gboolean served;
+  GByteArray *all; /* read_beside's */
 } Client;
 
 static void *
@@ -54,15 +56,24 @@ ask (Client *client, Fixture *f, const GsRepo *repo)
   assert_int_equal (gs_thread_start (&client->thread, "client", serve, client), 0);
 }
 
+/* Appends to @all; FALSE: that was all. */
+static gboolean
+read_some (Client *client, GByteArray *all)
+{
+  guint8 buffer[65536];
+  ssize_t got = read (client->from, buffer, sizeof buffer);
+  if (got > 0)
+    g_byte_array_append (all, buffer, (guint) got);
+  return got > 0;
+}
+
 /* All that it is sent. */
 static GByteArray *
 read_all (Client *client)
 {
   GByteArray *all = g_byte_array_new ();
-  guint8 buffer[65536];
-  ssize_t got;
-  while ((got = read (client->from, buffer, sizeof buffer)) > 0)
-    g_byte_array_append (all, buffer, (guint) got);
+  while (read_some (client, all))
+    ;
   close (client->from);
   client->from = -1;
   gs_thread_join (client->thread);
@@ -139,6 +150,194 @@ test_stalled_reader (void **state)
   fixture_free (f);
 }
 
+static void *
+read_beside (void *user)
+{
+  Client *client = user;
+  client->all = read_all (client);
+  return NULL;
+}
+
+/* The pack that is under way: the caller's as long as one of its readers is. */
+static Pack *
+only_pack (PackCache *cache)
+{
+  gpointer pack = NULL;
+  GHashTableIter iter;
+  gs_mutex_lock (&cache->lock);
+  assert_int_equal (g_hash_table_size (cache->packs), 1);
+  g_hash_table_iter_init (&iter, cache->packs);
+  g_hash_table_iter_next (&iter, NULL, &pack);
+  gs_mutex_unlock (&cache->lock);
+  return pack;
+}
+
+/* The first one of them has all there is, so that it waits for the others. */
+static gboolean
+is_waiting (Pack *pack)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&pack->cache->lock);
+  const PackReader *first = pack->readers->pdata[0];
+  return pack->narrow && pack->waits && first->taken == pack->made;
+}
+
+static guint
+count_readers (Pack *pack)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&pack->cache->lock);
+  return pack->readers->len;
+}
+
+static guint64
+taken_by (Pack *pack, guint reader)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&pack->cache->lock);
+  assert_true (reader < pack->readers->len);
+  return ((PackReader *) pack->readers->pdata[reader])->taken;
+}
+
+/* As if nobody after @first had taken anything for an hour; @ret_taken is what the reader @first + 1 has by then. */
+static void
+let_an_hour_pass (Pack *pack, guint first, guint64 *ret_taken)
+{
+  const gint64 then_us = g_get_monotonic_time () - G_TIME_SPAN_HOUR;
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&pack->cache->lock);
+  pack->tail_since_us = then_us;
+  for (guint i = first + 1; i < pack->readers->len; i++)
+    {
+      PackReader *reader = pack->readers->pdata[i];
+      reader->took_us = then_us;
+      if (i == first + 1 && ret_taken != NULL)
+        *ret_taken = reader->taken;
+    }
+}
+
+static void
+set_stall (PackCache *cache, gint64 stall_us)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&cache->lock);
+  cache->stall_us = stall_us;
+}
+
+/* Of two that others wait for, the one that takes something now and then is waited for as long as it does. The test moves the
+   clock: however long a machine pauses, nobody is slow by that. */
+static void
+test_slow_and_stalled_reader (void **state)
+{
+  enum { FAST, SLOW, STALLED, CLIENTS };
+  GsRepo repo;
+  Client clients[CLIENTS];
+  Fixture *f = gated_fixture (&repo);
+  PackCache *cache = ((Storage *) f->self)->packs;
+  const gint64 until_us = g_get_monotonic_time () + PATIENCE_US;
+  GsThread thread;
+  guint64 before = 0;
+  cache->max_bytes = 2 << 20;
+  cache->stall_us = G_MAXINT64;
+  for (int i = 0; i < CLIENTS; i++)
+    {
+      ask (&clients[i], f, &repo);
+      await_metric (f, "gitstead_storage_pack_cache_misses_total", 1);
+      await_metric (f, "gitstead_storage_pack_cache_hits_total", i);
+    }
+  Pack *pack = only_pack (cache);
+  open_gate (f);
+  assert_int_equal (gs_thread_start (&thread, "fast", read_beside, &clients[FAST]), 0);
+  while (!is_waiting (pack))
+    {
+      assert_true (g_get_monotonic_time () < until_us);
+      g_usleep (1000);
+    }
+  let_an_hour_pass (pack, FAST, &before);
+  g_autoptr (GByteArray) slow = g_byte_array_new ();
+  while (taken_by (pack, SLOW) == before)
+    assert_true (read_some (&clients[SLOW], slow));
+  set_stall (cache, G_TIME_SPAN_HOUR / 2);
+  /* The other one may still take what fits on the way to its client. */
+  while (count_readers (pack) == CLIENTS)
+    {
+      assert_true (g_get_monotonic_time () < until_us);
+      let_an_hour_pass (pack, SLOW, NULL);
+      g_usleep (1000);
+    }
+  while (fake_host_logged (f->host, "storage.pack-cache.stalled") == 0)
+    {
+      assert_true (g_get_monotonic_time () < until_us);
+      g_usleep (1000);
+    }
+  while (read_some (&clients[SLOW], slow))
+    ;
+  g_autoptr (GByteArray) rest = read_all (&clients[SLOW]), part = read_all (&clients[STALLED]);
+  gs_thread_join (thread);
+  g_autoptr (GByteArray) whole = clients[FAST].all;
+  assert_int_equal (rest->len, 0);
+  assert_true (clients[FAST].served);
+  assert_true (clients[SLOW].served);
+  assert_true (whole->len > strtoul (LARGE, NULL, 10));
+  assert_true (slow->len > strtoul (LARGE, NULL, 10));
+  assert_memory_equal (whole->data + whole->len - 40, slow->data + slow->len - 40, 40);
+  assert_true (part->len < whole->len / 2);
+  assert_int_equal (fake_host_logged (f->host, "storage.pack-cache.stalled"), 1);
+  fixture_free (f);
+}
+
+/* What was too large is not tried again when it has been forgotten how often it was asked for. */
+static void
+test_too_large_goes_past (void **state)
+{
+  GsRepo repo;
+  Client client;
+  Fixture *f = gated_fixture (&repo);
+  PackCache *cache = ((Storage *) f->self)->packs;
+  cache->max_bytes = 2 << 20;
+  ask (&client, f, &repo);
+  await_metric (f, "gitstead_storage_pack_cache_misses_total", 1);
+  open_gate (f);
+  g_autoptr (GByteArray) first = read_all (&client);
+  assert_true (first->len > strtoul (LARGE, NULL, 10));
+  cache->age_us = 0;
+  pack_cache_sweep (cache);
+  assert_int_equal (g_hash_table_size (cache->asked), 0);
+  ask (&client, f, &repo);
+  /* Made by upload-pack's own git, which no gate holds back. */
+  await_metric (f, "gitstead_storage_pack_cache_bypassed_total", 1);
+  g_autoptr (GByteArray) second = read_all (&client);
+  assert_true (second->len > strtoul (LARGE, NULL, 10));
+  assert_int_equal (fake_host_metric (f->host, "gitstead_storage_pack_cache_misses_total", NULL), 1);
+  fixture_free (f);
+}
+
+/* How many of them are remembered has a bound; what a full disk did not take is tried again soon. */
+static void
+test_what_goes_past_is_bounded (void **state)
+{
+  Fixture *f = fixture_new (NULL, NULL);
+  PackCache *cache = ((Storage *) f->self)->packs;
+  char key[PACK_KEY_LEN + 1];
+  for (guint i = 0; i <= PACK_PAST_MAX; i++)
+    {
+      g_snprintf (key, sizeof key, "%064u", i);
+      gs_mutex_lock (&cache->lock);
+      pack_cache_pass (cache, key, i > 0);
+      gs_mutex_unlock (&cache->lock);
+    }
+  assert_int_equal (g_hash_table_size (cache->past), PACK_PAST_MAX);
+  assert_true (g_hash_table_contains (cache->past, key));
+  g_snprintf (key, sizeof key, "%064u", 0);
+  assert_false (g_hash_table_contains (cache->past, key));
+  /* One again that is there leaves the others. */
+  g_snprintf (key, sizeof key, "%064u", 1);
+  cache->age_us = 0;
+  gs_mutex_lock (&cache->lock);
+  pack_cache_pass (cache, key, FALSE);
+  gs_mutex_unlock (&cache->lock);
+  assert_int_equal (g_hash_table_size (cache->past), PACK_PAST_MAX);
+  pack_cache_sweep (cache);
+  assert_int_equal (g_hash_table_size (cache->past), PACK_PAST_MAX - 1);
+  assert_false (g_hash_table_contains (cache->past, key));
+  fixture_free (f);
+}
+
 /* One that is only slow gets all of it. */
 static void
 test_slow_reader (void **state)
@@ -187,13 +386,69 @@ test_unreadable (void **state)
   fixture_free (f);
 }
 
+/* When set, what happens just before the next read of a pack's file, on the fetch's thread. */
+static struct
+{
+  GsMutex lock;
+  Pack *pack;
+} cut;
+
+/* In place of the C library's. */
+ssize_t
+pread (int fd, void *buffer, size_t n, off_t at)
+{
+  Pack *pack = NULL;
+  gs_mutex_lock (&cut.lock);
+  if (cut.pack != NULL && fd == cut.pack->file)
+    pack = g_steal_pointer (&cut.pack);
+  gs_mutex_unlock (&cut.lock);
+  if (pack != NULL)
+    {
+      gs_mutex_lock (&pack->cache->lock);
+      ((PackReader *) pack->readers->pdata[0])->dropped = TRUE;
+      g_ptr_array_remove_index (pack->readers, 0);
+      gs_mutex_unlock (&pack->cache->lock);
+      assert_int_equal (ftruncate (fd, 0), 0);
+    }
+  return preadv (fd, &(struct iovec) { buffer, n }, 1, at);
+}
+
+/* One that is let go of while it reads the file finds the file cut; that is no damage. */
+static void
+test_let_go_of_while_it_reads (void **state)
+{
+  GsRepo repo;
+  Client clients[2];
+  Fixture *f = gated_fixture (&repo);
+  begin_two (f, &repo, clients);
+  open_gate (f);
+  g_autoptr (GByteArray) whole = read_all (&clients[0]), also = read_all (&clients[1]);
+  Pack *pack = only_pack (((Storage *) f->self)->packs);
+  gs_mutex_lock (&cut.lock);
+  cut.pack = pack;
+  gs_mutex_unlock (&cut.lock);
+  ask (&clients[0], f, &repo);
+  g_autoptr (GByteArray) part = read_all (&clients[0]);
+  assert_null (cut.pack);
+  assert_true (part->len < whole->len / 2);
+  assert_true (also->len > strtoul (LARGE, NULL, 10));
+  assert_int_equal (fake_host_logged (f->host, "storage.pack-cache.stalled"), 1);
+  assert_int_equal (fake_host_logged (f->host, "storage.pack-cache.unreadable"), 0);
+  fixture_free (f);
+}
+
 int
 main (void)
 {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_stalled_reader),
+    cmocka_unit_test (test_slow_and_stalled_reader),
+    cmocka_unit_test (test_too_large_goes_past),
+    cmocka_unit_test (test_what_goes_past_is_bounded),
     cmocka_unit_test (test_slow_reader),
     cmocka_unit_test (test_unreadable),
+    cmocka_unit_test (test_let_go_of_while_it_reads),
   };
+  gs_mutex_init (&cut.lock);
   return cmocka_run_group_tests_name ("storage/git shared packs", tests, NULL, NULL);
 }
