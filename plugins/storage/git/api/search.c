@@ -165,7 +165,7 @@ typedef struct
   GitCall *call;
   ApiPage page;
   Gitstead__V1__RepositorySearchContentReply *reply;
-  Gitstead__V1__ContentMatch *match;
+  Gitstead__V1__ContentMatch *match; /* under way; NULL = an earlier page's, of which nothing is kept: the token bounds no @skip */
   guint part; /* 0 path, 1 line, 2 column, 3 text */
   guint64 skip, seen;
   gboolean more;
@@ -180,15 +180,19 @@ grep_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_enoug
     {
       if (len <= prefix || field[prefix - 1] != ':')
         return gs_fail (error, GS_ERROR_INTERNAL, "git grep gave a line that is not understood");
-      grep->match = api_message (grep->call, &gitstead__v1__content_match__descriptor);
-      grep->match->path = api_bytes (grep->call, field + prefix, len - prefix);
+      grep->match = NULL;
+      if (grep->seen >= grep->skip)
+        {
+          grep->match = api_message (grep->call, &gitstead__v1__content_match__descriptor);
+          grep->match->path = api_bytes (grep->call, field + prefix, len - prefix);
+        }
     }
+  else if (grep->match == NULL)
+    grep->seen += grep->part == 3;
   else if (grep->part == 1)
     grep->match->line = g_ascii_strtoull (field, NULL, 10);
   else if (grep->part == 2)
     grep->match->column = g_ascii_strtoull (field, NULL, 10);
-  else if (grep->seen < grep->skip)
-    grep->seen++;
   else if (!api_page_room (&grep->page, len + grep->match->path.len + 34))
     grep->more = *ret_enough = TRUE;
   else
