@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the Git API's reading calls refuse, with which code and which field's name; and what they say of damage."""
 import hashlib
+import io
 import json
 import os
 import shutil
+import tarfile
 
 import gitstead_test
 from git_histories import git, history
+from gitstead_test import Git
 from test_api_read import ApiCase, field, raw
 
 # Methods that take one revision, and the field's name; what else they need.
@@ -313,6 +316,37 @@ class Damage(ApiCase):
         os.rename(path + ".away", path)
         for method, request in asked.items():
             gitstead_test.eventually(lambda: names(method, **request) == {b"refs/heads/old", b"refs/heads/main"}, 60, "main in " + method)
+
+    def test_words_that_were_pushed_are_no_damage(self):
+        """git repeats what it does not understand: names of attributes, paths and encodings, which may say anything."""
+        files = {".gitattributes": "* corrupt!\n", "corrupt/.gitattributes": "* error:\n* is-empty!\n", "missing it/b": "b\n",
+                 "unable to read/.gitattributes": "x working-tree-encoding=corrupt\ncorrupt\\ it working-tree-encoding=x-nope\n",
+                 "unable to read/x": "x\n", "unable to read/it's corrupt 'so": "y\n"}
+        self.server.create("words")
+        work = self.scratch()
+        git(None, "init", "-q", "-b", "main", work)
+        for path, text in files.items():
+            os.makedirs(os.path.dirname(os.path.join(work, path)), exist_ok=True)
+            with open(os.path.join(work, path), "w") as out:
+                out.write(text)
+            git(work, "update-index", "--add", "--cacheinfo", "100644,%s,%s" % (
+                git(work, "hash-object", "-w", "--no-filters", path).decode().strip(), path))
+        git(work, "commit", "-q", "-m", "Words")
+        replica = self.server.replica("words")
+        shutil.copytree(os.path.join(work, ".git/objects"), os.path.join(replica, "objects"), dirs_exist_ok=True)
+        git(replica, "update-ref", "refs/heads/main", git(work, "rev-parse", "main").decode().strip())
+        said = Git().run("archive", "--format=tar", "main", cwd=replica).stderr
+        self.assertMentions(said.decode(), "corrupt! is not a valid", "error: is not a valid attribute name: corrupt/", "to corrupt")
+        data = self.stream("words", "Repository/Archive", revision="main", format="ARCHIVE_TAR")
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            found = {entry.name: archive.extractfile(entry).read().decode() for entry in archive if entry.isfile()}
+        self.assertEqual(found, files)
+        # What is damaged is told as ever.
+        oid, path = self.object_file(replica, "main:missing it/b")
+        os.unlink(path)
+        result = self.server.cli("call", "Repository/Archive", '{"repository": {"path": "words"}, "revision": "main", "format": "ARCHIVE_TAR"}',
+                                 check=False)
+        self.assertMentions(result.stderr, "damaged or lost object", oid)
 
     def test_what_is_whole_is_read(self):
         replica = self.loosen("half")
