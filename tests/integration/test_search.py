@@ -81,6 +81,19 @@ class Search(ApiCase):
                     self.assertEqual([raw(line) for line in match["before"]], [line[:1024] for line in lines[max(0, at - context):at]])
                     self.assertEqual([raw(line) for line in match["after"]], [line[:1024] for line in lines[at + 1:at + 1 + context]])
 
+    def test_long_paths(self):
+        """A path that is longer than a line may be is not cut."""
+        folders = b"/".join(b"%0200d" % n for n in range(21)) + b"/"
+        paths = [folders + name for name in (b"a", b"b")]
+        self.assertGreater(len(paths[0]), 4100)
+        self.server.create("long")
+        replica = self.server.replica("long")
+        stream = b"".join(b"commit refs/heads/main\ncommitter A <a@b> 1 +0000\ndata 1\nx\n" if n == 0 else b"" +
+                          b"M 100644 inline %s\ndata 12\none\ntwo\nmore\n" % path for n, path in [(0, b"")] + [(1, path) for path in paths])
+        git(replica, "fast-import", "--quiet", input=stream)
+        found, _ = self.pages("long", "Repository/SearchContent", "matches", revision="main", text="two", context=1)
+        self.assertEqual([(raw(m["path"]), m["line"], m["before"], m["after"]) for m in found], [(path, 2, ["one"], ["more"]) for path in paths])
+
     def test_pages_of_lines(self):
         whole, _ = self.pages("odd", "Repository/SearchContent", "matches", revision="main", text="line 2", context=20)
         self.assertGreater(len(whole), 5000)

@@ -14,7 +14,8 @@
 #define PATTERNS_MAX 20u
 #define PATTERN_MAX 200u
 #define SEARCH_PATHS_MAX 500
-#define LINE_BYTES 4096
+#define LINE_BYTES 4096u
+#define PATH_BYTES (64u << 10)
 #define CONTEXT_MAX 20
 #define CONTEXT_BYTES 1024u
 
@@ -178,6 +179,9 @@ grep_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_enoug
   const gsize prefix = 2 * (gsize) grep->call->repo->format + 1;
   if (grep->part == 0)
     {
+      if (fields->cut > 0)
+        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "a path of repository %" G_GUINT64_FORMAT " has more than %u bytes",
+                        grep->call->repo->id, PATH_BYTES);
       if (len <= prefix || field[prefix - 1] != ':')
         return gs_fail (error, GS_ERROR_INTERNAL, "git grep gave a line that is not understood");
       grep->match = NULL;
@@ -203,6 +207,7 @@ grep_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_enoug
     }
   grep->part = (grep->part + 1) % 4;
   fields->separator = grep->part == 3 ? '\n' : '\0';
+  fields->max = grep->part == 3 ? LINE_BYTES : PATH_BYTES; /* a line may be cut; a path that is cut is another one */
   return TRUE;
 }
 
@@ -409,7 +414,7 @@ api_search_content (GitCall *call, const ProtobufCMessage *message, ProtobufCMes
 {
   const Gitstead__V1__RepositorySearchContentRequest *request = (const void *) message;
   Grep grep = { .call = call, .reply = (void *) answer };
-  ApiFields fields = { .separator = '\0', .max = LINE_BYTES, .may_cut = TRUE, .visit = grep_field, .user = &grep };
+  ApiFields fields = { .separator = '\0', .max = PATH_BYTES, .may_cut = TRUE, .visit = grep_field, .user = &grep };
   guint8 state[GS_OID_RAW_MAX + sizeof grep.skip];
   g_autoptr (GPtrArray) argv = NULL;
   g_autoptr (GError) why = NULL;
