@@ -188,6 +188,37 @@ class BadInput(ApiCase):
         for method, request in changed.items():
             self.refused("odd", method, "INVALID_ARGUMENT", "page.token", page={"token": tokens[method]}, **request)
 
+    def test_page_tokens_of_trees_that_are_gone(self):
+        """The history was rewritten and pruned after the first page, or the client changed the id: no damage."""
+        self.server.create("gone")
+        replica = self.server.replica("gone")
+        files = b"".join(b"M 100644 inline %s\ndata 6\nline %d\n" % (b"f%d" % n, n) for n in range(4))
+        commit = b"commit refs/heads/main\ncommitter A <a@b> %d +0000\ndata 1\nx\n"
+        git(replica, "fast-import", "--quiet", input=commit % 1 + files + commit % 2 + files.replace(b"line", b"more"))
+        calls = [("Commit/TreeEntries", {"revision": "main"}, 1), ("Commit/FileList", {"revision": "main"}, 1),
+                 ("Repository/SearchNames", {"revision": "main", "text": "f"}, 0),
+                 ("Repository/SearchContent", {"revision": "main", "text": "more"}, 0),
+                 ("Diff/Parsed", {"right": "main"}, 0), ("Diff/Stats", {"right": "main"}, 20),
+                 ("Diff/Parsed", {"left": "main", "right": "main~"}, 0)]
+        root = {"right": "main~"}
+        blob = git(replica, "rev-parse", "main:f0").decode().strip()
+        tokens = [self.api("gone", method, page={"limit": 1}, **request)["next_page_token"] for method, request, _ in calls]
+        first = self.api("gone", "Diff/Stats", page={"limit": 1}, **root)["next_page_token"]
+        for (method, request, at), token in zip(calls, tokens):
+            self.assertTrue(token, method)
+            self.api("gone", method, page={"token": token}, **request)
+            at = 18 + 2 * at
+            for oid in ("12" * 20, blob):
+                self.refused("gone", method, "INVALID_ARGUMENT", "page.token", page={"token": token[:at] + oid + token[at + 40:]},
+                             **request)
+        # The empty tree on the left is not there and never was.
+        self.assertEqual(len(self.api("gone", "Diff/Stats", page={"token": first}, **root)["files"]), 3)
+        git(replica, "update-ref", "refs/heads/main", git(replica, "rev-parse", "main~").decode().strip())
+        git(replica, "repack", "-adq")
+        git(replica, "prune", "--expire=now")
+        for (method, request, _), token in zip(calls, tokens):
+            self.refused("gone", method, "INVALID_ARGUMENT", "page.token", page={"token": token}, **request)
+
     def test_unknown_repository(self):
         for method, name, rest in ONE + MANY:
             self.refused("no/such", method, "NOT_FOUND", "no/such", **self.request(name, "main", rest))

@@ -134,7 +134,6 @@ diff_page_begin (GitCall *call, const Gitstead__V1__Page *page, const ProtobufCB
                  GError **error)
 {
   const gsize raw = (gsize) call->repo->format;
-  GsOid oid = { .len = (guint8) raw };
   if (!api_page_begin (call, page, ret_page, error))
     return FALSE;
   *ret_skip = 0;
@@ -142,12 +141,8 @@ diff_page_begin (GitCall *call, const Gitstead__V1__Page *page, const ProtobufCB
     return api_take_sides (call, left, right, ret_sides, error);
   if (ret_page->state_len != 2 * raw + sizeof *ret_skip)
     return gs_page_bad (error);
-  memcpy (oid.raw, ret_page->state, raw);
-  ret_sides->left = api_hex (call, &oid);
-  memcpy (oid.raw, ret_page->state + raw, raw);
-  ret_sides->right = api_hex (call, &oid);
   memcpy (ret_skip, ret_page->state + 2 * raw, sizeof *ret_skip);
-  return TRUE;
+  return api_page_sides (call, ret_page->state, ret_sides, error);
 }
 
 ProtobufCBinaryData

@@ -95,10 +95,8 @@ names_begin (GitCall *call, const Gitstead__V1__RepositorySearchNamesRequest *re
     {
       if (names->page.state_len <= raw || memchr (names->page.state + raw, 0, names->page.state_len - raw) != NULL)
         return gs_page_bad (error);
-      *ret_tree = (GsOid){ .len = (guint8) raw };
-      memcpy (ret_tree->raw, names->page.state, raw);
       *ret_after = api_text (call, (const char *) names->page.state + raw, (gssize) (names->page.state_len - raw));
-      return TRUE;
+      return api_page_tree (call, names->page.state, ret_tree, error);
     }
   if (!api_take_tree (call, &request->revision, "revision", ret_tree, error)
       || !api_take_entry (call, ret_tree, &request->path, "path", API_FOLDER, &base, &object, error))
@@ -343,10 +341,8 @@ grep_begin (Grep *grep, const Gitstead__V1__RepositorySearchContentRequest *requ
     return api_take_tree (grep->call, &request->revision, "revision", ret_tree, error);
   if (grep->page.state_len != raw + sizeof grep->skip)
     return gs_page_bad (error);
-  *ret_tree = (GsOid){ .len = (guint8) raw };
-  memcpy (ret_tree->raw, grep->page.state, raw);
   memcpy (&grep->skip, grep->page.state + raw, sizeof grep->skip);
-  return TRUE;
+  return api_page_tree (grep->call, grep->page.state, ret_tree, error);
 }
 
 static gboolean
