@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the Git API's reading calls refuse, with which code and which field's name; and what they say of damage."""
 import hashlib
+import io
 import json
 import os
 import shutil
+import tarfile
 
 import gitstead_test
 from git_histories import git, history
+from gitstead_test import Git
 from test_api_read import ApiCase, field, raw
 
 # Methods that take one revision, and the field's name; what else they need.
@@ -185,6 +188,37 @@ class BadInput(ApiCase):
         for method, request in changed.items():
             self.refused("odd", method, "INVALID_ARGUMENT", "page.token", page={"token": tokens[method]}, **request)
 
+    def test_page_tokens_of_trees_that_are_gone(self):
+        """The history was rewritten and pruned after the first page, or the client changed the id: no damage."""
+        self.server.create("gone")
+        replica = self.server.replica("gone")
+        files = b"".join(b"M 100644 inline %s\ndata 6\nline %d\n" % (b"f%d" % n, n) for n in range(4))
+        commit = b"commit refs/heads/main\ncommitter A <a@b> %d +0000\ndata 1\nx\n"
+        git(replica, "fast-import", "--quiet", input=commit % 1 + files + commit % 2 + files.replace(b"line", b"more"))
+        calls = [("Commit/TreeEntries", {"revision": "main"}, 1), ("Commit/FileList", {"revision": "main"}, 1),
+                 ("Repository/SearchNames", {"revision": "main", "text": "f"}, 0),
+                 ("Repository/SearchContent", {"revision": "main", "text": "more"}, 0),
+                 ("Diff/Parsed", {"right": "main"}, 0), ("Diff/Stats", {"right": "main"}, 20),
+                 ("Diff/Parsed", {"left": "main", "right": "main~"}, 0)]
+        root = {"right": "main~"}
+        blob = git(replica, "rev-parse", "main:f0").decode().strip()
+        tokens = [self.api("gone", method, page={"limit": 1}, **request)["next_page_token"] for method, request, _ in calls]
+        first = self.api("gone", "Diff/Stats", page={"limit": 1}, **root)["next_page_token"]
+        for (method, request, at), token in zip(calls, tokens):
+            self.assertTrue(token, method)
+            self.api("gone", method, page={"token": token}, **request)
+            at = 18 + 2 * at
+            for oid in ("12" * 20, blob):
+                self.refused("gone", method, "INVALID_ARGUMENT", "page.token", page={"token": token[:at] + oid + token[at + 40:]},
+                             **request)
+        # The empty tree on the left is not there and never was.
+        self.assertEqual(len(self.api("gone", "Diff/Stats", page={"token": first}, **root)["files"]), 3)
+        git(replica, "update-ref", "refs/heads/main", git(replica, "rev-parse", "main~").decode().strip())
+        git(replica, "repack", "-adq")
+        git(replica, "prune", "--expire=now")
+        for (method, request, _), token in zip(calls, tokens):
+            self.refused("gone", method, "INVALID_ARGUMENT", "page.token", page={"token": token}, **request)
+
     def test_unknown_repository(self):
         for method, name, rest in ONE + MANY:
             self.refused("no/such", method, "NOT_FOUND", "no/such", **self.request(name, "main", rest))
@@ -313,6 +347,37 @@ class Damage(ApiCase):
         os.rename(path + ".away", path)
         for method, request in asked.items():
             gitstead_test.eventually(lambda: names(method, **request) == {b"refs/heads/old", b"refs/heads/main"}, 60, "main in " + method)
+
+    def test_words_that_were_pushed_are_no_damage(self):
+        """git repeats what it does not understand: names of attributes, paths and encodings, which may say anything."""
+        files = {".gitattributes": "* corrupt!\n", "corrupt/.gitattributes": "* error:\n* is-empty!\n", "missing it/b": "b\n",
+                 "unable to read/.gitattributes": "x working-tree-encoding=corrupt\ncorrupt\\ it working-tree-encoding=x-nope\n",
+                 "unable to read/x": "x\n", "unable to read/it's corrupt 'so": "y\n"}
+        self.server.create("words")
+        work = self.scratch()
+        git(None, "init", "-q", "-b", "main", work)
+        for path, text in files.items():
+            os.makedirs(os.path.dirname(os.path.join(work, path)), exist_ok=True)
+            with open(os.path.join(work, path), "w") as out:
+                out.write(text)
+            git(work, "update-index", "--add", "--cacheinfo", "100644,%s,%s" % (
+                git(work, "hash-object", "-w", "--no-filters", path).decode().strip(), path))
+        git(work, "commit", "-q", "-m", "Words")
+        replica = self.server.replica("words")
+        shutil.copytree(os.path.join(work, ".git/objects"), os.path.join(replica, "objects"), dirs_exist_ok=True)
+        git(replica, "update-ref", "refs/heads/main", git(work, "rev-parse", "main").decode().strip())
+        said = Git().run("archive", "--format=tar", "main", cwd=replica).stderr
+        self.assertMentions(said.decode(), "corrupt! is not a valid", "error: is not a valid attribute name: corrupt/", "to corrupt")
+        data = self.stream("words", "Repository/Archive", revision="main", format="ARCHIVE_TAR")
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            found = {entry.name: archive.extractfile(entry).read().decode() for entry in archive if entry.isfile()}
+        self.assertEqual(found, files)
+        # What is damaged is told as ever.
+        oid, path = self.object_file(replica, "main:missing it/b")
+        os.unlink(path)
+        result = self.server.cli("call", "Repository/Archive", '{"repository": {"path": "words"}, "revision": "main", "format": "ARCHIVE_TAR"}',
+                                 check=False)
+        self.assertMentions(result.stderr, "damaged or lost object", oid)
 
     def test_what_is_whole_is_read(self):
         replica = self.loosen("half")

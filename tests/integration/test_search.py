@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Searching names and lines: as stock git finds them, and what a pattern may cost."""
+import os
 import re
+import shutil
+import sys
+import tempfile
 
 import gitstead_test
 from git_histories import git, history
@@ -77,6 +81,19 @@ class Search(ApiCase):
                     self.assertEqual([raw(line) for line in match["before"]], [line[:1024] for line in lines[max(0, at - context):at]])
                     self.assertEqual([raw(line) for line in match["after"]], [line[:1024] for line in lines[at + 1:at + 1 + context]])
 
+    def test_long_paths(self):
+        """A path that is longer than a line may be is not cut."""
+        folders = b"/".join(b"%0200d" % n for n in range(21)) + b"/"
+        paths = [folders + name for name in (b"a", b"b")]
+        self.assertGreater(len(paths[0]), 4100)
+        self.server.create("long")
+        replica = self.server.replica("long")
+        stream = b"".join(b"commit refs/heads/main\ncommitter A <a@b> 1 +0000\ndata 1\nx\n" if n == 0 else b"" +
+                          b"M 100644 inline %s\ndata 12\none\ntwo\nmore\n" % path for n, path in [(0, b"")] + [(1, path) for path in paths])
+        git(replica, "fast-import", "--quiet", input=stream)
+        found, _ = self.pages("long", "Repository/SearchContent", "matches", revision="main", text="two", context=1)
+        self.assertEqual([(raw(m["path"]), m["line"], m["before"], m["after"]) for m in found], [(path, 2, ["one"], ["more"]) for path in paths])
+
     def test_pages_of_lines(self):
         whole, _ = self.pages("odd", "Repository/SearchContent", "matches", revision="main", text="line 2", context=20)
         self.assertGreater(len(whole), 5000)
@@ -109,6 +126,54 @@ class Search(ApiCase):
                 ("Repository/SearchContent", {"text": "x", "context": -1}, "context"),
                 ("Repository/SearchContent", {"text": "[[:foo:]]", "regular_expression": True}, "text")):
             self.refused("odd", method, "INVALID_ARGUMENT", mention, revision="main", **fields)
+
+
+class Skips(ApiCase):
+    """A token says how much came before its page; a client may have changed that. Nothing before the page is kept."""
+    histories = ("wide",)
+    LINES = 400000
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        work = tempfile.mkdtemp(prefix="gitstead-skips-")
+        cls.addClassCleanup(shutil.rmtree, work, ignore_errors=True)
+        git(None, "init", "-q", "-b", "main", work)
+        with open(os.path.join(work, "lines"), "w") as out:
+            out.write("e\n" * cls.LINES)
+        git(work, "add", ".")
+        git(work, "commit", "-q", "-m", "Lines")
+        Git(cls.server.new_token())("push", "-q", cls.server.create("lines"), "main", cwd=work)
+
+    def token(self, name, method, skip, **fields):
+        """The first page's token, with another number of entries before its page."""
+        token = self.api(name, method, page={"limit": 1}, **fields)["next_page_token"]
+        return token[:-16] + skip.to_bytes(8, sys.byteorder).hex()
+
+    def check(self, name, method, entries, last, **fields):
+        before = self.server.peak_memory()
+        for skip in ((1 << 64) - 1, 1 << 40, last + 1):
+            reply = self.api(name, method, page={"token": self.token(name, method, skip, **fields)}, **fields)
+            self.assertEqual((reply[entries], reply["next_page_token"]), ([], ""))
+        found = self.api(name, method, page={"token": self.token(name, method, last, **fields)}, **fields)[entries]
+        self.assertEqual(len(found), 1)
+        # Each entry that was kept would be 150 bytes and more.
+        self.assertLess(self.server.peak_memory() - before, 24 << 20)
+        return found[0]
+
+    def test_lines(self):
+        last = self.check("lines", "Repository/SearchContent", "matches", self.LINES - 1, revision="main", text="e")
+        self.assertEqual((last["path"], last["line"], last["text"]), ("lines", self.LINES, "e"))
+
+    def test_changed_paths(self):
+        files = git(history("wide"), "ls-tree", "-r", "--name-only", "main~").decode().split("\n")[:-1]
+        last = self.check("wide", "Diff/ChangedPaths", "paths", 250 * len(files) - 1, pairs=[{"right": "main~"}] * 250)
+        self.assertEqual((last["pair"], last["path"]["new_path"]), (249, files[-1]))
+
+    def test_stats(self):
+        files = git(history("wide"), "diff", "--name-only", "main~", "main").decode().split("\n")[:-1]
+        last = self.check("wide", "Diff/Stats", "files", len(files) - 1, right="main")
+        self.assertEqual((last["new_path"], last["additions"]), (files[-1], 1))
 
 
 if __name__ == "__main__":

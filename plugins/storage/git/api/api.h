@@ -164,6 +164,11 @@ gboolean api_commit_tree (GitCall *call, const GsOid *commit, GsOid *ret_tree, G
 /** The same, peeled to a tree. */
 gboolean api_take_tree (GitCall *call, const ProtobufCBinaryData *bytes, const char *field, GsOid *ret_tree,
                         GError **error);
+/**
+ * The tree whose id stands at @raw in a page token's state. A client may have changed it, and the tree may be gone since the
+ * first page: INVALID_ARGUMENT as from gs_page_bad, not damage.
+ */
+gboolean api_page_tree (GitCall *call, const guint8 *raw, GsOid *ret_tree, GError **error);
 /** Two trees to compare, in hex. */
 typedef struct
 {
@@ -174,6 +179,8 @@ typedef struct
  */
 gboolean api_take_sides (GitCall *call, const ProtobufCBinaryData *left, const ProtobufCBinaryData *right,
                          ApiSides *ret_sides, GError **error);
+/** Two trees of a page token's state, at @raw one behind the other; see api_page_tree. */
+gboolean api_page_sides (GitCall *call, const guint8 *raw, ApiSides *ret_sides, GError **error);
 /** A commit's tree, and parent @n's (0 = the first one); the empty tree when it has none. */
 gboolean api_parent_sides (GitCall *call, const GsOid *commit, gsize n, ApiSides *ret_sides, gsize *ret_n_parents,
                            GError **error);

@@ -87,6 +87,7 @@ diff_argv (GitCall *call, const Gitstead__V1__DiffOptions *options, const char *
 
 static const char status_letters[] = "?ADMRCT"; /* in the order of DiffStatus */
 
+/* @path NULL: only how many paths follow is wanted. */
 static gboolean
 raw_header (GitCall *call, const char *field, gsize len, Gitstead__V1__DiffPath *path, guint *ret_paths)
 {
@@ -94,13 +95,15 @@ raw_header (GitCall *call, const char *field, gsize len, Gitstead__V1__DiffPath 
   const char *letter = field + oids + 2 * (hex + 1), *status;
   if (len < oids + 2 * (hex + 1) + 1 || field[0] != ':' || (status = strchr (status_letters + 1, *letter)) == NULL)
     return FALSE;
+  *ret_paths = *letter == 'R' || *letter == 'C' ? 2 : 1;
+  if (path == NULL)
+    return TRUE;
   path->old_mode = (guint32) g_ascii_strtoull (field + 1, NULL, 8);
   path->new_mode = (guint32) g_ascii_strtoull (field + 8, NULL, 8);
   path->old_oid = api_text (call, field + oids, (gssize) hex);
   path->new_oid = api_text (call, field + oids + hex + 1, (gssize) hex);
   path->status = (Gitstead__V1__DiffStatus) (status - status_letters);
   path->similarity = (guint32) g_ascii_strtoull (letter + 1, NULL, 10);
-  *ret_paths = *letter == 'R' || *letter == 'C' ? 2 : 1;
   return TRUE;
 }
 
@@ -131,7 +134,6 @@ diff_page_begin (GitCall *call, const Gitstead__V1__Page *page, const ProtobufCB
                  GError **error)
 {
   const gsize raw = (gsize) call->repo->format;
-  GsOid oid = { .len = (guint8) raw };
   if (!api_page_begin (call, page, ret_page, error))
     return FALSE;
   *ret_skip = 0;
@@ -139,12 +141,8 @@ diff_page_begin (GitCall *call, const Gitstead__V1__Page *page, const ProtobufCB
     return api_take_sides (call, left, right, ret_sides, error);
   if (ret_page->state_len != 2 * raw + sizeof *ret_skip)
     return gs_page_bad (error);
-  memcpy (oid.raw, ret_page->state, raw);
-  ret_sides->left = api_hex (call, &oid);
-  memcpy (oid.raw, ret_page->state + raw, raw);
-  ret_sides->right = api_hex (call, &oid);
   memcpy (ret_skip, ret_page->state + 2 * raw, sizeof *ret_skip);
-  return TRUE;
+  return api_page_sides (call, ret_page->state, ret_sides, error);
 }
 
 ProtobufCBinaryData
@@ -205,7 +203,7 @@ typedef struct
   GitCall *call;
   ApiPage page;
   Gitstead__V1__DiffStatsReply *reply;
-  Gitstead__V1__DiffStat *stat; /* under way */
+  Gitstead__V1__DiffStat *stat; /* under way; NULL = an earlier page's, of which nothing is kept: the token bounds no @skip */
   guint paths;                  /* that it still lacks */
   guint64 skip, seen;
   gboolean more;
@@ -215,7 +213,7 @@ static void
 stat_done (Stats *stats, gboolean *ret_enough)
 {
   Gitstead__V1__DiffStat *stat = stats->stat;
-  if (stats->seen < stats->skip)
+  if (stat == NULL)
     stats->seen++;
   else if (!api_page_room (&stats->page, stat->old_path.len + stat->new_path.len + 32))
     stats->more = *ret_enough = TRUE;
@@ -234,7 +232,8 @@ stat_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_enoug
   const char *tab, *path;
   if (stats->paths > 0)
     {
-      *(stats->paths == 2 ? &stats->stat->old_path : &stats->stat->new_path) = api_bytes (stats->call, field, len);
+      if (stats->stat != NULL)
+        *(stats->paths == 2 ? &stats->stat->old_path : &stats->stat->new_path) = api_bytes (stats->call, field, len);
       if (--stats->paths == 0)
         stat_done (stats, ret_enough);
       return TRUE;
@@ -244,16 +243,21 @@ stat_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_enoug
   if (path == NULL)
     return gs_fail (error, GS_ERROR_INTERNAL, "git diff-tree gave a record that is not understood");
   path++;
-  stats->stat = api_message (stats->call, &gitstead__v1__diff_stat__descriptor);
-  stats->stat->binary = field[0] == '-';
-  stats->stat->additions = g_ascii_strtoull (field, NULL, 10);
-  stats->stat->deletions = g_ascii_strtoull (tab + 1, NULL, 10);
+  stats->stat = NULL;
+  if (stats->seen >= stats->skip)
+    {
+      stats->stat = api_message (stats->call, &gitstead__v1__diff_stat__descriptor);
+      stats->stat->binary = field[0] == '-';
+      stats->stat->additions = g_ascii_strtoull (field, NULL, 10);
+      stats->stat->deletions = g_ascii_strtoull (tab + 1, NULL, 10);
+    }
   if (*path == '\0')
     {
       stats->paths = 2;
       return TRUE;
     }
-  stats->stat->old_path = stats->stat->new_path = api_bytes (stats->call, path, strlen (path));
+  if (stats->stat != NULL)
+    stats->stat->old_path = stats->stat->new_path = api_bytes (stats->call, path, strlen (path));
   stat_done (stats, ret_enough);
   return TRUE;
 }
@@ -364,6 +368,18 @@ take_headers (Changed *changed, const char **field, gsize *len, GError **error)
   return TRUE;
 }
 
+/* A record of an earlier page: counted, and nothing of it kept, as the token bounds no skip. */
+static gboolean
+changed_skip (Changed *changed, const char *field, gsize len, GError **error)
+{
+  RawReader *raw = &changed->raw;
+  if (raw->paths == 0)
+    return raw_header (changed->call, field, len, NULL, &raw->paths)
+           || gs_fail (error, GS_ERROR_INTERNAL, "git diff-tree gave a record that is not understood");
+  changed->seen += --raw->paths == 0;
+  return TRUE;
+}
+
 static gboolean
 changed_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_enough, GError **error)
 {
@@ -374,17 +390,14 @@ changed_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_en
     return FALSE;
   if (len == 0 && changed->raw.paths == 0)
     return TRUE;
+  if (changed->next == 0)
+    return gs_fail (error, GS_ERROR_INTERNAL, "git diff-tree gave a record before a header");
+  if (changed->seen < changed->skip)
+    return changed_skip (changed, field, len, error);
   if (!diff_raw_field (changed->call, &changed->raw, field, len, &path, error))
     return FALSE;
   if (path == NULL)
     return TRUE;
-  if (changed->next == 0)
-    return gs_fail (error, GS_ERROR_INTERNAL, "git diff-tree gave a record before a header");
-  if (changed->seen < changed->skip)
-    {
-      changed->seen++;
-      return TRUE;
-    }
   if (!api_page_room (&changed->page, path->old_path.len + path->new_path.len + 130))
     {
       changed->more = *ret_enough = TRUE;

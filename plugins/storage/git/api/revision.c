@@ -610,6 +610,45 @@ storage_resolve_revision (gpointer self, GsCall *base, const GsRepo *repo, const
 #define EMPTY_TREE "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 gboolean
+api_page_tree (GitCall *call, const guint8 *raw, GsOid *ret_tree, GError **error)
+{
+  ObjectHandle *odb = api_odb (call, error);
+  GsOid tree = { .len = (guint8) call->repo->format };
+  g_autoptr (GError) why = NULL;
+  GsObjectType type;
+  guint64 size;
+  if (odb == NULL)
+    return FALSE;
+  memcpy (tree.raw, raw, tree.len);
+  if (!odb_header (call->repo, odb, &tree, &type, &size, &why) && why->code != GS_ERROR_NOT_FOUND)
+    {
+      g_propagate_error (error, g_steal_pointer (&why));
+      return FALSE;
+    }
+  if (why != NULL || type != GS_OBJECT_TREE)
+    return gs_page_bad (error);
+  *ret_tree = tree;
+  return TRUE;
+}
+
+gboolean
+api_page_sides (GitCall *call, const guint8 *raw, ApiSides *ret_sides, GError **error)
+{
+  const gsize len = (gsize) call->repo->format;
+  const char *hex[2];
+  for (gsize i = 0; i < G_N_ELEMENTS (hex); i++)
+    {
+      GsOid tree = { .len = (guint8) len };
+      memcpy (tree.raw, raw + i * len, len);
+      hex[i] = api_hex (call, &tree);
+      if (strcmp (hex[i], EMPTY_TREE) != 0 && !api_page_tree (call, tree.raw, &tree, error))
+        return FALSE;
+    }
+  *ret_sides = (ApiSides){ hex[0], hex[1] };
+  return TRUE;
+}
+
+gboolean
 api_parent_sides (GitCall *call, const GsOid *commit, gsize n, ApiSides *ret_sides, gsize *ret_n_parents,
                   GError **error)
 {

@@ -9,13 +9,41 @@
 
 #define READ_BYTES (64 * 1024)
 
+/*
+ * Of a run that went well: does git itself mention an object that it could not read? Paths, names of attributes and of encodings
+ * that it complains about are what somebody pushed, and may well have such words in them.
+ */
+static gboolean
+mentions_loss (const char *said)
+{
+  static const char *const own[] = { "error: ", "fatal: ", "warning: " };
+  static const char *const others[] = { " is not a valid attribute name: ", ": failed to encode '" };
+  g_auto (GStrv) lines = g_strsplit (said, "\n", -1);
+  for (char **line = lines; *line != NULL; line++)
+    {
+      char *first = strchr (*line, '\''), *last = strrchr (*line, '\'');
+      gboolean judged = FALSE;
+      for (gsize i = 0; i < G_N_ELEMENTS (own); i++)
+        judged = judged || g_str_has_prefix (*line, own[i]);
+      for (gsize i = 0; i < G_N_ELEMENTS (others); i++)
+        judged = judged && strstr (*line, others[i]) == NULL;
+      if (!judged)
+        continue;
+      if (first != last)
+        memset (first, '\'', (gsize) (last - first));
+      if (child_said_loss (*line))
+        return TRUE;
+    }
+  return FALSE;
+}
+
 static gboolean
 check (GitCall *call, Child *child, int status, GError **error)
 {
   g_autoptr (GError) why = NULL;
   /* Some commands only mention what they could not read, and go on. */
   gboolean fine = child_check (child, status, &why);
-  if (fine && !child_said_loss (child->err->str))
+  if (fine && !mentions_loss (child->err->str))
     return TRUE;
   if (fine)
     {
@@ -126,7 +154,7 @@ api_run_as (GitCall *call, ChildSpec spec, GBytes *input, int *ret_status, ApiOu
     }
   if (done && !enough && (done = child_wait (&child, call->call, NULL, &status, error)))
     {
-      if (ret_status != NULL && WIFEXITED (status) && WEXITSTATUS (status) <= 1 && !child_said_loss (child.err->str))
+      if (ret_status != NULL && WIFEXITED (status) && WEXITSTATUS (status) <= 1 && !mentions_loss (child.err->str))
         *ret_status = WEXITSTATUS (status);
       else
         done = check (call, &child, status, error);

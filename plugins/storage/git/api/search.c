@@ -14,7 +14,8 @@
 #define PATTERNS_MAX 20u
 #define PATTERN_MAX 200u
 #define SEARCH_PATHS_MAX 500
-#define LINE_BYTES 4096
+#define LINE_BYTES 4096u
+#define PATH_BYTES (64u << 10)
 #define CONTEXT_MAX 20
 #define CONTEXT_BYTES 1024u
 
@@ -94,10 +95,8 @@ names_begin (GitCall *call, const Gitstead__V1__RepositorySearchNamesRequest *re
     {
       if (names->page.state_len <= raw || memchr (names->page.state + raw, 0, names->page.state_len - raw) != NULL)
         return gs_page_bad (error);
-      *ret_tree = (GsOid){ .len = (guint8) raw };
-      memcpy (ret_tree->raw, names->page.state, raw);
       *ret_after = api_text (call, (const char *) names->page.state + raw, (gssize) (names->page.state_len - raw));
-      return TRUE;
+      return api_page_tree (call, names->page.state, ret_tree, error);
     }
   if (!api_take_tree (call, &request->revision, "revision", ret_tree, error)
       || !api_take_entry (call, ret_tree, &request->path, "path", API_FOLDER, &base, &object, error))
@@ -165,7 +164,7 @@ typedef struct
   GitCall *call;
   ApiPage page;
   Gitstead__V1__RepositorySearchContentReply *reply;
-  Gitstead__V1__ContentMatch *match;
+  Gitstead__V1__ContentMatch *match; /* under way; NULL = an earlier page's, of which nothing is kept: the token bounds no @skip */
   guint part; /* 0 path, 1 line, 2 column, 3 text */
   guint64 skip, seen;
   gboolean more;
@@ -178,17 +177,24 @@ grep_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_enoug
   const gsize prefix = 2 * (gsize) grep->call->repo->format + 1;
   if (grep->part == 0)
     {
+      if (fields->cut > 0)
+        return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "a path of repository %" G_GUINT64_FORMAT " has more than %u bytes",
+                        grep->call->repo->id, PATH_BYTES);
       if (len <= prefix || field[prefix - 1] != ':')
         return gs_fail (error, GS_ERROR_INTERNAL, "git grep gave a line that is not understood");
-      grep->match = api_message (grep->call, &gitstead__v1__content_match__descriptor);
-      grep->match->path = api_bytes (grep->call, field + prefix, len - prefix);
+      grep->match = NULL;
+      if (grep->seen >= grep->skip)
+        {
+          grep->match = api_message (grep->call, &gitstead__v1__content_match__descriptor);
+          grep->match->path = api_bytes (grep->call, field + prefix, len - prefix);
+        }
     }
+  else if (grep->match == NULL)
+    grep->seen += grep->part == 3;
   else if (grep->part == 1)
     grep->match->line = g_ascii_strtoull (field, NULL, 10);
   else if (grep->part == 2)
     grep->match->column = g_ascii_strtoull (field, NULL, 10);
-  else if (grep->seen < grep->skip)
-    grep->seen++;
   else if (!api_page_room (&grep->page, len + grep->match->path.len + 34))
     grep->more = *ret_enough = TRUE;
   else
@@ -199,6 +205,7 @@ grep_field (ApiFields *fields, const char *field, gsize len, gboolean *ret_enoug
     }
   grep->part = (grep->part + 1) % 4;
   fields->separator = grep->part == 3 ? '\n' : '\0';
+  fields->max = grep->part == 3 ? LINE_BYTES : PATH_BYTES; /* a line may be cut; a path that is cut is another one */
   return TRUE;
 }
 
@@ -334,10 +341,8 @@ grep_begin (Grep *grep, const Gitstead__V1__RepositorySearchContentRequest *requ
     return api_take_tree (grep->call, &request->revision, "revision", ret_tree, error);
   if (grep->page.state_len != raw + sizeof grep->skip)
     return gs_page_bad (error);
-  *ret_tree = (GsOid){ .len = (guint8) raw };
-  memcpy (ret_tree->raw, grep->page.state, raw);
   memcpy (&grep->skip, grep->page.state + raw, sizeof grep->skip);
-  return TRUE;
+  return api_page_tree (grep->call, grep->page.state, ret_tree, error);
 }
 
 static gboolean
@@ -405,7 +410,7 @@ api_search_content (GitCall *call, const ProtobufCMessage *message, ProtobufCMes
 {
   const Gitstead__V1__RepositorySearchContentRequest *request = (const void *) message;
   Grep grep = { .call = call, .reply = (void *) answer };
-  ApiFields fields = { .separator = '\0', .max = LINE_BYTES, .may_cut = TRUE, .visit = grep_field, .user = &grep };
+  ApiFields fields = { .separator = '\0', .max = PATH_BYTES, .may_cut = TRUE, .visit = grep_field, .user = &grep };
   guint8 state[GS_OID_RAW_MAX + sizeof grep.skip];
   g_autoptr (GPtrArray) argv = NULL;
   g_autoptr (GError) why = NULL;

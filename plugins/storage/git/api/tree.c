@@ -36,8 +36,8 @@ listing_begin (GitCall *call, const ProtobufCBinaryData *revision, const Protobu
       if (listing.page.state_len < 2 + raw || memchr (listing.page.state + 1 + raw, 0, listing.page.state_len - 1 - raw))
         return gs_page_bad (error);
       listing.pass = listing.page.state[0];
-      listing.tree.len = (guint8) raw;
-      memcpy (listing.tree.raw, listing.page.state + 1, raw);
+      if (!api_page_tree (call, listing.page.state + 1, &listing.tree, error))
+        return FALSE;
       listing.after = api_text (call, (const char *) listing.page.state + 1 + raw,
                                 (gssize) (listing.page.state_len - 1 - raw));
     }
