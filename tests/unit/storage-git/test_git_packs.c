@@ -219,6 +219,34 @@ set_stall (PackCache *cache, gint64 stall_us)
   cache->stall_us = stall_us;
 }
 
+/* The pack in an answer, which comes in packets of band 1. What git tells meanwhile, in the others, differs each time. */
+static GByteArray *
+pack_of (const GByteArray *answer)
+{
+  GByteArray *pack = g_byte_array_new ();
+  guint len;
+  for (gsize at = 0; at + 4 <= answer->len; at += MAX (len, 4))
+    {
+      char hex[5] = { 0 };
+      memcpy (hex, answer->data + at, 4);
+      len = (guint) strtoul (hex, NULL, 16);
+      assert_true (len <= answer->len - at);
+      if (len > 5 && answer->data[at + 4] == 1)
+        g_byte_array_append (pack, answer->data + at + 5, len - 5);
+    }
+  assert_true (pack->len > strtoul (LARGE, NULL, 10));
+  assert_memory_equal (pack->data, "PACK", 4);
+  return pack;
+}
+
+static void
+assert_one_pack (const GByteArray *left, const GByteArray *right)
+{
+  g_autoptr (GByteArray) first = pack_of (left), second = pack_of (right);
+  assert_int_equal (first->len, second->len);
+  assert_memory_equal (first->data, second->data, first->len);
+}
+
 /* Of two that others wait for, the one that takes something now and then is waited for as long as it does. The test moves the
    clock: however long a machine pauses, nobody is slow by that. */
 static void
@@ -273,9 +301,7 @@ test_slow_and_stalled_reader (void **state)
   assert_int_equal (rest->len, 0);
   assert_true (clients[FAST].served);
   assert_true (clients[SLOW].served);
-  assert_true (whole->len > strtoul (LARGE, NULL, 10));
-  assert_true (slow->len > strtoul (LARGE, NULL, 10));
-  assert_memory_equal (whole->data + whole->len - 40, slow->data + slow->len - 40, 40);
+  assert_one_pack (whole, slow);
   assert_true (part->len < whole->len / 2);
   assert_int_equal (fake_host_logged (f->host, "storage.pack-cache.stalled"), 1);
   fixture_free (f);
@@ -350,8 +376,7 @@ test_slow_reader (void **state)
   g_autoptr (GByteArray) first = read_all (&clients[0]);
   await_metric (f, "gitstead_storage_pack_cache_packs", 1);
   g_autoptr (GByteArray) second = read_all (&clients[1]);
-  assert_true (first->len > strtoul (LARGE, NULL, 10));
-  assert_memory_equal (first->data + first->len - 40, second->data + second->len - 40, 40);
+  assert_one_pack (first, second);
   assert_int_equal (fake_host_logged (f->host, "storage.pack-cache.full"), 0);
   fixture_free (f);
 }
