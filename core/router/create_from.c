@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <gitstead/thread.h>
+#include <poll.h>
 #include <unistd.h>
 
 #define METHOD_BUNDLE_CREATE 126
@@ -46,6 +47,7 @@ typedef struct
 {
   GsStream out, in;
   int pipe[2]; /* each end is its taker's */
+  int ended;   /* the end that is read, once more: it tells when the other one is closed */
   GBytes *none;
   const GsiStorage *source;
   GsRepo repo;
@@ -120,7 +122,7 @@ static gboolean
 supply_begin (Supply *supply, const Creation *creation, GError **error)
 {
   const GsiRow *row = creation->source_row;
-  *supply = (Supply) { .source = creation->source, .pipe = { -1, -1 } };
+  *supply = (Supply) { .source = creation->source, .pipe = { -1, -1 }, .ended = -1 };
   supply->none = g_bytes_new (NULL, 0);
   supply->repo = (GsRepo) { sizeof (GsRepo), row->id, row->replica_path };
   supply->in = (GsStream) { .size = sizeof (GsStream), .head = supply->none, .open_input = supply_open_input,
@@ -132,23 +134,32 @@ supply_begin (Supply *supply, const Creation *creation, GError **error)
   supply->call = creation->call->base;
   supply->call.cancelled = 0;
   supply->call.cancel_fd = no_cancel_fd;
-  if (pipe2 (supply->pipe, O_CLOEXEC) != 0 || gs_thread_start (&supply->thread, "fork", supply_run, supply) != 0)
+  if (pipe2 (supply->pipe, O_CLOEXEC) != 0 || (supply->ended = fcntl (supply->pipe[0], F_DUPFD_CLOEXEC, 0)) < 0
+      || gs_thread_start (&supply->thread, "fork", supply_run, supply) != 0)
     {
       for (int i = 0; i < 2; i++)
         if (supply->pipe[i] >= 0)
           close (supply->pipe[i]);
+      if (supply->ended >= 0)
+        close (supply->ended);
       g_bytes_unref (supply->none);
       return gs_fail (error, GS_ERROR_BUSY, "a fork cannot be carried now: no pipe or thread can be had");
     }
   return TRUE;
 }
 
-/* What the source's side failed with is why the other one failed too. TRUE: both are done. */
+/*
+ * What the source's side failed with is why the other one failed too. TRUE: both are done. A source that has written its last
+ * is about to say how it ended, and is not to be cut off; one that still writes, or makes up its mind, is.
+ */
 static gboolean
 supply_end (Supply *supply, gboolean filled, GError **error)
 {
+  struct pollfd written = { .fd = supply->ended };
   gboolean done;
-  __atomic_store_n (&supply->call.cancelled, !filled, __ATOMIC_RELEASE);
+  if (!filled && (poll (&written, 1, 0) != 1 || (written.revents & POLLHUP) == 0))
+    __atomic_store_n (&supply->call.cancelled, 1, __ATOMIC_RELEASE);
+  close (supply->ended);
   if (supply->pipe[0] >= 0)
     close (supply->pipe[0]);
   gs_thread_join (supply->thread);
