@@ -19,7 +19,8 @@ static gboolean
 worth_another_replica (const GError *error)
 {
   int code = gs_error_code (error);
-  return code == GS_ERROR_UNAVAILABLE || code == GS_ERROR_DATA_LOSS || code == GS_ERROR_INTERNAL;
+  /* UNKNOWN: an answer that broke off. A write may then be done or not; a read is asked for again. */
+  return code == GS_ERROR_UNAVAILABLE || code == GS_ERROR_UNKNOWN || code == GS_ERROR_DATA_LOSS || code == GS_ERROR_INTERNAL;
 }
 
 typedef struct

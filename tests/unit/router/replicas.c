@@ -552,12 +552,16 @@ disk_find_ref (gpointer self, GsCall *call, const GsRepo *repo, const char *name
   Disk *disk = self;
   GsRef ref = { .size = sizeof ref, .name = name };
   const char *hex;
+  GsErrorCode code;
   gs_mutex_lock (&disk->cluster->lock);
   disk->n_reads++;
+  code = disk->find_code;
   hex = g_hash_table_lookup (disk->refs, name);
   if (hex != NULL)
     gs_oid_parse (hex, strlen (hex), &ref.oid);
   gs_mutex_unlock (&disk->cluster->lock);
+  if (code != GS_OK)
+    return gs_fail (error, code, "%s says so", disk->name);
   if (hex == NULL)
     return gs_fail (error, GS_ERROR_NOT_FOUND, "no such ref");
   visit (&ref, user);

@@ -32,6 +32,7 @@ typedef struct
   gboolean fails_commit, away;
   gboolean probe_lies; /* who is away seems to be there, who is there seems to be away */
   gboolean create_fails;
+  GsErrorCode find_code; /* what becomes of whoever looks for a ref here */
   const char *first; /* the value whose writer is to be the first one here */
   gboolean hooks; /* the repository has hooks here: whoever asks them does so once all others have staged */
   GsErrorCode hooks_code; /* what becomes of the one who asks; PERMISSION_DENIED: a hook says no, others: it is lost */

@@ -97,6 +97,46 @@ another_replica (void **state)
   end (cluster);
 }
 
+/* It is away, broke off or is damaged: what one replica cannot tell another one can. What is wrong with the call is so everywhere. */
+static void
+broken_replicas (void **state)
+{
+  static const struct
+  {
+    GsErrorCode code;
+    guint n_reads;
+  } cases[] = { { GS_ERROR_UNAVAILABLE, 3 },      { GS_ERROR_UNKNOWN, 3 },          { GS_ERROR_DATA_LOSS, 3 },
+                { GS_ERROR_INTERNAL, 3 },         { GS_ERROR_INVALID_ARGUMENT, 1 }, { GS_ERROR_PERMISSION_DENIED, 1 } };
+  Cluster *cluster = cluster_new ("majority");
+  write_value (cluster, ONES);
+  for (gsize i = 0; i < G_N_ELEMENTS (cases); i++)
+    {
+      guint n_reads = 0;
+      Answer answer;
+      for (int k = 0; k < N_DISKS; k++)
+        {
+          cluster->disks[k].find_code = cases[i].code;
+          cluster->disks[k].n_reads = 0;
+        }
+      cluster_find (cluster, REF, 0, &answer);
+      assert_true (answer_wait (&answer));
+      assert_int_equal (answer.code, cases[i].code);
+      answer_clear (&answer);
+      for (int k = 0; k < N_DISKS; k++)
+        n_reads += cluster->disks[k].n_reads;
+      assert_int_equal (n_reads, cases[i].n_reads);
+      if (cases[i].n_reads == 1)
+        continue;
+      for (int whole = 0; whole < N_DISKS; whole++)
+        {
+          for (int k = 0; k < N_DISKS; k++)
+            cluster->disks[k].find_code = k == whole ? GS_OK : cases[i].code;
+          assert_reads (cluster, 0, ONES);
+        }
+    }
+  end (cluster);
+}
+
 static gboolean
 looked_around (Cluster *cluster)
 {
@@ -258,7 +298,7 @@ asks_the_unlikely (void **state)
 int
 main (void)
 {
-  const struct CMUnitTest tests[] = { cmocka_unit_test (another_replica), cmocka_unit_test (waits),
+  const struct CMUnitTest tests[] = { cmocka_unit_test (another_replica), cmocka_unit_test (broken_replicas), cmocka_unit_test (waits),
                                       cmocka_unit_test (gives_up), cmocka_unit_test (reads_its_writes), cmocka_unit_test (store_away),
                                       cmocka_unit_test (asks_the_unlikely) };
   return cmocka_run_group_tests_name ("fresh", tests, NULL, NULL);
