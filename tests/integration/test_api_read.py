@@ -708,6 +708,17 @@ class Repositories(ApiCase):
         self.assertGreater(len(expected), 8)
         self.assertEqual([(raw(a["path"]).decode(), a["attribute"], raw(a["value"]).decode()) for a in found], expected)
 
+    def test_attributes_under_an_odd_commit(self):
+        """Whose commit it is does not matter to them, nor that its people cannot be read."""
+        self.server.create("people")
+        replica = self.server.replica("people")
+        blob = git(replica, "hash-object", "-w", "--stdin", input=b"*.txt text\n").decode().strip()
+        tree = git(replica, "mktree", input=b"100644 blob %s\t.gitattributes\n" % blob.encode()).decode().strip()
+        commit = git(replica, "hash-object", "-t", "commit", "-w", "--stdin", "--literally",
+                     input=b"tree %s\ncommitter nobody\nauthor \n\nx\n" % tree.encode()).decode().strip()
+        found = self.api("people", "Repository/Attributes", revision=commit, paths=["a.txt"], attributes=["text"])["attributes"]
+        self.assertEqual([(a["attribute"], raw(a["value"])) for a in found], [("text", b"set")])
+
     def test_search_content(self):
         for text, fields, arguments in (("line 1", {}, ["-F"]), ("^line 1[0-9]+ ", {"regular_expression": True}, ["-E"]),
                                         ("NOW A", {"ignore_case": True}, ["-F", "-i"]), ("-text", {}, ["-F"]),

@@ -195,6 +195,19 @@ show_file (Shown *shown, const GsOid *tree, const char *file, GError **error)
   return show_object (shown, &object.oid, GS_OBJECT_BLOB, ATTRIBUTES_BYTES, error);
 }
 
+/* libgit2 takes a commit and reads its people, which no attribute depends on. So it gets one of the same tree that it can read. */
+static gboolean
+show_commit (Shown *shown, const GsOid *tree, git_oid *ret_commit, GError **error)
+{
+  char hex[GS_OID_HEX_MAX + 1];
+  g_autofree char *text = NULL;
+  gs_oid_hex (tree, hex);
+  text = g_strdup_printf ("tree %s\nauthor a <a> 0 +0000\ncommitter a <a> 0 +0000\n\n", hex);
+  if (git_odb_write (ret_commit, shown->odb, text, strlen (text), GIT_OBJECT_COMMIT) != 0)
+    return gs_fail (error, GS_ERROR_INTERNAL, "libgit2 cannot take a commit of tree %s in", hex);
+  return TRUE;
+}
+
 /* The folders that @path lies in, from the root on, as far as they are there. */
 static gboolean
 show_folders (Shown *shown, const GsOid *tree, const char *path, GError **error)
@@ -236,14 +249,14 @@ add_attribute (GitCall *call, Gitstead__V1__RepositoryAttributesReply *reply, co
 }
 
 static gboolean
-read_attributes (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest *request, const GsOid *commit,
-                 const GsOid *tree, git_repository *git, Shown *shown, Gitstead__V1__RepositoryAttributesReply *reply,
-                 GError **error)
+read_attributes (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest *request, const GsOid *tree,
+                 git_repository *git, Shown *shown, Gitstead__V1__RepositoryAttributesReply *reply, GError **error)
 {
   git_attr_options options = GIT_ATTR_OPTIONS_INIT;
   g_autofree const char **values = g_new0 (const char *, request->n_attributes);
   options.flags = GIT_ATTR_CHECK_INDEX_ONLY | GIT_ATTR_CHECK_NO_SYSTEM | GIT_ATTR_CHECK_INCLUDE_COMMIT;
-  memcpy (options.attr_commit_id.id, commit->raw, sizeof options.attr_commit_id.id);
+  if (!show_commit (shown, tree, &options.attr_commit_id, error))
+    return FALSE;
   for (gsize i = 0; i < request->n_paths; i++)
     {
       char *path;
@@ -266,8 +279,8 @@ read_attributes (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest 
 }
 
 static gboolean
-with_libgit2 (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest *request, const GsOid *commit,
-              const GsOid *tree, Gitstead__V1__RepositoryAttributesReply *reply, GError **error)
+with_libgit2 (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest *request, const GsOid *tree,
+              Gitstead__V1__RepositoryAttributesReply *reply, GError **error)
 {
   Shown shown = { .call = call };
   git_odb_backend *memory = NULL;
@@ -280,8 +293,7 @@ with_libgit2 (GitCall *call, const Gitstead__V1__RepositoryAttributesRequest *re
     {
       shown.given = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
       git_repository_set_odb (git, shown.odb);
-      done = show_object (&shown, commit, GS_OBJECT_COMMIT, API_COMMIT_MAX, error)
-             && read_attributes (call, request, commit, tree, git, &shown, reply, error);
+      done = read_attributes (call, request, tree, git, &shown, reply, error);
       g_hash_table_unref (shown.given);
     }
   git_repository_free (git);
@@ -303,7 +315,7 @@ repository_attributes (GitCall *call, const ProtobufCMessage *message, ProtobufC
   for (gsize i = 0; i < request->n_attributes; i++)
     if (!g_ascii_isalnum (request->attributes[i][0]) && strchr ("_.", request->attributes[i][0]) == NULL)
       return api_invalid (error, "attributes", "\"%.80s\" is no attribute's name", request->attributes[i]);
-  return with_libgit2 (call, request, &commit, &tree, (void *) answer, error);
+  return with_libgit2 (call, request, &tree, (void *) answer, error);
 }
 
 const ApiRow api_repository_rows[] = {
