@@ -192,9 +192,9 @@ class BadInput(ApiCase):
         """The history was rewritten and pruned after the first page, or the client changed the id: no damage."""
         self.server.create("gone")
         replica = self.server.replica("gone")
-        files = b"".join(b"M 100644 inline %s\ndata 6\nline %d\n" % (b"f%d" % n, n) for n in range(4))
+        files = b"".join(b"M 100644 inline %s\ndata 6\nword %d\n" % (b"f%d" % n, n) for n in range(4))
         commit = b"commit refs/heads/main\ncommitter A <a@b> %d +0000\ndata 1\nx\n"
-        git(replica, "fast-import", "--quiet", input=commit % 1 + files + commit % 2 + files.replace(b"line", b"more"))
+        git(replica, "fast-import", "--quiet", input=commit % 1 + files + commit % 2 + files.replace(b"word", b"more"))
         calls = [("Commit/TreeEntries", {"revision": "main"}, 1), ("Commit/FileList", {"revision": "main"}, 1),
                  ("Repository/SearchNames", {"revision": "main", "text": "f"}, 0),
                  ("Repository/SearchContent", {"revision": "main", "text": "more"}, 0),

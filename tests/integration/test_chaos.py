@@ -127,7 +127,9 @@ class Chaos(Cluster):
         super().setUp()
         self.random = random.Random(SEED)
         self.done, self.abandon = threading.Event(), threading.Event()
-        self.lives = [Life(self.add_router()) for _ in range(2)]
+        # A long run is told by its gaps, so its routers ask the nodes as they do when nobody configures it.
+        probes = {"probe_interval": "500ms", "probe_timeout": "1500ms"} if SECONDS > 60 else None
+        self.lives = [Life(self.add_router(probes)) for _ in range(2)]
         self.first = self.lives[0].router
         for n in range(REPOSITORIES):
             self.first.create("chaos/repository-%d" % n)
