@@ -263,7 +263,8 @@ typedef struct
   gboolean (*commit) (gpointer self, GsCall *call, gpointer txn, const GsDecision *decision,
                       GError **error);
   /** [S34] Drops it; nothing stays behind: no object, lock, quarantine or process. Consumes @txn.
-   *  @why is what a push's client is told for each command; NULL when it was told already. */
+   *  @why is what a push's client is told for each command; NULL when it was told already, or when nobody knows: of what
+   *  is dropped no client is ever told that it was done. */
   void (*abort) (gpointer self, GsCall *call, gpointer txn, const GError *why);
 
   /** [S40] Visits what was staged and neither applied nor dropped by an earlier process. */

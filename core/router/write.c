@@ -47,13 +47,13 @@ write_blame (Write *write, GError *why)
 
 /* ----------------------------------------------------------------------------------------- actions */
 
+/* Before the participants drop it: that is what they tell their clients. */
 static void
-write_fail (Write *write, const GsAction *action)
+write_fail_why (Write *write, const GsAction *action)
 {
   GError *why = NULL;
   gs_fail (&why, (GsErrorCode) action->code, "the write to '%s' was not made: %s", write->path, action->reason);
   write_blame (write, why);
-  write->end = WRITE_FAILED;
 }
 
 /* What is recorded of replicas is not the caller's: its deadline may be over, and the participant's call cancelled. */
@@ -161,7 +161,7 @@ write_act (Write *write, const GsAction *action)
       gsi_events_publish (write->config->events, g_steal_pointer (&write->event));
       break;
     case GS_ACTION_FAIL:
-      write_fail (write, action);
+      write->end = WRITE_FAILED;
       break;
     case GS_ACTION_REPAIR:
       write_repair (write, action->participant);
@@ -188,6 +188,8 @@ write_act_all (Write *write)
       if (action->type == GS_ACTION_STAGE && write->parts[action->participant]->storage != NULL
           && write_part_state (write->parts[action->participant]) == PART_IDLE)
         staging[n++] = action->participant;
+      if (action->type == GS_ACTION_FAIL)
+        write_fail_why (write, action);
     }
   if (n > 0)
     write_stage (write, staging, n);
@@ -433,12 +435,13 @@ write_tell (Write *write)
   gboolean any = write->end != WRITE_ACKNOWLEDGED;
   if (write->tee == NULL)
     return;
-  /* Of a write that a hook refused only one knows why. */
-  if (any && write->nothing && write->has_asker)
-    {
-      preferred = write->asker;
-      any = FALSE;
-    }
+  /* Who staged it cannot tell why others refused it, and of a hook's no only the one who asked it knows why. */
+  for (gsize i = 0; i < write->n_parts; i++)
+    if (any && write->nothing && write->parts[i]->nothing && (!write->parts[write->asker]->nothing || i == write->asker))
+      {
+        preferred = i;
+        any = FALSE;
+      }
   for (gsize i = 0; i < write->n_parts; i++)
     if (write->parts[i]->applied)
       {

@@ -44,6 +44,7 @@ typedef struct
   const GsiStorage *storage;
   /* the machine's */
   gboolean voter, applied;
+  gboolean nothing; /* it staged no update, and has told its client why; under the lock */
   gboolean behind; /* recorded as not having the write, though the decision names it */
   /* its own call: it may outlive the caller's */
   GsiCall call;    /* call.base first: what cancel_fd gets */

@@ -376,18 +376,22 @@ stage_work (gpointer user)
     memcpy (digest, part->vote->digest, sizeof digest);
   gs_mutex_lock (&write->lock);
   unwanted = part->unwanted || !votes;
+  part->nothing = !votes;
   write->nothing = write->nothing || !votes;
   part->state = unwanted ? PART_ABORTING : PART_STAGED;
+  if (unwanted && votes && write->why != NULL)
+    why = g_error_copy (write->why);
   gs_mutex_unlock (&write->lock);
   if (!unwanted)
     write_event (write, GS_EVENT_STAGED, part->index, digest);
   else
     {
       if (part->txn != NULL)
-        ops->abort (part->storage->self, write_part_call (part), g_steal_pointer (&part->txn), NULL);
+        ops->abort (part->storage->self, write_part_call (part), g_steal_pointer (&part->txn), why);
       part_over (part);
       write_event (write, GS_EVENT_LOST, part->index, NULL);
     }
+  g_clear_error (&why);
   job_done (part, TRUE);
 }
 

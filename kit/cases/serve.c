@@ -319,8 +319,9 @@ push_taken (Conformance *c)
          "the client told that it is done", "%s", got->str);
 }
 
-void
-push_dropped (Conformance *c)
+/* Whether there is a reason or not. */
+static void
+drop_push (Conformance *c, const GError *why)
 {
   const GsStorageOps *ops = c->ops;
   GsCall call = conformance_call (c, LONG_US);
@@ -330,7 +331,6 @@ push_dropped (Conformance *c)
   g_autoptr (GString) request = NULL, got = NULL;
   g_autofree char *before = NULL, *after = NULL;
   GsRepoSize size = { .size = sizeof size }, size_after = { .size = sizeof size_after };
-  g_autoptr (GError) why = g_error_new_literal (GS_ERROR, GS_ERROR_ABORTED, "the test says so");
   GsRefUpdate update;
   Staged staged = { 0 };
   Taker taker;
@@ -345,13 +345,28 @@ push_dropped (Conformance *c)
   got = taker_end (&taker);
   after = refs_now (c, &replica);
   CHECK (c, strcmp (before, after) == 0, "the refs as before", "%s", after);
-  CHECK (c, strstr (got->str, "ng refs/heads/main ") != NULL && strstr (got->str, why->message) != NULL,
+  CHECK (c, strstr (got->str, "\nok ") == NULL && strstr (got->str, "ok refs/heads/main") == NULL,
+         "a client that is not told of a dropped push that it is done", "%s", got->str);
+  CHECK (c, strstr (got->str, "ng refs/heads/main ") != NULL && (why == NULL || strstr (got->str, why->message) != NULL),
          "the client told that its command was not carried out, and why", "%s", got->str);
   CHECK_OK (c, ops->measure (c->self, &call, &replica.repo, &size_after, &error));
   CHECK (c, size.objects_bytes == size_after.objects_bytes && n_pending (c, &replica) == 0, "nothing left behind",
          "objects or a record of the write");
   update = update_move ("refs/heads/main", &oid, &next);
   write_refs (c, &replica, &update, 1, pack, 2); /* no lock either */
+}
+
+void
+push_dropped (Conformance *c)
+{
+  g_autoptr (GError) why = g_error_new_literal (GS_ERROR, GS_ERROR_ABORTED, "the test says so");
+  drop_push (c, why);
+}
+
+void
+push_dropped_without_reason (Conformance *c)
+{
+  drop_push (c, NULL);
 }
 
 void
@@ -452,4 +467,91 @@ push_left (Conformance *c)
   after = refs_now (c, &replica);
   CHECK (c, strcmp (before, after) == 0 && n_pending (c, &replica) == 0, "nothing left of it", "%s", after);
   write_refs (c, &replica, &update, 1, pack, 1);
+}
+
+/* A caller that gives its push up some time after it began. */
+typedef struct
+{
+  FakeCall *call;
+  gint64 at_us;
+  GsThread thread;
+} Quitter;
+
+static void *
+quit_later (void *data)
+{
+  Quitter *quitter = data;
+  while (g_get_monotonic_time () < quitter->at_us)
+    g_usleep (50);
+  fake_call_cancel (quitter->call);
+  return NULL;
+}
+
+#define QUITTERS 16
+#define FREE_AGAIN_US (5 * G_USEC_PER_SEC) /* well below what a lost partner is waited for */
+
+/* FALSE after failing the case. *@ret_us: how long staging took. */
+static gboolean
+push_and_quit (Conformance *c, const Replica *replica, const GString *request, gint64 after_us, gint64 *ret_us)
+{
+  g_autoptr (FakeCall) fake = fake_call_new (LONG_US);
+  const gint64 begin_us = g_get_monotonic_time ();
+  Quitter quitter = { .call = fake, .at_us = begin_us + after_us };
+  Staged staged = { 0 };
+  gboolean quits = after_us < G_MAXINT64 / 2;
+  g_autoptr (GError) error = NULL;
+  gboolean ok;
+  Taker taker;
+  if (!taker_begin (c, &taker, request->str, request->len))
+    return FALSE;
+  if (quits && gs_thread_start (&quitter.thread, "conformance", quit_later, &quitter) != 0)
+    quits = FALSE;
+  ok = stage_push (c, &fake->call, replica, &taker, &staged, &error);
+  *ret_us = g_get_monotonic_time () - begin_us;
+  if (quits)
+    gs_thread_join (quitter.thread);
+  if (ok)
+    drop_write (c, &staged);
+  g_string_free (taker_end (&taker), TRUE);
+  return ok || !lacks (c, TRUE, error);
+}
+
+/* Whatever a push that is given up was about, nothing of it stands in the way of the next one. */
+void
+push_given_up (Conformance *c)
+{
+  const GsStorageOps *ops = c->ops;
+  Replica replica;
+  GsOid oid;
+  g_autoptr (GBytes) pack = pack_commits (c, 1, &oid);
+  g_autoptr (GString) request = push_request ("refs/heads/main", NULL, &oid, pack);
+  GsRefUpdate update = update_create ("refs/heads/main", &oid);
+  gint64 whole_us, us;
+  if (ops->stage_push == NULL)
+    {
+      lacks (c, FALSE, NULL);
+      return;
+    }
+  if (!replica_make (c, &replica) || !push_and_quit (c, &replica, request, G_MAXINT64 / 2, &whole_us))
+    return;
+  for (int i = 0; i < QUITTERS; i++)
+    {
+      gint64 until_us;
+      gboolean taken = FALSE;
+      if (!push_and_quit (c, &replica, request, whole_us * (i + 1) / QUITTERS, &us))
+        return;
+      until_us = g_get_monotonic_time () + FREE_AGAIN_US;
+      while (!taken && g_get_monotonic_time () < until_us)
+        {
+          Staged staged = { 0 };
+          g_autoptr (GError) error = NULL;
+          taken = stage_write (c, &replica, &update, 1, TRUE, pack, &staged, &error);
+          if (taken)
+            {
+              taken = staged.vote->n_updates == 1;
+              drop_write (c, &staged);
+            }
+        }
+      CHECK (c, taken, "the ref free again once the push is given up", "it is locked for seconds");
+    }
 }

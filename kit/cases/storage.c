@@ -542,6 +542,8 @@ const ConformanceCase conformance_storage[] = {
   { "S31", "writers of different refs at once", crowd_of_writers },
   { "S32", "a push is staged with its digest, invisible, and reported once it is committed", push_taken },
   { "S32", "a push that is dropped leaves nothing, and its client is told why", push_dropped },
+  { "S34", "the client of a push that is dropped without a reason is not told that it is done", push_dropped_without_reason },
+  { "S32", "a push that is given up, at whatever moment, holds no lock", push_given_up },
   { "S32", "a push whose commands are all refused has nothing to decide", push_refused },
   { "S32", "half a push of a client that has gone leaves nothing", push_left },
   { "S35", "the server's own refs are swapped with others, and seen by no client", own_refs_kept },

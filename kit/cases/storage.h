@@ -109,6 +109,8 @@ void fetch_session (Conformance *c);
 void fetch_unknown (Conformance *c);
 void push_taken (Conformance *c);
 void push_dropped (Conformance *c);
+void push_dropped_without_reason (Conformance *c);
+void push_given_up (Conformance *c);
 void push_refused (Conformance *c);
 void push_left (Conformance *c);
 void revisions_resolve (Conformance *c);

@@ -398,6 +398,12 @@ void
 storage_abort (gpointer self, GsCall *call, gpointer data, const GError *why)
 {
   Txn *txn = data;
+  g_autoptr (GError) unknown = NULL;
+  if (why == NULL && txn->refs != NULL)
+    {
+      gs_fail (&unknown, GS_ERROR_ABORTED, "the write was given up before it was made; try again");
+      why = unknown;
+    }
   ref_txn_abort (g_steal_pointer (&txn->refs));
   if (txn->quarantine != NULL)
     {

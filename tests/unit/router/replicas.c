@@ -407,6 +407,16 @@ disk_stage (gpointer self, GsCall *call, const GsRepo *repo, const GsChangeSet *
   return TRUE;
 }
 
+/* Under the lock. */
+static void
+give_back (Disk *disk, Staged *staged)
+{
+  if (staged->locked)
+    g_hash_table_remove (disk->locks, staged->name);
+  staged->locked = FALSE;
+  gs_cond_broadcast (&disk->cluster->changed);
+}
+
 static gboolean
 say (int fd, const char *text, gsize len)
 {
@@ -460,6 +470,8 @@ disk_stage_push (gpointer self, GsCall *call, const GsRepo *repo, const GsPush *
     }
   words = g_strsplit (text->str, " ", 2);
   update.name = words[0];
+  if (disk->refuses)
+    say (output, "0009ng no" "0000", 13);
   if (g_strv_length (words) != 2 || !gs_oid_parse (words[1], strlen (words[1]), &update.new_oid))
     {
       close (output);
@@ -467,6 +479,12 @@ disk_stage_push (gpointer self, GsCall *call, const GsRepo *repo, const GsPush *
     }
   gs_mutex_lock (&disk->cluster->lock);
   staged = stage_one (disk, &push->txid, &update, error);
+  if (staged != NULL && disk->refuses)
+    {
+      give_back (disk, staged);
+      staged->verdict = (GsRefVerdict) { GS_ERROR_ABORTED, (char *) "it is locked" };
+      staged->vote.n_updates = 0;
+    }
   gs_mutex_unlock (&disk->cluster->lock);
   if (staged == NULL)
     {
@@ -477,16 +495,6 @@ disk_stage_push (gpointer self, GsCall *call, const GsRepo *repo, const GsPush *
   *ret_txn = staged;
   *ret_vote = &staged->vote;
   return TRUE;
-}
-
-/* Under the lock. */
-static void
-give_back (Disk *disk, Staged *staged)
-{
-  if (staged->locked)
-    g_hash_table_remove (disk->locks, staged->name);
-  staged->locked = FALSE;
-  gs_cond_broadcast (&disk->cluster->changed);
 }
 
 static gboolean
@@ -517,11 +525,15 @@ static void
 disk_abort (gpointer self, GsCall *call, gpointer txn, const GError *why)
 {
   Disk *disk = self;
+  Staged *staged = txn;
   gs_mutex_lock (&disk->cluster->lock);
   disk->n_aborted++;
-  give_back (disk, txn);
+  give_back (disk, staged);
+  disk->drops_unsaid = disk->drops_unsaid || (staged->output >= 0 && staged->vote.n_updates > 0 && why == NULL);
   gs_mutex_unlock (&disk->cluster->lock);
-  staged_free (txn);
+  if (staged->output >= 0 && staged->vote.n_updates > 0)
+    say (staged->output, "000fng given up" "0000", 19);
+  staged_free (staged);
 }
 
 static gboolean

@@ -37,6 +37,8 @@ typedef struct
   gboolean hooks; /* the repository has hooks here: whoever asks them does so once all others have staged */
   GsErrorCode hooks_code; /* what becomes of the one who asks; PERMISSION_DENIED: a hook says no, others: it is lost */
   guint n_asked;
+  gboolean refuses; /* a push's one command, which it tells the client */
+  gboolean drops_unsaid; /* it was told to drop a push, and not why */
   const char *last_words; /* what it says of a push before it fails */
   gsize chatter; /* bytes that a push says before it votes, as a report that never ends */
 } Disk;

@@ -79,9 +79,63 @@ half_a_report (void **state)
   cluster_free (cluster);
 }
 
+static void
+assert_push_says (Cluster *cluster, GsErrorCode code, const char *said)
+{
+  g_autoptr (GBytes) head = g_bytes_new_static (PUSH, strlen (PUSH));
+  int from_server;
+  FakeStream *stream = fake_stream_pipes (head, NULL, &from_server);
+  char heard[100];
+  gsize len = 0;
+  ssize_t n;
+  Answer answer;
+  stream->stream.complete = TRUE;
+  cluster_push (cluster, &stream->stream, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, code);
+  answer_clear (&answer);
+  fake_stream_free (stream);
+  while (len < sizeof heard && (n = read (from_server, heard + len, sizeof heard - len)) > 0)
+    len += (gsize) n;
+  close (from_server);
+  assert_int_equal (len, strlen (said));
+  assert_memory_equal (heard, said, len);
+  cluster_stop (cluster); /* what it tells the others is told */
+  for (int i = 0; i < N_DISKS; i++)
+    assert_false (cluster->disks[i].drops_unsaid);
+}
+
+/*
+ * Locks are held on two of three: the third one could take it, and is told to drop it. The client hears from one who refused,
+ * not from the one that did all well: that one would have said "ok".
+ */
+static void
+refused_by_others (void **state)
+{
+  for (int fine = 0; fine < N_DISKS; fine++)
+    {
+      Cluster *cluster = cluster_new ("majority");
+      for (int i = 0; i < N_DISKS; i++)
+        cluster->disks[i].refuses = i != fine;
+      assert_push_says (cluster, GS_OK, "0009ng no" "0000");
+      cluster_free (cluster);
+    }
+}
+
+/* None refused it and too few agree, as when they do not start from the same value: each is told why it is to be dropped. */
+static void
+votes_that_differ (void **state)
+{
+  Cluster *cluster = cluster_new ("all");
+  g_hash_table_replace (cluster->disks[1].refs, g_strdup ("refs/heads/x"), g_strdup ("2222222222222222222222222222222222222222"));
+  assert_push_says (cluster, GS_ERROR_ABORTED, "000fng given up" "0000");
+  cluster_free (cluster);
+}
+
 int
 main (void)
 {
-  const struct CMUnitTest tests[] = { cmocka_unit_test (endless_report), cmocka_unit_test (half_a_report) };
+  const struct CMUnitTest tests[] = { cmocka_unit_test (endless_report), cmocka_unit_test (half_a_report),
+                                      cmocka_unit_test (refused_by_others), cmocka_unit_test (votes_that_differ) };
   return cmocka_run_group_tests_name ("push", tests, NULL, NULL);
 }

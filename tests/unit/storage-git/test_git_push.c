@@ -43,7 +43,7 @@ read_answer (Fixture *f)
 
 /* One stateless request, half of it as the call's head. Decided at once: committed, or aborted with @why. */
 static Outcome
-push_with (Fixture *f, const GsRepo *repo, GBytes *request, const GError *why)
+push_decided (Fixture *f, const GsRepo *repo, GBytes *request, gboolean commit, const GError *why)
 {
   Outcome outcome = { NULL };
   gsize len;
@@ -64,7 +64,7 @@ push_with (Fixture *f, const GsRepo *repo, GBytes *request, const GError *why)
     {
       outcome.n_updates = vote->n_updates;
       memcpy (outcome.digest, vote->digest, sizeof outcome.digest);
-      if (vote->n_updates == 0 || why != NULL)
+      if (vote->n_updates == 0 || !commit)
         f->ops->abort (f->self, &f->call->call, txn, vote->n_updates == 0 ? NULL : why);
       else if (!f->ops->commit (f->self, &f->call->call, txn, &decision, &outcome.error))
         fail_msg ("commit: %s", outcome.error->message);
@@ -75,9 +75,15 @@ push_with (Fixture *f, const GsRepo *repo, GBytes *request, const GError *why)
 }
 
 static Outcome
+push_with (Fixture *f, const GsRepo *repo, GBytes *request, const GError *why)
+{
+  return push_decided (f, repo, request, why == NULL, why);
+}
+
+static Outcome
 push_bytes (Fixture *f, const GsRepo *repo, GBytes *request)
 {
-  return push_with (f, repo, request, NULL);
+  return push_decided (f, repo, request, TRUE, NULL);
 }
 
 /* Commands are "old new name" separated by newlines; the first one gets the capabilities. @pack may be NULL. */
@@ -412,6 +418,21 @@ test_aborted (void **state)
   ground_free (&g);
 }
 
+/* Whoever drops it need not know why: done it is not. */
+static void
+test_aborted_without_reason (void **state)
+{
+  Ground g = ground_new (NULL, NULL);
+  g_autofree char *commands = g_strdup_printf ("%s %s refs/heads/main", g.first, g.second);
+  g_autoptr (GBytes) request = push_request (commands, "report-status", g.update);
+  g_auto (Outcome) outcome = push_decided (g.f, &g.repo, request, FALSE, NULL);
+  assert_int_equal (outcome.n_updates, 1);
+  assert_non_null (strstr (outcome.answer, "ng refs/heads/main the write was given up"));
+  assert_null (strstr (outcome.answer, "ok refs/heads/main"));
+  assert_nothing_left (g.f, &g.repo);
+  ground_free (&g);
+}
+
 /* Requests that are none, or are other than what was advertised. */
 static void
 test_bad_requests (void **state)
@@ -594,6 +615,7 @@ main (void)
     cmocka_unit_test (test_limits_and_policies),
     cmocka_unit_test (test_fsck_levels),
     cmocka_unit_test (test_aborted),
+    cmocka_unit_test (test_aborted_without_reason),
     cmocka_unit_test (test_bad_requests),
     cmocka_unit_test (test_vanishing_client),
     cmocka_unit_test (test_cancelled_before_decision),
