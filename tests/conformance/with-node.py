@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a command beside a node: with-node.py GITSTEAD PLUGINS STORAGE-PLUGIN COMMAND…, where {url} is where the node
 listens, {socket} the path of that socket, and {token} its cluster token. The node exports one storage, "remote", which is what
-the runner calls its instance."""
+the runner calls its instance. git-late is a storage of git that is slow to say that it has staged a push."""
 import base64
 import os
 import select
@@ -29,7 +29,10 @@ def main():
     token = "gs_%s_%s" % (os.urandom(6).hex(), base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("="))
     config = os.path.join(folder, "node.yaml")
     os.mkdir(os.path.join(folder, "store"))
-    options = ", path: %s/store, lock_wait: 200ms" % folder if plugin == "git" else ""
+    options = ", path: %s/store, lock_wait: 200ms" % folder if plugin != "memory" else ""
+    if plugin == "git-late":
+        plugin = "git"
+        options += ", layers: [{plugin: delay, slots: [stage_push], when: after, time: 200ms}]"
     with open(config, "w") as file:
         file.write(SERVE.format(token=token, folder=folder, plugin=plugin, options=options, url=url))
     os.chmod(config, 0o600)

@@ -112,6 +112,8 @@ remote_stage_push (gpointer data, GsCall *call, const GsRepo *repo, const GsPush
   if (!staged && !txn->ended)
     gs_client_stream_cancel (txn->flow->stream);
   carrier_end (&carrier); /* the node has voted on what it got: it wants no more */
+  if (!staged && !txn->ended)
+    remote_forget (self, call, repo, &push->txid); /* it may have voted meanwhile, and would keep its locks for a lease */
   if (staged)
     {
       gs_client_stream_end (txn->flow->stream, NULL);

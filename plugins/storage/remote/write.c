@@ -252,6 +252,12 @@ settle (Remote *self, GsCall *call, guint32 method, const GsRepo *repo, const Gs
   return remote_call (self, call, method, &request.base, CALL_FATE, NULL, NULL, NULL, error);
 }
 
+void
+remote_forget (Remote *self, GsCall *call, const GsRepo *repo, const GsTxId *txid)
+{
+  settle (self, call, 1014, repo, txid, NULL, NULL, NULL);
+}
+
 /* The rest of a push's conversation, to its end. */
 static gboolean
 end_push (Remote *self, Txn *txn, GsCall *call, GError **error)
