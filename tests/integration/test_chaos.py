@@ -181,6 +181,14 @@ class Chaos(Cluster):
         eventually(lambda: all(len([t for t in self.times(clients, n) if t > since]) >= 2 for n in range(REPOSITORIES))
                    or any(client.faults for client in clients), 60, "two writes to each repository")
 
+    def calm(self, clients):
+        """Writes that were on their way when a replica was repaired may leave it behind once more."""
+        current = False
+        while not current and not any(client.faults for client in clients):
+            eventually(self.all_current, 60, "the repair of what missed writes")
+            self.wait_for_writes(clients)
+            current = self.all_current()
+
     def gaps(self, clients, kind, act):
         """The longest time without an acknowledged write to a repository around such events."""
         longest = 0
@@ -200,8 +208,7 @@ class Chaos(Cluster):
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             self.disturb()
-            eventually(self.all_current, 60, "the repair of what missed writes")
-            self.wait_for_writes(clients)
+            self.calm(clients)
         self.done.set()
         for client in clients:
             client.join(60 * gitstead_test.SLOW)
