@@ -216,6 +216,8 @@ await_order (GsiServe *serve, Staged *staged, Push *push)
         {
           static const GsTxId nobody;
           staged->session = nobody; /* its router is gone: the sweep looks after it */
+          staged->silent_us = staged->broken ? staged->silent_us : g_get_monotonic_time ();
+          staged->broken = TRUE;
           stopping = serve->stopping;
         }
     }

@@ -7,6 +7,8 @@
 /* A write whose router is there but says nothing of it: its word may have been lost. */
 #define FORGOTTEN_US (60 * G_USEC_PER_SEC)
 #define GIVEN_UP_US (600 * G_USEC_PER_SEC)
+/* A router whose end of a push's conversation broke decides at once or never: so long its word may still be on the way. */
+#define BROKEN_US (1 * G_USEC_PER_SEC)
 #define ASK_EVERY_US (1 * G_USEC_PER_SEC)
 #define LOOK_US (100 * 1000)
 
@@ -631,7 +633,7 @@ gsi_serve_sweep (GsiServe *serve, gboolean all)
   while (g_hash_table_iter_next (&iter, NULL, &value))
     {
       Staged *staged = value;
-      gint64 since_us;
+      gint64 since_us, lease_us = staged->broken ? MIN (BROKEN_US, serve->config.lease_us) : serve->config.lease_us;
       gboolean for_good;
       if (staged->state != STAGED_WAITING)
         continue;
@@ -640,7 +642,7 @@ gsi_serve_sweep (GsiServe *serve, gboolean all)
         continue;
       if (!all && now_us - staged->silent_us < ASK_EVERY_US)
         continue;
-      for_good = all || now_us - since_us > serve->config.lease_us || now_us - staged->silent_us > GIVEN_UP_US;
+      for_good = all || now_us - since_us > lease_us || now_us - staged->silent_us > GIVEN_UP_US;
       staged->state = STAGED_WORKING;
       g_ptr_array_add (silent, staged);
       g_array_append_val (goods, for_good);

@@ -3,8 +3,10 @@
 
 Three nodes, two routers, a PostgreSQL server, and clients that push and read with stock git over HTTP. What has to hold: an
 acknowledged push is never lost, no read that was sent to a living router fails, and the replicas are equal in the end.
-GITSTEAD_TEST_CHAOS_SECONDS=300 runs it as long; GITSTEAD_TEST_CHAOS_SEED=N repeats an order of events.
+GITSTEAD_TEST_CHAOS_SECONDS=300 runs it as long; GITSTEAD_TEST_CHAOS_SEED=N repeats an order of events, and
+GITSTEAD_TEST_CHAOS_EVENTS=node:kill,node:stop has only such.
 """
+import datetime
 import os
 import random
 import signal
@@ -21,6 +23,8 @@ SECONDS = float(os.environ.get("GITSTEAD_TEST_CHAOS_SECONDS", "15"))
 SEED = int(os.environ.get("GITSTEAD_TEST_CHAOS_SEED", str(random.randrange(1 << 32))))
 CLIENTS = int(os.environ.get("GITSTEAD_TEST_CHAOS_CLIENTS", "10" if SECONDS > 60 else "4"))
 PAUSE = float(os.environ.get("GITSTEAD_TEST_CHAOS_PAUSE", "0.5"))  # mean seconds between a client's rounds
+EVENTS = [tuple(event.split(":")) for event in os.environ.get(
+    "GITSTEAD_TEST_CHAOS_EVENTS", "node:kill,node:stop,router:kill,router:stop").split(",")]
 REPOSITORIES = 3
 
 
@@ -150,8 +154,9 @@ class Chaos(Cluster):
         return True
 
     def disturb(self):
-        kind, victim = self.random.choice([("node", node) for node in self.nodes] + [("router", life) for life in self.lives])
-        act = self.random.choice(("kill", "stop"))
+        victims = [("node", node) for node in self.nodes] + [("router", life) for life in self.lives]
+        kind, victim, act = self.random.choice([(kind, victim, act) for kind, victim in victims for act in ("kill", "stop")
+                                                if (kind, act) in EVENTS])
         begin = time.monotonic()
         if kind == "router":
             victim.alive, victim.deaths = False, victim.deaths + 1
@@ -190,13 +195,13 @@ class Chaos(Cluster):
             current = self.all_current()
 
     def gaps(self, clients, kind, act):
-        """The longest time without an acknowledged write to a repository around such events."""
-        longest = 0
+        """The longest time without an acknowledged write to a repository around such events, and when that was."""
+        longest = (0, 0, 0)
         for n in range(REPOSITORIES):
             times = self.times(clients, n)
             for a, b in zip(times, times[1:]):
                 if any(a < end and b > begin for begin, end, *what in self.events if what == [kind, act]):
-                    longest = max(longest, b - a)
+                    longest = max(longest, (b - a, a, n))
         return longest
 
     def test_everything_at_random(self):
@@ -218,6 +223,12 @@ class Chaos(Cluster):
         for n in range(REPOSITORIES):
             self.same_everywhere("chaos/repository-%d" % n, clients)
 
+    @staticmethod
+    def clock(moment):
+        """As the logs have it."""
+        when = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=time.monotonic() - moment)
+        return when.strftime("%H:%M:%S.%f")[:-3]
+
     def tell(self, clients):
         pushes, reads = sum(len(c.times) for c in clients), sum(c.reads for c in clients)
         print("# %d pushes acknowledged, %d refused and made again; %d reads; %d requests to a router that went away" % (
@@ -225,7 +236,11 @@ class Chaos(Cluster):
         for kind in ("node", "router"):
             for act in ("kill", "stop"):
                 count = len([event for event in self.events if list(event[2:]) == [kind, act]])
-                print("# %s %s: %d times, longest gap %.2f s" % (kind, act, count, self.gaps(clients, kind, act)))
+                gap, since, n = self.gaps(clients, kind, act)
+                print("# %s %s: %d times, longest gap %.2f s (repository-%d after %s)" % (
+                    kind, act, count, gap, n, self.clock(since)))
+        for begin, end, kind, act in self.events if SECONDS > 60 else []:
+            print("# %s to %s: %s %s" % (self.clock(begin), self.clock(end), kind, act))
         for client in clients:
             for _, said in client.refused[:2]:
                 print("# refused: %s" % " / ".join(said.splitlines()))

@@ -24,7 +24,9 @@ REMOVE = ["remove.dropped"]
 HELD = ["repair.held", "repair.converged", "repair.released"]
 
 
-class Steps(Cluster):
+class Routers(Cluster):
+    """One router that stays, and others that are to die."""
+
     def setUp(self):
         super().setUp()
         self.second = self.add_router()
@@ -100,6 +102,8 @@ class Steps(Cluster):
         healer.stop()
         return refs
 
+
+class Steps(Routers):
     def test_write(self):
         ids = {}
         for point in UNDECIDED + DECIDED:
@@ -277,6 +281,30 @@ class Steps(Cluster):
                     one.stop()
             self.assertEqual([one.failed for one in writers], [[]] * 4)
         self.repaired()
+
+
+class DeadRouter(Routers):
+    """Its pushes do not keep their refs for as long as a router that is only silent is waited for."""
+
+    def setUp(self):
+        super().setUp()
+        for node in self.nodes:
+            node.stop()
+            node.server_options["stage_lease"] = "1h"
+            node.start()
+
+    def test_refs_are_free_soon(self):
+        for number, point in enumerate(("write.staged.2", "write.deciding", "write.decided")):
+            router = self.add_router(point)
+            branch, tip = "refs/heads/dead-%d" % number, self.commit()
+            self.git.run("push", "-q", "%s/%s.git" % (router.url, PATH), "main:" + branch, cwd=self.work)
+            self.died(router, point)
+            following = self.commit()
+            eventually(lambda: self.git.run("push", "-q", self.url, "main:" + branch, cwd=self.work).returncode == 0, 60,
+                       "a push to the ref after %s" % point)
+            self.assertEqual(self.git("ls-remote", self.url, branch, cwd=self.work).split()[0], following)
+            self.assertNotEqual(tip, following)
+        self.assert_equal_replicas(self.second, PATH)
 
 
 class Names(gitstead_test.TestCase):
