@@ -50,7 +50,8 @@ class Client(threading.Thread):
         self.path = "chaos/repository-%d" % (number % REPOSITORIES)
         self.git, self.work = Git(test.token), test.scratch()
         self.tip, self.acknowledged = None, None
-        self.times, self.faults, self.refused, self.retried, self.reads = [], [], [], 0, 0
+        self.begins, self.times = [], []  # of acknowledged pushes; a begin is that of the first try
+        self.faults, self.refused, self.retried, self.reads = [], [], 0, 0
         test.addCleanup(self.end)
 
     def end(self):
@@ -84,11 +85,13 @@ class Client(threading.Thread):
         self.test.done.wait(random.uniform(0, 2 * PAUSE))
 
     def push(self):
+        begin = time.monotonic()
         while not self.test.abandon.is_set():
             life, result = self.ask("push", "-q", "%(url)s", "HEAD:" + self.branch)
             if result.returncode == 0:
                 self.acknowledged = self.tip
                 self.times.append(time.monotonic())
+                self.begins.append(begin)
                 return True
             if life:
                 self.refused.append((time.monotonic(), result.stderr.decode(errors="replace")))
@@ -195,11 +198,13 @@ class Chaos(Cluster):
             current = self.all_current()
 
     def gaps(self, clients, kind, act):
-        """The longest time without an acknowledged write to a repository around such events, and when that was."""
+        """The longest time around such events in which somebody pushed to a repository and nobody's push was acknowledged."""
         longest = (0, 0, 0)
         for n in range(REPOSITORIES):
-            times = self.times(clients, n)
-            for a, b in zip(times, times[1:]):
+            pushes = sorted(push for client in clients if client.number % REPOSITORIES == n
+                            for push in zip(client.times, client.begins))
+            for at, ((a, _), (b, _)) in enumerate(zip(pushes, pushes[1:])):
+                a = max(a, min(begin for _, begin in pushes[at + 1:at + 1 + CLIENTS]))
                 if any(a < end and b > begin for begin, end, *what in self.events if what == [kind, act]):
                     longest = max(longest, (b - a, a, n))
         return longest
