@@ -176,7 +176,8 @@ class Merging(WriteCase):
                 reply = self.api(name, "Change/Merge", source=theirs, message="Merge", write=self.write(start=ours))
                 plain = Git().run("merge-tree", "--write-tree", "--messages", "-z", ours, theirs, cwd=folder_of(name))
                 tree, _, rest = plain.stdout.partition(b"\0")
-                rows, _, words = rest.partition(b"\0\0")
+                # A conflict of folders only, as over where a new file belongs, has no rows.
+                rows, _, words = rest.partition(b"\0\0") if not rest.startswith(b"\0") else (b"", b"", rest[1:])
                 if reply["outcome"] == "CHANGE_CONFLICT":
                     words = words.split(b"\0")
                     messages = []
