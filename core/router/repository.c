@@ -186,6 +186,10 @@ gsi_create_reply (GsiRouter *router, GsiCall *call, guint64 id, GError **error)
   g_autoptr (GsiRow) row = NULL;
   if (!config->metadata->repo_get (config->metadata_self, &call->base, id, gsi_row_visit, &row, error))
     return FALSE;
+  if (strcmp (row->path, call->path) != 0)
+    return gs_fail (error, GS_ERROR_INVALID_ARGUMENT,
+                    "'%s' was not created: this call id has created another repository, or it was renamed since; use a new id",
+                    call->path);
   info = gsi_row_message (row);
   reply.info = info;
   gsi_call_reply (call, &reply.base);

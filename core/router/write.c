@@ -405,6 +405,9 @@ repeat_visit (const GsChange *change, gpointer user)
   Repeat *repeat = user;
   GsiReceipt receipt = { change->txid, change->generation, change->refs_digest, change->voters,
                          g_strv_length ((char **) change->voters) };
+  /* Another caller's: its outcome is not this one's, whose write cannot be decided under that id. */
+  if (g_strcmp0 (change->caller, repeat->call->base.identity->name) != 0)
+    return FALSE;
   repeat->call->written = receipt.generation;
   if (repeat->binding != NULL)
     repeat->binding->reply (repeat->call, &receipt);
@@ -435,6 +438,8 @@ write_tell (Write *write)
   gboolean any = write->end != WRITE_ACKNOWLEDGED;
   if (write->tee == NULL)
     return;
+  while (!any && preferred + 1 < write->n_parts && !write->parts[preferred]->voter)
+    preferred++;
   /* Who staged it cannot tell why others refused it, and of a hook's no only the one who asked it knows why. */
   for (gsize i = 0; i < write->n_parts; i++)
     if (any && write->nothing && write->parts[i]->nothing && (!write->parts[write->asker]->nothing || i == write->asker))

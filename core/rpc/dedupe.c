@@ -233,8 +233,8 @@ gsi_dedupe_finish (GsiDedupe *dedupe, GsiDedupeEntry *entry, GsiEnd *end, gboole
         others = g_ptr_array_new ();
       g_ptr_array_add (others, call);
     }
-  /* "Repeat the same call" must find a clean slate. */
-  if (end->retry == GS_RETRY_SAME)
+  /* "Repeat the same call" must find a clean slate; so must a stream that wrote nothing, of which "it succeeded" says too much. */
+  if (end->retry == GS_RETRY_SAME || (entry->key.stream && end->code == GS_OK && end->generation == 0))
     g_hash_table_remove (dedupe->entries, entry);
   else
     keep (dedupe, entry, end, now_us);

@@ -283,6 +283,32 @@ class Steps(Routers):
         self.repaired()
 
 
+class CallIds(Routers):
+    """What one router did under a call id is nobody else's outcome on another one."""
+
+    def test_of_others(self):
+        router = self.add_router()
+        call_id = "%032x" % 0xabcdef
+        made = self.call(router, "Repository/Create", {"repository": {"path": "team/one"}}, call_id)
+        self.assertEqual(made[0], 200)
+        self.assertEqual(self.call(self.second, "Repository/Create", {"repository": {"path": "team/one"}}, call_id), made)
+        status, reply = self.call(self.add_router(), "Repository/Create", {"repository": {"path": "team/two"}}, call_id)
+        self.assertEqual(status, 400, reply)
+        self.assertMentions(json.dumps(reply), "team/two", "use a new id")
+        exists = self.call(self.second, "Repository/Exists", {"repository": {"path": "team/two"}})[1]
+        self.assertFalse(exists.get("exists", False))
+        call_id = "%032x" % 0xfedcba
+        done = self.call(router, "Ref/Update", self.update("mine"), call_id)
+        self.assertEqual(done[0], 200)
+        self.assertEqual(self.call(self.second, "Ref/Update", self.update("mine"), call_id)[1]["receipt"]["generation"],
+                         done[1]["receipt"]["generation"])
+        self.headers["Authorization"] = "Bearer " + self.second.new_token("write")
+        status, reply = self.call(self.second, "Ref/Update", self.update("theirs"), call_id)
+        self.assertEqual(status, 409, reply)
+        found = self.call(self.second, "Ref/Find", {"repository": {"path": PATH}, "name": "refs/heads/theirs"})
+        self.assertEqual(found[0], 404)
+
+
 class DeadRouter(Routers):
     """Its pushes do not keep their refs for as long as a router that is only silent is waited for."""
 

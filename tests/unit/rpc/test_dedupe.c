@@ -178,7 +178,12 @@ streams (void **state)
   gpointer heir;
   assert_int_equal (gsi_dedupe_enter (d, &key, &calls[0], 0, &entry, &end), GSI_DEDUPE_LEAD);
   assert_int_equal (gsi_dedupe_enter (d, &key, &calls[1], 0, &other, &end), GSI_DEDUPE_STREAMING);
+  /* It ended well and wrote nothing, as a push that was refused: nobody must be told that it succeeded. */
   finish (d, entry, GS_OK, TRUE, 0, &heir);
+  assert_int_equal (gsi_dedupe_enter (d, &key, &calls[1], 0, &entry, &end), GSI_DEDUPE_LEAD);
+  g_autoptr (GsiEnd) wrote = gsi_end_new (GS_OK, NULL, 0, NULL);
+  wrote->generation = 7;
+  assert_null (gsi_dedupe_finish (d, entry, wrote, TRUE, 0, &heir));
   assert_int_equal (gsi_dedupe_enter (d, &key, &calls[1], 0, &other, &end), GSI_DEDUPE_STREAMED);
   assert_int_equal (gsi_dedupe_enter (d, &failing, &calls[0], 0, &entry, &end), GSI_DEDUPE_LEAD);
   finish (d, entry, GS_ERROR_INVALID_ARGUMENT, TRUE, 0, &heir);
