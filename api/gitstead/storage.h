@@ -251,7 +251,7 @@ typedef struct
   /*
    * [S36] Hooks are programs that belong to a repository. Of a write's participants one is told run_hooks: it asks them once
    * its updates are accepted, and refuses all of them when one of the hooks says no. The others' votes say UNASKED: such
-   * a vote counts only beside one that says PASSED. A storage without hooks votes NONE.
+   * a vote counts only beside one for the same updates that says PASSED. A storage without hooks votes NONE.
    */
 
   /**

@@ -115,6 +115,7 @@ struct Write
   guint n_staged, n_applied; /* the machine's: so many events of each there were */
   gboolean nothing; /* a participant staged no update: there is nothing to decide */
   HooksFate hooks;  /* what the one who asks them found */
+  guint8 asked[32]; /* and the vote that it was about */
   GError *why;      /* the first reason: it is nearest to the cause */
 };
 

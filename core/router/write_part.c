@@ -312,25 +312,32 @@ hooks_found (Part *part, const GsVote *vote)
   if (!write->has_asker || part->index != write->asker || write->hooks != HOOKS_OPEN)
     return;
   write->hooks = vote != NULL && vote->hooks == GS_HOOKS_PASSED ? HOOKS_PASSED : HOOKS_NOT_PASSED;
+  if (write->hooks == HOOKS_PASSED)
+    memcpy (write->asked, vote->digest, sizeof write->asked);
   gs_cond_broadcast (&write->changed);
 }
 
 /*
  * May this vote be counted? One of a participant that did not ask the hooks waits for the one that does, and is worth nothing
- * without it: whichever of them is lost, no write goes past a hook.
+ * without it: whichever of them is lost, no write goes past a hook. Nor does a ref that was refused where the hooks were asked,
+ * so that they were not asked about it, and taken here.
  */
 static gboolean
 hooks_let (Part *part, GError **error)
 {
   Write *write = part->write;
-  gboolean passed;
+  gboolean asked, passed;
   if (part->vote->hooks != GS_HOOKS_UNASKED)
     return TRUE;
   gs_mutex_lock (&write->lock);
   while (write->hooks == HOOKS_OPEN && !part->unwanted && !gs_call_cancelled (&part->call.base))
     gs_cond_wait_until (&write->changed, &write->lock, g_get_monotonic_time () + LOOK_US);
-  passed = write->hooks == HOOKS_PASSED;
-  if (!passed && write->why != NULL)
+  asked = write->hooks == HOOKS_PASSED;
+  passed = asked && memcmp (write->asked, part->vote->digest, sizeof write->asked) == 0;
+  if (asked && !passed)
+    gs_fail (error, GS_ERROR_ABORTED, "the hooks of '%s' were asked about other updates than this replica would take; try again",
+             write->path);
+  else if (!passed && write->why != NULL)
     g_propagate_error (error, g_error_copy (write->why));
   gs_mutex_unlock (&write->lock);
   if (!passed && (error == NULL || *error == NULL))
@@ -395,7 +402,18 @@ stage_work (gpointer user)
   job_done (part, TRUE);
 }
 
-/* A write of the Git API is computed once, on the first participant that can; all stage the result. */
+/* One that is recorded to have the last decision may still be applying it, and would compute from what is not so any more. */
+static gboolean
+is_fresh (Write *write, const Part *part)
+{
+  gint64 until_us = MIN (g_get_monotonic_time () + GSI_TELL_US, write->call->base.deadline_us);
+  return gsi_router_is_fresh (write->router, part->storage, write->row, write->row->generation, until_us, NULL);
+}
+
+/*
+ * A write of the Git API is computed once, on the first participant that can; all stage the result. From the last one, if no other
+ * is fresh: what it computes from old refs is refused when it is staged.
+ */
 static gboolean
 compute (Write *write, const gsize *indexes, gsize n, GError **error)
 {
@@ -404,6 +422,8 @@ compute (Write *write, const gsize *indexes, gsize n, GError **error)
     {
       Part *part = write->parts[indexes[i]];
       GsiReplica replica = part_replica (part);
+      if (i + 1 < n && !is_fresh (write, part))
+        continue;
       g_clear_error (&why);
       if (gsi_node_compute (&replica, write->call, &write->computed, &why))
         {
