@@ -500,15 +500,21 @@ is_whole (const Lane *lane)
   return ends;
 }
 
-/* Whose report the client gets: one that is whole, or what there is when all have ended. NOBODY = none yet. */
+/*
+ * Whose report the client gets: one that is whole, or what there is when all have ended. NOBODY = none yet. Of what is decided
+ * only those may tell who voted for it: the others refused it, or were told to drop it.
+ */
 static gsize
 choose_report (Tee *tee)
 {
+  const gboolean decided = tee->write->end == WRITE_ACKNOWLEDGED; /* since before it was released */
   gsize last = NOBODY;
   gboolean waiting = FALSE;
   for (gsize i = 0; i < tee->n_lanes; i++)
     {
       const Lane *lane = &tee->lanes[i];
+      if (decided && !tee->write->parts[lane->index]->voter)
+        continue;
       if (lane->out[0] >= 0)
         waiting = waiting || tee->any || lane->index == tee->preferred;
       else if (is_whole (lane) && (tee->any || lane->index == tee->preferred))

@@ -515,7 +515,7 @@ disk_commit (gpointer self, GsCall *call, gpointer txn, const GsDecision *decisi
     }
   give_back (disk, staged);
   gs_mutex_unlock (&disk->cluster->lock);
-  if (staged->output >= 0)
+  if (staged->output >= 0 && !disk->fails_commit)
     say (staged->output, "000eunpack ok\n", 14);
   staged_free (staged);
   return !disk->fails_commit || gs_fail (error, GS_ERROR_UNAVAILABLE, "cannot rename");

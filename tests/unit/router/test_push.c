@@ -132,10 +132,28 @@ votes_that_differ (void **state)
   cluster_free (cluster);
 }
 
+/* Who voted is lost before it could tell, and the write is decided: nobody says that it was refused, though one did. */
+static void
+decided_and_lost (void **state)
+{
+  for (int refuser = 0; refuser < N_DISKS; refuser++)
+    {
+      Cluster *cluster = cluster_new ("majority");
+      for (int i = 0; i < N_DISKS; i++)
+        {
+          cluster->disks[i].refuses = i == refuser;
+          cluster->disks[i].fails_commit = i != refuser;
+        }
+      assert_push_says (cluster, GS_OK, "");
+      cluster_free (cluster);
+    }
+}
+
 int
 main (void)
 {
   const struct CMUnitTest tests[] = { cmocka_unit_test (endless_report), cmocka_unit_test (half_a_report),
-                                      cmocka_unit_test (refused_by_others), cmocka_unit_test (votes_that_differ) };
+                                      cmocka_unit_test (refused_by_others), cmocka_unit_test (votes_that_differ),
+                                      cmocka_unit_test (decided_and_lost) };
   return cmocka_run_group_tests_name ("push", tests, NULL, NULL);
 }
