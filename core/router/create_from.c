@@ -414,12 +414,36 @@ see_ref (const GsRef *ref, gpointer user)
   return !refs->any;
 }
 
+/* One that is recorded to have the last decision may still be applying it: it is asked. NULL: there is none for a while. */
+static const GsiStorage *
+fresh_source (GsiRouter *router, GsiCall *call, const GsiRow *row)
+{
+  const gint64 until_us = MIN (g_get_monotonic_time () + GSI_LATE_WAIT_US, call->base.deadline_us);
+  gint64 delay_us = 0;
+  gboolean any = FALSE;
+  do
+    for (gsize i = 0; i < row->n_replicas; i++)
+      {
+        const GsiStorage *storage = gsi_router_storage (router, row->replicas[i].storage);
+        if (storage == NULL || storage->ops->query == NULL || row->replicas[i].generation < row->generation
+            || !gsi_router_view (storage).healthy)
+          continue;
+        any = TRUE;
+        if (gsi_router_is_fresh (router, storage, row, row->generation,
+                                 MIN (g_get_monotonic_time () + GSI_TELL_US, until_us), NULL))
+          return storage;
+      }
+  while (any && gsi_router_pause (&call->base, &delay_us, until_us));
+  return NULL;
+}
+
 /* The source, and a replica of it that has all that was decided. */
 static const GsiStorage *
 find_source (GsiRouter *router, GsiCall *call, const Gitstead__V1__Repository *named, GsiRow **ret_row, GError **error)
 {
   const GsiRouterConfig *config = gsi_router_config (router);
   const GsiStorageGroup *group;
+  const GsiStorage *found;
   g_autofree char *path = NULL;
   g_autoptr (GError) why = NULL;
   if (named == NULL || !gsi_path_normalize (named->path, &path, &why))
@@ -439,13 +463,8 @@ find_source (GsiRouter *router, GsiCall *call, const Gitstead__V1__Repository *n
       return NULL;
     }
   gsi_router_recheck (router, call, *ret_row);
-  for (gsize i = 0; i < (*ret_row)->n_replicas; i++)
-    {
-      const GsiStorage *storage = gsi_router_storage (router, (*ret_row)->replicas[i].storage);
-      if (storage != NULL && storage->ops->query != NULL && (*ret_row)->replicas[i].generation >= (*ret_row)->generation
-          && gsi_router_view (storage).healthy)
-        return storage;
-    }
+  if ((found = fresh_source (router, call, *ret_row)) != NULL)
+    return found;
   gs_fail (error, GS_ERROR_UNAVAILABLE, "source: no replica of '%s' that is current can be reached", path);
   return NULL;
 }

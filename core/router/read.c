@@ -163,8 +163,6 @@ shows (GsiRouter *router, const GsiCall *call, const GsiStorage *storage, const 
 /* So long a decided write may take to be applied before it is asked whether its router died in between. */
 #define FINISH_AFTER_US (300 * 1000)
 #define FINISH_US (5 * G_USEC_PER_SEC)
-/* How long a read waits for replicas that are there and will apply what was decided: a busy disk may take seconds for it. */
-#define LATE_WAIT_US (3 * G_USEC_PER_SEC)
 
 /*
  * A storage that has no replica where the metadata store knows one has lost it: its NOT_FOUND must not look as if there were
@@ -239,7 +237,7 @@ read_anywhere (GsiRouter *router, GsiCall *call, const GsiStorageGroup *vs, cons
   g_autoptr (GArray) aside = set_unhealthy_aside (candidates);
   g_autoptr (GArray) late = g_array_new (FALSE, FALSE, sizeof (Candidate));
   gint64 now_us = g_get_monotonic_time ();
-  Patience patience = { now_us + LATE_WAIT_US, now_us + FINISH_AFTER_US, 0 };
+  Patience patience = { now_us + GSI_LATE_WAIT_US, now_us + FINISH_AFTER_US, 0 };
   g_autoptr (GError) why = NULL;
   g_autofree char *passed_over = NULL;
 
