@@ -36,7 +36,8 @@ typedef struct
   gboolean push;
   gpointer txn;
   gint64 silent_us; /* since when nobody is known to want it; 0 = its router is there */
-  gboolean broken;  /* its router broke the conversation off: it died, or does without this vote */
+  gboolean broken;  /* the conversation with its router is over … */
+  GsTxId router;    /* … which had this session */
   /* the order */
   gboolean commit;
   GsDecision decision;

@@ -215,9 +215,13 @@ await_order (GsiServe *serve, Staged *staged, Push *push)
           && (gs_call_cancelled (&push->call->base) || __atomic_load_n (&push->failed, __ATOMIC_ACQUIRE)))
         {
           static const GsTxId nobody;
-          staged->session = nobody; /* its router is gone: the sweep looks after it */
-          staged->silent_us = staged->broken ? staged->silent_us : g_get_monotonic_time ();
+          if (!staged->broken)
+            {
+              staged->silent_us = g_get_monotonic_time ();
+              staged->router = staged->session;
+            }
           staged->broken = TRUE;
+          staged->session = nobody; /* its router is gone: the sweep looks after it */
           stopping = serve->stopping;
         }
     }

@@ -7,8 +7,8 @@
 /* A write whose router is there but says nothing of it: its word may have been lost. */
 #define FORGOTTEN_US (60 * G_USEC_PER_SEC)
 #define GIVEN_UP_US (600 * G_USEC_PER_SEC)
-/* A router whose end of a push's conversation broke decides at once or never: so long its word may still be on the way. */
-#define BROKEN_US (1 * G_USEC_PER_SEC)
+/* A router whose end of a push's conversation broke and that is silent for so long is dead; a live one is waited for. */
+#define DEAD_US (2 * G_USEC_PER_SEC)
 #define ASK_EVERY_US (1 * G_USEC_PER_SEC)
 #define LOOK_US (100 * 1000)
 
@@ -619,6 +619,15 @@ silent_since (GsiServe *serve, Staged *staged, gint64 now_us)
   return now_us - *seen > serve->config.lease_us ? *seen : now_us - staged->silent_us > FORGOTTEN_US ? *seen : G_MAXINT64;
 }
 
+/* How long it is waited for. Under the lock. */
+static gint64
+lease_of (GsiServe *serve, const Staged *staged, gint64 now_us)
+{
+  const gint64 *seen = staged->broken ? g_hash_table_lookup (serve->sessions, &staged->router) : NULL;
+  gboolean dead = staged->broken && (seen == NULL || now_us - *seen > DEAD_US);
+  return dead ? MIN (ASK_EVERY_US, serve->config.lease_us) : serve->config.lease_us;
+}
+
 void
 gsi_serve_sweep (GsiServe *serve, gboolean all)
 {
@@ -633,7 +642,7 @@ gsi_serve_sweep (GsiServe *serve, gboolean all)
   while (g_hash_table_iter_next (&iter, NULL, &value))
     {
       Staged *staged = value;
-      gint64 since_us, lease_us = staged->broken ? MIN (BROKEN_US, serve->config.lease_us) : serve->config.lease_us;
+      gint64 since_us, lease_us = lease_of (serve, staged, now_us);
       gboolean for_good;
       if (staged->state != STAGED_WAITING)
         continue;
