@@ -668,7 +668,8 @@ storage_stage_push (gpointer self, GsCall *call, const GsRepo *repo, const GsPus
       || !receive (txn, call, request, stream, &failed))
     {
       ref_txn_abort (g_steal_pointer (&txn->refs));
-      if (txn->push != NULL && txn->push->complete && !gs_call_cancelled (call))
+      /* The verdicts are made once all commands are there. */
+      if (txn->push != NULL && txn->verdicts != NULL && !gs_call_cancelled (call))
         {
           quarantine_drop (open, txn->quarantine);
           g_clear_pointer (&txn->quarantine, g_free);

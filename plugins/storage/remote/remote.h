@@ -216,9 +216,9 @@ Txn *txn_new (const GsTxId *txid, const GsRepo *repo);
 void txn_free (Txn *txn);
 /** The node's vote. */
 gboolean txn_take_vote (Remote *self, Txn *txn, const Gitstead__V1__NodeVote *message, GError **error);
-/** Passes git's answers on: up to the node's vote, or, @to_end, until the call ends. Its outcome then. */
 /** A node that was to stage a write drops what it may have staged of it. Errors are of no use to anybody. */
 void remote_forget (Remote *self, GsCall *call, const GsRepo *repo, const GsTxId *txid);
+/** Passes git's answers on: up to the node's vote, or, @to_end, until the call ends. Its outcome then. */
 gboolean push_relay (Remote *self, Txn *txn, GsCall *call, GsStream *stream, gboolean to_end, GError **error);
 
 #endif
