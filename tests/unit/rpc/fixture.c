@@ -146,6 +146,7 @@ play_gate (Fixture *f, GsiCall *call, GError **error)
   f->n_at_gate--;
   gs_cond_broadcast (&f->changed);
   gs_mutex_unlock (&f->lock);
+  call->written = 1;
   reply_empty (call);
   return TRUE;
 }
