@@ -150,14 +150,15 @@ supply_begin (Supply *supply, const Creation *creation, GError **error)
 
 /*
  * What the source's side failed with is why the other one failed too. TRUE: both are done. A source that has written its last
- * is about to say how it ended, and is not to be cut off; one that still writes, or makes up its mind, is.
+ * is about to say how it ended, and is not to be cut off; one that still writes, or makes up its mind, is, and fails only for that.
  */
 static gboolean
 supply_end (Supply *supply, gboolean filled, GError **error)
 {
   struct pollfd written = { .fd = supply->ended };
+  const gboolean cut = !filled && (poll (&written, 1, 0) != 1 || (written.revents & POLLHUP) == 0);
   gboolean done;
-  if (!filled && (poll (&written, 1, 0) != 1 || (written.revents & POLLHUP) == 0))
+  if (cut)
     __atomic_store_n (&supply->call.cancelled, 1, __ATOMIC_RELEASE);
   close (supply->ended);
   if (supply->pipe[0] >= 0)
@@ -165,7 +166,7 @@ supply_end (Supply *supply, gboolean filled, GError **error)
   gs_thread_join (supply->thread);
   g_bytes_unref (supply->none);
   done = filled && supply->done;
-  if (!supply->done && gs_error_code (supply->why) != GS_ERROR_CANCELLED)
+  if (!supply->done && !cut && gs_error_code (supply->why) != GS_ERROR_CANCELLED)
     {
       g_clear_error (error);
       g_propagate_error (error, g_steal_pointer (&supply->why));
