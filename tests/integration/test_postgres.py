@@ -166,8 +166,8 @@ class Hung(TestCase):
                 for one in readers:
                     one.join()
                 self.assertEqual(results, [b""] * 12)
-            refused = git.fails("push", url, "main:refs/heads/other", cwd=work)
-            self.assertMentions(refused, "does not answer", "Nothing was done")
+            # While the last readers still wait for the database, there is no connection left to ask it on.
+            eventually(lambda: self.push_is_refused(git, url, work), 90, "a push that is told why")
             # Whoever happens to look whether the database is back has no time left; the others are told at once.
             eventually(lambda: self.is_refused(server), 90, "an answer at once")
         finally:
@@ -177,6 +177,10 @@ class Hung(TestCase):
                    "a push that is taken again")
         self.assertEqual(server.cli("repo", "list", "-q").stdout.split(), ["a/b.git"])
 
+    def push_is_refused(self, git, url, work):
+        refused = git.fails("push", url, "main:refs/heads/other", cwd=work)
+        self.assertMentions(refused, "Nothing was done")
+        return "does not answer" in refused
 
     def is_refused(self, server):
         failed = server.cli("repo", "create", "other/one", "--timeout", "2s", check=False)
