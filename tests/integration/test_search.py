@@ -157,8 +157,9 @@ class Skips(ApiCase):
             self.assertEqual((reply[entries], reply["next_page_token"]), ([], ""))
         found = self.api(name, method, page={"token": self.token(name, method, last, **fields)}, **fields)[entries]
         self.assertEqual(len(found), 1)
-        # Each entry that was kept would be 150 bytes and more.
-        self.assertLess(self.server.peak_memory() - before, 24 << 20)
+        # Each entry that was kept would be 150 bytes and more. A sanitizer keeps what is freed.
+        if gitstead_test.SLOW == 1:
+            self.assertLess(self.server.peak_memory() - before, 24 << 20)
         return found[0]
 
     def test_lines(self):
