@@ -118,13 +118,14 @@ child_arguments (const Watch *watch, int number, const char *folder)
   return args;
 }
 
-/* What the C library keeps for the next time would hide what is lost, or look like it. */
+/* What the C library keeps for the next time (chunks of a thread, arenas for threads that collide) would hide what is lost,
+ * or look like it. */
 static char **
 child_environment (void)
 {
   char **env = g_get_environ ();
   env = g_environ_setenv (env, "G_SLICE", "always-malloc", TRUE);
-  return g_environ_setenv (env, "GLIBC_TUNABLES", "glibc.malloc.tcache_count=0", TRUE);
+  return g_environ_setenv (env, "GLIBC_TUNABLES", "glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1", TRUE);
 }
 
 /* Returns the process, with its report's descriptor; -1 with errno. */
