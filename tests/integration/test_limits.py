@@ -62,6 +62,24 @@ class Limits(TestCase):
         server.assert_settled()
         self.assertEqual(server.stop(), 0)
 
+    def test_git_has_too_little_memory(self):
+        """What a git process may not use is a limit: of the objects nothing is lost, and nobody is told so."""
+        server = self.server()
+        git, url, work = self.filled(server)
+        for number in range(2):
+            with open(os.path.join(work, "file"), "w") as out:
+                out.writelines("%d of %d\n" % (line, number) for line in range(3_000_000))
+            git("commit", "-q", "-a", "-m", "Long", cwd=work)
+        git("push", "-q", url, "main", cwd=work)
+        self.assertEqual(server.stop(), 0)
+        server.start(child_memory="24MiB")
+        reply = server.http("POST", "/api/v1/History/Blame",
+                            json.dumps({"repository": {"path": "limits"}, "revision": "main", "path": "file"}),
+                            dict(server.bearer(), **{"Content-Type": "application/json"}))
+        self.assertIn(b'"OUT_OF_RANGE"', reply.body)
+        self.assertRegex(reply.body, b"[Oo]ut of memory")
+        self.assertEqual(server.stop(), 0)
+
     def test_many_clients_at_once(self):
         server = self.server()
         git, url, work = self.filled(server, size=200_000)

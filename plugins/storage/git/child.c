@@ -468,6 +468,15 @@ child_clear (Child *child)
   child->err = NULL;
 }
 
+/* child_cpu, or child_memory: git's own words, and zlib's. */
+static gboolean
+over_limit (int status, const char *said)
+{
+  if (WIFSIGNALED (status))
+    return WTERMSIG (status) == SIGXCPU;
+  return strstr (said, "Out of memory") != NULL || strstr (said, "out of memory") != NULL;
+}
+
 gboolean
 child_check (Child *child, int status, GError **error)
 {
@@ -476,11 +485,11 @@ child_check (Child *child, int status, GError **error)
   if (WIFEXITED (status) && WEXITSTATUS (status) == 0)
     return TRUE;
   if (WIFSIGNALED (status))
-    return gs_fail (error, WTERMSIG (status) == SIGXCPU ? GS_ERROR_OUT_OF_RANGE : GS_ERROR_INTERNAL,
+    return gs_fail (error, over_limit (status, said) ? GS_ERROR_OUT_OF_RANGE : GS_ERROR_INTERNAL,
                     "git %s was ended by signal %d%s%s", child->name, WTERMSIG (status), *said != '\0' ? ": " : "",
                     said);
-  return gs_fail (error, GS_ERROR_INTERNAL, "git %s exited with %d%s%s", child->name, WEXITSTATUS (status),
-                  *said != '\0' ? ": " : "", said);
+  return gs_fail (error, over_limit (status, said) ? GS_ERROR_OUT_OF_RANGE : GS_ERROR_INTERNAL,
+                  "git %s exited with %d%s%s", child->name, WEXITSTATUS (status), *said != '\0' ? ": " : "", said);
 }
 
 gboolean
@@ -497,14 +506,21 @@ child_said_loss (const char *said)
   return FALSE;
 }
 
+GsErrorCode
+child_failure (int status, const char *said)
+{
+  if (over_limit (status, said))
+    return GS_ERROR_OUT_OF_RANGE;
+  return WIFEXITED (status) && child_said_loss (said) ? GS_ERROR_DATA_LOSS : GS_ERROR_INTERNAL;
+}
+
 gboolean
 child_check_objects (Child *child, int status, GError **error)
 {
   g_autoptr (GError) why = NULL;
   if (child_check (child, status, &why))
     return TRUE;
-  return gs_fail (error, WIFEXITED (status) && child_said_loss (why->message) ? GS_ERROR_DATA_LOSS : (GsErrorCode) why->code, "%s",
-                  why->message);
+  return gs_fail (error, child_failure (status, why->message), "%s", why->message);
 }
 
 /* --------------------------------------------------------------------------------------- waiting */

@@ -99,6 +99,9 @@ gboolean child_check_objects (Child *child, int status, GError **error);
 /** Does what git says on its standard error tell of an object that is damaged or lost? Revisions are ids when they come to
  *  it, found before. */
 gboolean child_said_loss (const char *said);
+/** What it means that one which read the repository's own objects ended with @status, not 0, having said @said: OUT_OF_RANGE
+ *  past child_cpu or child_memory, DATA_LOSS when an object cannot be read, INTERNAL else. */
+GsErrorCode child_failure (int status, const char *said);
 void child_clear (Child *child);
 /**
  * Runs to the end with @input (may be NULL); its output, at most @max bytes (below 2 GiB), *full* in *@ret_output (may

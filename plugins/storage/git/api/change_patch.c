@@ -92,7 +92,7 @@ run_line (const Patcher *patcher, const char *const *argv, GBytes *input, char *
   if (!run_git (patcher, argv, input, &output, &status, &said, error))
     return FALSE;
   if (status != 0)
-    return gs_fail (error, child_said_loss (said) ? GS_ERROR_DATA_LOSS : GS_ERROR_INTERNAL,
+    return gs_fail (error, child_failure (status, said),
                     "git %s failed in repository %" G_GUINT64_FORMAT ": %s", argv[0], patcher->change->repo->id, said);
   if (ret_line == NULL)
     return TRUE;

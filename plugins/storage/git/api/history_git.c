@@ -100,13 +100,12 @@ take_ids (GBytes *output, guint64 skip, GByteArray *ids, GError **error)
 static gboolean
 git_said (const char *doing, int status, const char *said, GError **error)
 {
-  const char *fatal = said != NULL ? strstr (said, "fatal: ") : NULL;
+  const char *fatal = strstr (said, "fatal: ");
   if (WIFEXITED (status) && WEXITSTATUS (status) == 0)
     return TRUE;
   if (fatal != NULL && strstr (fatal, "command line, ") != NULL)
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "a regular expression is not understood: %.200s", fatal);
-  return gs_fail (error, WIFSIGNALED (status) ? GS_ERROR_OUT_OF_RANGE : GS_ERROR_DATA_LOSS,
-                  "%s: git ended with status %d: %.500s", doing, status, said != NULL ? said : "");
+  return gs_fail (error, child_failure (status, said), "%s: git ended with status %d: %.500s", doing, status, said);
 }
 
 gboolean
@@ -274,7 +273,7 @@ blame_ranges (Args *args, const Gitstead__V1__HistoryBlameRequest *request, GErr
 static gboolean
 blame_said (int status, const char *said, GError **error)
 {
-  if (said != NULL && WIFEXITED (status) && WEXITSTATUS (status) != 0 && strstr (said, " has only ") != NULL)
+  if (WIFEXITED (status) && WEXITSTATUS (status) != 0 && strstr (said, " has only ") != NULL)
     return gs_fail (error, GS_ERROR_OUT_OF_RANGE, "ranges.first: the file has fewer lines");
   return git_said ("blame", status, said, error);
 }

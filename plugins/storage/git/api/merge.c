@@ -197,7 +197,7 @@ run_merge_tree (Change *change, const GsOid *ours, const GsOid *theirs, gboolean
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION,
                     "the two histories have nothing in common; allow_unrelated merges them nevertheless");
   if (!WIFEXITED (status) || WEXITSTATUS (status) > 1)
-    return gs_fail (error, child_said_loss (said) ? GS_ERROR_DATA_LOSS : GS_ERROR_INTERNAL,
+    return gs_fail (error, child_failure (status, said),
                     "git merge-tree of %s and %s failed in repository %" G_GUINT64_FORMAT ": %s", a, b,
                     change->repo->id, said);
   *ret_clean = WEXITSTATUS (status) == 0;

@@ -51,7 +51,7 @@ check (GitCall *call, Child *child, int status, GError **error)
       return gs_fail (error, GS_ERROR_DATA_LOSS, "repository %" G_GUINT64_FORMAT " has a damaged or lost object: %s",
                       call->repo->id, said);
     }
-  if (WIFEXITED (status) && child_said_loss (why->message))
+  if (child_failure (status, why->message) == GS_ERROR_DATA_LOSS)
     return gs_fail (error, GS_ERROR_DATA_LOSS, "repository %" G_GUINT64_FORMAT " has a damaged or lost object: %s",
                     call->repo->id, why->message);
   return gs_fail (error, (GsErrorCode) why->code, "repository %" G_GUINT64_FORMAT ": %s", call->repo->id, why->message);
