@@ -14,6 +14,9 @@ import shutil
 import subprocess
 import sys
 
+# Method names that C++ cannot have as members of the services' structs, which list them in order: nobody uses their names.
+CXX_KEYWORDS = r"delete|new|export|operator|private|protected|public|template|this|throw|try|catch|typename|using|virtual"
+
 
 def main():
     protoc, source, out = sys.argv[1:4]
@@ -21,6 +24,12 @@ def main():
     names = [os.path.relpath(p, source) for p in protos]
     subprocess.run([protoc, "-I.", "-I/usr/include", "--c_out=" + os.path.abspath(out)]
                    + names + ["google/protobuf/descriptor.proto"], cwd=source, check=True)
+    for name in names:
+        header = os.path.join(out, name.replace(".proto", ".pb-c.h"))
+        with open(header) as f:
+            text = f.read()
+        with open(header, "w") as f:
+            f.write(re.sub(r"\(\*(%s)\)\(" % CXX_KEYWORDS, r"(*\1_)(", text))
     set_file = os.path.abspath(os.path.join(out, "descriptor-set.bin"))
     subprocess.run([protoc, "-I.", "-I/usr/include", "--include_imports", "--descriptor_set_out=" + set_file]
                    + names, cwd=source, check=True)
