@@ -376,24 +376,41 @@ gsi_care_round (GsiRouter *router, GsCall *call, const char *who)
   g_hash_table_destroy (round.nodes);
 }
 
-void
-gsi_care_came_back (GsiRouter *router, GsCall *call, const char *storage, gint64 since_wall_us)
+/* FALSE: the store does not take it now. What it never takes, as of a repository that is gone, stops no others. */
+static gboolean
+ask_for_look (GsiRouter *router, GsCall *call, const GsiRow *row, const GsiRowReplica *replica)
+{
+  const char *kind = replica->generation < row->generation ? GSI_JOB_REPAIR : GSI_JOB_VERIFY;
+  g_autoptr (GError) why = NULL;
+  return gsi_router_ask_job (router, call, kind, row->id, replica->storage, "its node came back", 0, NULL, &why)
+         || gs_error_retry (gs_error_code (why)) == GS_RETRY_NEVER;
+}
+
+/*
+ * Also what was verified a moment ago: that was perhaps before the node went, with another disk, and the clocks of the
+ * store, the routers and the nodes need not agree on what was first. What is queued already is not queued twice.
+ */
+gboolean
+gsi_care_came_back (GsiRouter *router, GsCall *call, const char *storage, guint64 *after)
 {
   const GsiRouterConfig *config = gsi_router_config (router);
-  guint64 after = 0;
   for (;;)
     {
-      g_autoptr (GPtrArray) rows = next_page (config, call, storage, &after, NULL);
-      if (rows == NULL || rows->len == 0 || gs_call_cancelled (call))
-        return;
+      guint64 next = *after;
+      g_autoptr (GPtrArray) rows = next_page (config, call, storage, &next, NULL);
+      if (rows == NULL)
+        return FALSE;
+      if (rows->len == 0)
+        return TRUE;
       for (guint i = 0; i < rows->len; i++)
         {
           const GsiRow *row = rows->pdata[i];
+          if (gs_call_cancelled (call))
+            return FALSE;
           for (gsize k = 0; k < row->n_replicas; k++)
-            if (strcmp (row->replicas[k].storage, storage) == 0 && row->replicas[k].verified_wall_us < since_wall_us)
-              gsi_router_ask_job (router, call,
-                                  row->replicas[k].generation < row->generation ? GSI_JOB_REPAIR : GSI_JOB_VERIFY, row->id,
-                                  storage, "its node came back", 0, NULL, NULL);
+            if (strcmp (row->replicas[k].storage, storage) == 0 && !ask_for_look (router, call, row, &row->replicas[k]))
+              return FALSE;
+          *after = row->id;
         }
     }
 }

@@ -12,7 +12,10 @@
 
 /** One round over all repositories, unless another process is at it. Blocks. */
 void gsi_care_round (GsiRouter *router, GsCall *call, const char *who);
-/** A storage can be reached again: whatever it holds is looked at, unless that was done since then. Blocks. */
-void gsi_care_came_back (GsiRouter *router, GsCall *call, const char *storage, gint64 since_wall_us);
+/**
+ * A storage can be reached again: looks at whatever it holds are queued, of repositories with an id > *@after, which
+ * moves on with what is queued. FALSE: the store does not take more now; the rest is to be asked again. Blocks.
+ */
+gboolean gsi_care_came_back (GsiRouter *router, GsCall *call, const char *storage, guint64 *after);
 
 #endif

@@ -418,7 +418,8 @@ typedef struct
 {
   gboolean there;
   guint64 instance; /* of its node's process; 0 = not heard of yet */
-  gint64 back_us;   /* when it was last asked to be looked through */
+  gboolean owed;    /* it came back, and not all that it holds was asked to be looked at yet */
+  guint64 after;    /* what was, in order of the repositories' ids */
 } Seen;
 
 static Seen *
@@ -435,27 +436,29 @@ seen_of (GsiRepairer *repairer, const GsiStorage *storage)
 }
 
 static void
-came_back (GsiRepairer *repairer, GsiRouter *router, const GsiStorage *storage, Seen *seen)
+owe_look (Seen *seen)
 {
-  const GsHost *host = gsi_router_config (router)->host;
-  seen->back_us = g_get_monotonic_time ();
-  gsi_care_came_back (router, &repairer->care.call, storage->name, host->wall_us (host));
+  seen->owed = TRUE;
+  seen->after = 0;
 }
 
-/* Which storages came back since the last look. The first look knows nothing of before. */
-static void
-look_who_is_back (GsiRepairer *repairer, GsiRouter *router)
+/* Which storages came back since the last look; TRUE: some did. The first look knows nothing of before. */
+static gboolean
+look_who_is_back (GsiRepairer *repairer, const GsiRouterConfig *config)
 {
-  const GsiRouterConfig *config = gsi_router_config (router);
+  gboolean any = FALSE;
   for (gsize i = 0; i < config->n_storages; i++)
     {
       Seen *seen = seen_of (repairer, config->storages[i]);
       gboolean there = gsi_router_view (config->storages[i]).healthy;
-      gboolean back = there && !seen->there;
+      if (there && !seen->there)
+        {
+          owe_look (seen);
+          any = TRUE;
+        }
       seen->there = there;
-      if (back)
-        came_back (repairer, router, config->storages[i], seen);
     }
+  return any;
 }
 
 /* The rows of the nodes, in a table of storage -> instance. */
@@ -470,16 +473,16 @@ collect_instance (const GsNodeRow *row, gpointer user)
 
 /*
  * A process that ended and began anew between two looks was never missed, and may have another disk than before: the store
- * knows. @before_us is when it was last asked: whoever was seen coming back since then was told so already.
+ * knows. FALSE: it does not tell now.
  */
-static void
-look_who_began_anew (GsiRepairer *repairer, GsiRouter *router, gint64 before_us)
+static gboolean
+look_who_began_anew (GsiRepairer *repairer, const GsiRouterConfig *config)
 {
-  const GsiRouterConfig *config = gsi_router_config (router);
   g_autoptr (GHashTable) instances = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
-  if (config->metadata->node_list == NULL
-      || !config->metadata->node_list (config->metadata_self, &repairer->care.call, collect_instance, instances, NULL))
-    return;
+  if (config->metadata->node_list == NULL)
+    return TRUE;
+  if (!config->metadata->node_list (config->metadata_self, &repairer->care.call, collect_instance, instances, NULL))
+    return FALSE;
   for (gsize i = 0; i < config->n_storages; i++)
     {
       Seen *seen = seen_of (repairer, config->storages[i]);
@@ -487,9 +490,38 @@ look_who_began_anew (GsiRepairer *repairer, GsiRouter *router, gint64 before_us)
       if (now == NULL || *now == before)
         continue;
       seen->instance = *now;
-      if (before != 0 && seen->back_us < before_us)
-        came_back (repairer, router, config->storages[i], seen);
+      if (before != 0)
+        owe_look (seen);
     }
+  return TRUE;
+}
+
+/* What the store does not take now is asked again with the next look. */
+static void
+ask_for_looks (GsiRepairer *repairer, GsiRouter *router)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  for (gsize i = 0; i < config->n_storages; i++)
+    {
+      Seen *seen = seen_of (repairer, config->storages[i]);
+      if (seen->owed)
+        seen->owed = !gsi_care_came_back (router, &repairer->care.call, config->storages[i]->name, &seen->after);
+    }
+}
+
+/*
+ * Which process a storage that came back has is learnt before its looks are queued: these are made with that one or a
+ * later one, so another one that is found later owes looks of its own, however soon it followed. @nodes_us is when the
+ * store was asked last.
+ */
+static void
+look_at_storages (GsiRepairer *repairer, GsiRouter *router, gint64 now_us, gint64 *nodes_us)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  const gboolean back = look_who_is_back (repairer, config);
+  if ((back || *nodes_us == 0 || now_us - *nodes_us >= NODES_US) && look_who_began_anew (repairer, config))
+    *nodes_us = now_us;
+  ask_for_looks (repairer, router);
 }
 
 static void *
@@ -505,12 +537,7 @@ carer_run (void *user)
       gint64 now_us = g_get_monotonic_time ();
       if (config->n_virtual_storages > 0 && config->metadata->job_add != NULL)
         {
-          look_who_is_back (repairer, router);
-          if (now_us - nodes_us >= NODES_US)
-            {
-              look_who_began_anew (repairer, router, nodes_us);
-              nodes_us = now_us;
-            }
+          look_at_storages (repairer, router, now_us, &nodes_us);
           if (last_us != 0 && now_us - last_us >= config->care.round_every_us)
             gsi_care_round (router, &repairer->care.call, repairer->name);
         }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Leases of jobs: renewed several at once, and a job whose lease cannot be renewed in time is stopped before others take it. */
+/*
+ * Leases of jobs: renewed several at once, and a job whose lease cannot be renewed in time is stopped before others
+ * take it. And which nodes the process that has these workers finds to have come back.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -32,6 +35,12 @@ typedef struct
   gboolean finish;    /* the jobs: are done */
   guint64 instance;   /* of the node's process, as the store has it; 0 = of none */
   guint n_asked, n_back; /* for that; how often the node was taken for one that came back */
+  gboolean mute;      /* the store: does not tell of processes */
+  gboolean full;      /* nor does it take jobs: one each time */
+  guint64 expect_after; /* how many it took */
+  gboolean away;      /* the node */
+  guint n_missed;     /* how often it was found away */
+  gboolean hasty;     /* it begins anew as soon as it was taken for one that came back */
 } Stage;
 
 static Stage stage;
@@ -53,7 +62,10 @@ gsi_router_config (GsiRouter *router)
 GsNodeView
 gsi_router_view (const GsiStorage *which)
 {
-  return (GsNodeView){ .size = sizeof (GsNodeView), .healthy = TRUE };
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&stage.lock);
+  stage.n_missed += stage.away;
+  gs_cond_broadcast (&stage.changed);
+  return (GsNodeView){ .size = sizeof (GsNodeView), .healthy = !stage.away };
 }
 
 void
@@ -68,13 +80,18 @@ gsi_care_round (GsiRouter *router, GsCall *call, const char *who)
 {
 }
 
-void
-gsi_care_came_back (GsiRouter *router, GsCall *call, const char *name, gint64 since_wall_us)
+gboolean
+gsi_care_came_back (GsiRouter *router, GsCall *call, const char *name, guint64 *after)
 {
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&stage.lock);
   assert_string_equal (name, "one");
+  assert_int_equal (*after, stage.expect_after);
   stage.n_back++;
+  *after = stage.expect_after = stage.full ? stage.expect_after + 1 : 0;
+  stage.instance += stage.hasty;
+  stage.hasty = FALSE;
   gs_cond_broadcast (&stage.changed);
+  return !stage.full;
 }
 
 gboolean
@@ -175,9 +192,12 @@ node_list (gpointer self, GsCall *call, GsNodeRowVisit visit, gpointer user, GEr
 {
   gs_mutex_lock (&stage.lock);
   const GsNodeRow row = { .size = sizeof row, .storage = "one", .instance = stage.instance, .address = "", .zone = "" };
+  const gboolean mute = stage.mute;
   stage.n_asked++;
   gs_cond_broadcast (&stage.changed);
   gs_mutex_unlock (&stage.lock);
+  if (mute)
+    return gs_fail (error, GS_ERROR_UNAVAILABLE, "the store does not answer");
   if (row.instance != 0)
     visit (&row, user);
   return TRUE;
@@ -186,6 +206,9 @@ node_list (gpointer self, GsCall *call, GsNodeRowVisit visit, gpointer user, GEr
 static const GsMetadataOps store = {
   .job_add = job_add, .job_take = job_take, .job_renew = job_renew, .job_end = job_end, .node_list = node_list
 };
+
+/* Nobody works: only who is back is looked at. */
+static const GsMetadataOps idle_store = { .job_add = job_add, .node_list = node_list };
 
 /* ------------------------------------------------------------------------------------------ tests */
 
@@ -307,6 +330,93 @@ test_a_process_that_began_anew (void **state)
   end (repairer);
 }
 
+/* The store is asked twice more, and so are the looks. */
+static void
+let_it_look (void)
+{
+  gs_mutex_lock (&stage.lock);
+  stage.n_asked = 0;
+  gs_mutex_unlock (&stage.lock);
+  wait_until (&stage.n_asked, 2);
+}
+
+static void
+go_away (void)
+{
+  gs_mutex_lock (&stage.lock);
+  stage.n_missed = 0;
+  stage.away = TRUE;
+  gs_mutex_unlock (&stage.lock);
+  wait_until (&stage.n_missed, 1);
+}
+
+static void
+come_back (guint64 instance, gboolean hasty)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&stage.lock);
+  stage.away = FALSE;
+  stage.instance = instance;
+  stage.hasty = hasty;
+}
+
+/*
+ * A node that was missed and began anew is looked through; when it begins anew once more at once, and nobody missed it,
+ * again. Not for ever. It may be found by the store first and then by its answers: that makes two looks of one return.
+ */
+static void
+test_two_returns_in_a_row (void **state)
+{
+  GsiRepairer *repairer = begin ();
+  guint before;
+  config.metadata = &idle_store;
+  stage.instance = 7;
+  gsi_repairer_start (repairer);
+  wait_until (&stage.n_asked, 1);
+  go_away ();
+  come_back (8, FALSE);
+  wait_until (&stage.n_back, 1);
+  go_away ();
+  gs_mutex_lock (&stage.lock);
+  before = stage.n_back;
+  gs_mutex_unlock (&stage.lock);
+  come_back (9, TRUE);
+  wait_until (&stage.n_back, before + 2);
+  let_it_look ();
+  assert_in_range (before, 1, 2);
+  assert_int_equal (stage.n_back, before + 2);
+  end (repairer);
+}
+
+/* A store that cannot tell, or takes nothing, when a node comes back is asked until it does. */
+static void
+test_back_while_the_store_is_away (void **state)
+{
+  GsiRepairer *repairer = begin ();
+  config.metadata = &idle_store;
+  stage.instance = 7;
+  gsi_repairer_start (repairer);
+  wait_until (&stage.n_asked, 1);
+  go_away ();
+  gs_mutex_lock (&stage.lock);
+  stage.mute = stage.full = TRUE;
+  gs_mutex_unlock (&stage.lock);
+  come_back (7, FALSE);
+  wait_until (&stage.n_back, 3);
+  gs_mutex_lock (&stage.lock);
+  stage.full = FALSE;
+  stage.n_back = 0;
+  gs_mutex_unlock (&stage.lock);
+  wait_until (&stage.n_back, 1);
+  let_it_look ();
+  assert_int_equal (stage.n_back, 1);
+  gs_mutex_lock (&stage.lock);
+  stage.mute = FALSE;
+  stage.instance = 8;
+  gs_mutex_unlock (&stage.lock);
+  wait_until (&stage.n_back, 2);
+  end (repairer);
+}
+
 int
 main (void)
 {
@@ -314,6 +424,8 @@ main (void)
     cmocka_unit_test (test_several_at_once),
     cmocka_unit_test (test_none_comes_through),
     cmocka_unit_test (test_a_process_that_began_anew),
+    cmocka_unit_test (test_two_returns_in_a_row),
+    cmocka_unit_test (test_back_while_the_store_is_away),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }
