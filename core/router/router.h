@@ -141,7 +141,8 @@ int gsi_router_stop_fd (GsiRouter *router);
 const GsiStorageGroup *gsi_router_virtual_storage (GsiRouter *router, const char *name, GError **error);
 /** So long a replica may take to say how far it is while there is another that can be asked. */
 #define GSI_TELL_US (400 * 1000)
-/** How long a read waits for replicas that are there and will apply what was decided: a busy disk may take seconds for it. */
+/** How long a call waits for replicas that are there and behind: a read for what was decided to be applied, of which a busy disk
+ *  may take seconds, a write for a repair. */
 #define GSI_LATE_WAIT_US (3 * G_USEC_PER_SEC)
 /** How long a read waits for the metadata store to be as far as the caller knows the repository to be. */
 #define GSI_FRESH_WAIT_US (1 * G_USEC_PER_SEC)

@@ -185,7 +185,7 @@ write_act_all (Write *write)
       const GsAction *action = &g_array_index (write->actions, GsAction, i);
       if (action->participant >= write->n_parts)
         continue; /* a broken plugin */
-      if (action->type == GS_ACTION_STAGE && write->parts[action->participant]->storage != NULL
+      if (action->type == GS_ACTION_STAGE && !write->handed_over && write->parts[action->participant]->storage != NULL
           && write_part_state (write->parts[action->participant]) == PART_IDLE)
         staging[n++] = action->participant;
       if (action->type == GS_ACTION_FAIL)
@@ -207,6 +207,46 @@ collect_action (GsActions *actions, const GsAction *action)
   g_array_append_val (list, *action);
 }
 
+void
+write_hand_over (Write *write, const GsiStorageGroup *group, gpointer txn)
+{
+  const Event begin = { .event = { sizeof begin.event, GS_EVENT_BEGIN, 0, NULL } };
+  write->vs->consistency->txn_free (write->vs->consistency_self, write->txn);
+  write->vs = group;
+  write->txn = txn;
+  write->handed_over = TRUE;
+  write->timer_us = 0;
+  gs_mutex_lock (&write->lock);
+  g_array_prepend_val (write->events, begin);
+  gs_mutex_unlock (&write->lock);
+}
+
+/*
+ * What the other policy asks for first: it is shown the votes there are. Nobody stages anew, as no client sends a push twice, and
+ * whoever is not wanted lets go.
+ */
+static void
+write_show_votes (Write *write)
+{
+  for (gsize i = 0; i < write->n_parts; i++)
+    {
+      Part *part = write->parts[i];
+      const PartState state = write_part_state (part);
+      part->unasked = TRUE;
+      for (guint k = 0; k < write->actions->len; k++)
+        {
+          const GsAction *action = &g_array_index (write->actions, GsAction, k);
+          part->unasked = part->unasked && (action->type != GS_ACTION_STAGE || action->participant != i);
+        }
+      if (part->unasked)
+        write_abort (write, i);
+      else if (state == PART_STAGED && part->told)
+        write_event (write, GS_EVENT_STAGED, i, part->vote->digest);
+      else if (state == PART_IDLE || part->told)
+        write_event (write, GS_EVENT_LOST, i, NULL);
+    }
+}
+
 static void
 write_step (Write *write, const Event *event)
 {
@@ -214,6 +254,12 @@ write_step (Write *write, const Event *event)
   GsEvent shown = event->event;
   if (event->has_digest)
     shown.digest = event->digest;
+  if (shown.type == GS_EVENT_STAGED || shown.type == GS_EVENT_LOST)
+    {
+      write->parts[shown.participant]->told = TRUE;
+      if (write->parts[shown.participant]->unasked)
+        return;
+    }
   if (shown.type == GS_EVENT_STAGED)
     gsi_router_crash_point_at (write->router, "write.staged", ++write->n_staged);
   if (shown.type == GS_EVENT_APPLIED)
@@ -223,6 +269,8 @@ write_step (Write *write, const Event *event)
   g_array_set_size (write->actions, 0);
   write->vs->consistency->txn_step (write->vs->consistency_self, write->txn, &shown, &out);
   write_act_all (write);
+  if (shown.type == GS_EVENT_BEGIN && write->handed_over)
+    write_show_votes (write);
 }
 
 /*
@@ -460,6 +508,16 @@ write_tell (Write *write)
   tee_wait_client (write->tee);
 }
 
+static void
+log_refused (Write *write)
+{
+  write->config->host->log (write->config->host, GS_LOG_INFO, "push.refused",
+                            (GsField[]) { GS_TEXT ("repository", write->path),
+                                          GS_TEXT ("code", gs_error_name (gs_error_code (write->why))),
+                                          GS_TEXT ("error", write->why != NULL ? write->why->message : "") },
+                            3);
+}
+
 static gboolean
 write_conclude (Write *write, GError **error)
 {
@@ -473,8 +531,15 @@ write_conclude (Write *write, GError **error)
       gsi_router_crash_point (write->router, "write.told");
       return write_answer (write, error);
     }
-  if (write->nothing && !write->open)
+  /* A push's refs are refused one by one. Of a call, who has a change to make and who has none are not of one mind. */
+  if (write->nothing && !write->open && (call->method->bytes_in || write->n_staged == 0))
     return write_reply (write, NULL, error);
+  /* A client of git's heard it from git, ref by ref: a call that broke off would tell it nothing more, and hide that. */
+  if (!write->open && write->tee != NULL && tee_told (write->tee))
+    {
+      log_refused (write);
+      return write_reply (write, NULL, error);
+    }
   /* The same call was decided meanwhile, by another router that it was sent to before: its answer is ours, whatever
    * stopped this one (its refs have moved, or their locks are held). */
   if (!write->open && !call->method->bytes_in
@@ -502,9 +567,35 @@ write_new (GsiRouter *router, GsiCall *call)
   return write;
 }
 
-/* *@ret_moved: nothing was done, as the repository changed its place meanwhile; nothing of the caller's was used up. */
+/* Why a call came to nothing that can be begun anew: nothing was done, and nothing of the caller's was used up. */
+typedef enum
+{
+  HITCH_NONE,
+  HITCH_MOVED, /* the repository changed its place meanwhile */
+  HITCH_BEHIND /* enough replicas are there, and too few of them are current */
+} Hitch;
+
+static Hitch
+write_hitch (const Write *write, const GError *why)
+{
+  gboolean behind = FALSE;
+  if (write->moved && !write->open && !write->call->method->bytes_in)
+    return HITCH_MOVED;
+  if (write->open || gs_error_code (why) != GS_ERROR_UNAVAILABLE)
+    return HITCH_NONE;
+  if (write->overtaken && !write->call->method->bytes_in)
+    return HITCH_BEHIND;
+  for (gsize i = 0; i < write->n_parts; i++)
+    {
+      if (write_part_state (write->parts[i]) != PART_IDLE)
+        return HITCH_NONE;
+      behind = behind || (write->parts[i]->view.healthy && !write->parts[i]->view.current);
+    }
+  return behind ? HITCH_BEHIND : HITCH_NONE;
+}
+
 static gboolean
-write_once (GsiRouter *router, GsiCall *call, gboolean *ret_moved, GError **error)
+write_once (GsiRouter *router, GsiCall *call, Hitch *ret_hitch, GError **error)
 {
   const GsiWriteBinding *binding = NULL;
   const GsiStorageGroup *vs = NULL;
@@ -512,7 +603,7 @@ write_once (GsiRouter *router, GsiCall *call, gboolean *ret_moved, GError **erro
   gboolean repeated = FALSE, ok;
   Write *write;
 
-  *ret_moved = FALSE;
+  *ret_hitch = HITCH_NONE;
   if (!call->method->storage)
     for (binding = gsi_node_writes (); binding->number != call->method->number;)
       binding++;
@@ -536,7 +627,8 @@ write_once (GsiRouter *router, GsiCall *call, gboolean *ret_moved, GError **erro
       write_event (write, GS_EVENT_BEGIN, 0, NULL);
       write_run (write, TRUE);
       ok = write_conclude (write, error);
-      *ret_moved = !ok && write->moved && !write->open && !call->method->bytes_in;
+      if (!ok)
+        *ret_hitch = write_hitch (write, *error);
     }
   write_part_with (write);
   return ok;
@@ -545,16 +637,20 @@ write_once (GsiRouter *router, GsiCall *call, gboolean *ret_moved, GError **erro
 gboolean
 gsi_router_write (gpointer router, GsiCall *call, GError **error)
 {
-  for (guint tries = 1;; tries++)
+  /* Who missed little is repaired within moments, and a write that waits for it is better than one that is refused. */
+  const gint64 until_us = g_get_monotonic_time () + GSI_LATE_WAIT_US;
+  gint64 delay_us = 0;
+  guint n_moved = 0;
+  for (;;)
     {
       g_autoptr (GError) why = NULL;
-      gboolean moved;
-      if (write_once (router, call, &moved, &why))
+      Hitch hitch;
+      if (write_once (router, call, &hitch, &why))
         return TRUE;
-      if (!moved || tries == TRIES)
-        {
-          g_propagate_error (error, g_steal_pointer (&why));
-          return FALSE;
-        }
+      if ((hitch == HITCH_MOVED && ++n_moved < TRIES)
+          || (hitch == HITCH_BEHIND && gsi_router_pause (&call->base, &delay_us, until_us)))
+        continue;
+      g_propagate_error (error, g_steal_pointer (&why));
+      return FALSE;
     }
 }

@@ -44,6 +44,8 @@ typedef struct
   const GsiStorage *storage;
   /* the machine's */
   gboolean voter, applied;
+  gboolean told;   /* the plugin had its answer to STAGE */
+  gboolean unasked; /* another policy took over, and does not want it */
   gboolean nothing; /* it staged no update, and has told its client why; under the lock */
   gboolean behind; /* recorded as not having the write, though the decision names it */
   /* its own call: it may outlive the caller's */
@@ -112,6 +114,8 @@ struct Write
   guint n_jobs, n_staging;
   gboolean moved;   /* nothing was done: its replicas were moved away, and others were written since */
   guint n_moved;
+  gboolean overtaken; /* voters missed another write that was decided meanwhile */
+  gboolean handed_over; /* to another policy, with what is staged: nobody is asked anew */
   guint n_staged, n_applied; /* the machine's: so many events of each there were */
   gboolean nothing; /* a participant staged no update: there is nothing to decide */
   HooksFate hooks;  /* what the one who asks them found */
@@ -122,6 +126,8 @@ struct Write
 /** Keeps the first reason. Takes over @why. */
 void write_blame (Write *write, GError *why);
 void write_event (Write *write, guint32 type, gsize participant, const guint8 *digest);
+/** Another policy goes on with what is staged: its BEGIN is the next event. *full*: @txn is that of @group. */
+void write_hand_over (Write *write, const GsiStorageGroup *group, gpointer txn);
 
 /* ---- write_decide.c */
 
@@ -141,6 +147,8 @@ GsCall *write_part_call (Part *part);
 gboolean write_parts_setup (Write *write, GError **error);
 /** The caller has its answer: participants no longer reach it, nor its call. */
 void write_unleash (Write *write);
+/** The plugin's transaction, for its participants as they are seen now. */
+gpointer write_txn_new (Write *write, GError **error);
 void write_parts_free (Write *write);
 /** The participants of one step that are to stage. */
 void write_stage (Write *write, const gsize *indexes, gsize n);
@@ -166,6 +174,8 @@ void tee_cut_client (Tee *tee);
 void tee_release (Tee *tee, gsize preferred, gboolean any);
 /** Until the client has heard it; its stream is not touched any more. */
 void tee_wait_client (Tee *tee);
+/** Did the client hear from a participant, to the end of its report, that its push is refused? After tee_wait_client. */
+gboolean tee_told (Tee *tee);
 /** After every participant is over. NULL is fine. */
 void tee_free (Tee *tee);
 

@@ -213,25 +213,56 @@ is_in_use (const GsiRow *row, const char *storage)
 }
 
 /*
+ * What was decided meanwhile may follow another policy, that the repository has now, and so leave out replicas that the old one
+ * wants: what is staged goes on by the new one. FALSE: the policy is the same.
+ */
+static gboolean
+write_change_policy (Write *write)
+{
+  const GsiStorageGroup *before = write->vs;
+  const GsiStorageGroup *group = gsi_router_virtual_storage (write->router, write->call->virtual_storage, NULL);
+  const GsiStorageGroup *own = group != NULL ? gsi_router_policy (write->router, group, write->row->consistency) : NULL;
+  gpointer txn;
+  if (own == NULL || own == before)
+    return FALSE;
+  for (gsize i = 0; i < write->n_parts; i++)
+    write->parts[i]->view.current = is_in_use (write->row, write->parts[i]->view.node);
+  write->vs = own;
+  txn = write_txn_new (write, NULL);
+  write->vs = before;
+  if (txn == NULL)
+    return FALSE;
+  for (gsize i = 0; i < write->n_parts; i++)
+    write->parts[i]->voter = FALSE;
+  write_hand_over (write, own, txn);
+  return TRUE;
+}
+
+/*
  * Another write was decided, or a replica was taken out of use or moved away: voters that are no longer current would get a gap
  * in their history, or promise a copy that is bad. The plugin names the rest anew. FALSE: all are current.
  */
 static gboolean
 write_leave_out (Write *write)
 {
-  gboolean any = FALSE;
+  g_autoptr (GArray) behind = g_array_new (FALSE, FALSE, sizeof (gsize));
   for (gsize i = 0; i < write->n_parts; i++)
     if (write->parts[i]->voter && !is_in_use (write->row, write->parts[i]->storage->name))
       {
         write->moved = write->moved || recorded (write->row, write->parts[i]->storage->name) == NULL;
-        write_event (write, GS_EVENT_BEHIND, i, NULL);
-        any = TRUE;
+        g_array_append_val (behind, i);
       }
-  for (gsize i = 0; any && i < write->n_parts; i++)
+  if (behind->len == 0)
+    return FALSE;
+  write->overtaken = TRUE;
+  if (write_change_policy (write))
+    return TRUE;
+  for (guint i = 0; i < behind->len; i++)
+    write_event (write, GS_EVENT_BEHIND, g_array_index (behind, gsize, i), NULL);
+  for (gsize i = 0; i < write->n_parts; i++)
     write->parts[i]->voter = FALSE;
-  if (any)
-    write_event (write, GS_EVENT_UNDECIDED, 0, NULL);
-  return any;
+  write_event (write, GS_EVENT_UNDECIDED, 0, NULL);
+  return TRUE;
 }
 
 /* All voters were moved away: one of them, which is to count again. NULL otherwise. */

@@ -167,12 +167,21 @@ part_setup (Write *write, gsize index, const GsiRowReplica *replica)
   write->parts[index] = part;
 }
 
+gpointer
+write_txn_new (Write *write, GError **error)
+{
+  g_autofree const GsParticipant **views = g_new0 (const GsParticipant *, write->n_parts + 1);
+  const GsTxnSetup setup = { .size = sizeof setup, .participants = views, .n_participants = write->n_parts,
+                             .min_copies = write->vs->min_copies };
+  for (gsize i = 0; i < write->n_parts; i++)
+    views[i] = &write->parts[i]->view;
+  return write->vs->consistency->txn_new (write->vs->consistency_self, &setup, error);
+}
+
 gboolean
 write_parts_setup (Write *write, GError **error)
 {
-  g_autofree const GsParticipant **views = g_new0 (const GsParticipant *, write->row->n_replicas + 1);
   const GsIdentity *caller = write->call->base.identity;
-  GsTxnSetup setup = { sizeof setup };
 
   gsi_router_recheck (write->router, write->call, write->row);
   write->identity = (GsIdentity) { sizeof write->identity, write->identity_name = g_strdup (caller->name),
@@ -186,14 +195,10 @@ write_parts_setup (Write *write, GError **error)
     if (gsi_router_counts (write->router, write->row, i))
       {
         part_setup (write, write->n_parts, &write->row->replicas[i]);
-        views[write->n_parts] = &write->parts[write->n_parts]->view;
         write->n_parts++;
       }
   write->alone = write->n_parts == 1 || write->config->pool == NULL;
-  setup.participants = views;
-  setup.n_participants = write->n_parts;
-  setup.min_copies = write->vs->min_copies;
-  write->txn = write->vs->consistency->txn_new (write->vs->consistency_self, &setup, error);
+  write->txn = write_txn_new (write, error);
   return write->txn != NULL;
 }
 

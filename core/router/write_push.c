@@ -64,11 +64,13 @@ struct Tee
   GQueue relay;               /* of GBytes */
   gsize relayed, relay_bytes; /* of the first one; of all */
   gboolean refs_told;         /* the advertisement is out */
+  gboolean refused;           /* by the report for it, which is whole */
   /* under the lock */
   GsMutex lock;
   GsCond changed;
   gboolean released, any, answered, ended;
   gboolean cut; /* the client is not to hear how it ended */
+  gboolean told; /* it heard to the end that it is refused */
   gsize preferred;
 };
 
@@ -525,11 +527,34 @@ choose_report (Tee *tee)
   return waiting ? NOBODY : last;
 }
 
+static gboolean
+report_has (const Lane *lane, const char *text)
+{
+  return memmem (lane->report->data, lane->report->len, text, strlen (text)) != NULL;
+}
+
+/*
+ * The client gets the report of @lane. Whoever says "ok" to a ref of a write that was not made is wrong, as a node of an older
+ * version may be: that is not passed on.
+ */
+static void
+tell_report (Tee *tee, const Lane *lane)
+{
+  const gboolean failed = tee->write->end != WRITE_ACKNOWLEDGED && !tee->write->nothing;
+  gboolean ends;
+  gsize n_bytes = whole_packets (lane, &ends);
+  if (failed && report_has (lane, "ok refs/"))
+    drop_client (tee);
+  else
+    relay_bytes (tee, lane->report->data, n_bytes);
+  tee->refused = failed && ends && report_has (lane, "ng refs/");
+}
+
 /* TRUE when the client has all and its ends are closed. */
 static gboolean
 answer_client (Tee *tee)
 {
-  gboolean released, cut;
+  gboolean released, cut, told;
   gs_mutex_lock (&tee->lock);
   released = tee->released;
   cut = tee->cut;
@@ -543,8 +568,7 @@ answer_client (Tee *tee)
       gsize chosen = choose_report (tee);
       if (chosen == NOBODY)
         return FALSE;
-      gboolean ends;
-      relay_bytes (tee, tee->lanes[chosen].report->data, whole_packets (&tee->lanes[chosen], &ends));
+      tell_report (tee, &tee->lanes[chosen]);
       tee->speaker = NOBODY;
     }
   relay_some (tee);
@@ -552,10 +576,12 @@ answer_client (Tee *tee)
     drop_client (tee);
   if (!g_queue_is_empty (&tee->relay))
     return FALSE;
+  told = tee->refused && !tee->gone;
   drop_client (tee);
   close_end (&tee->input);
   tee->input_ended = TRUE;
   gs_mutex_lock (&tee->lock);
+  tee->told = told;
   tee->answered = TRUE;
   gs_cond_broadcast (&tee->changed);
   gs_mutex_unlock (&tee->lock);
@@ -669,6 +695,13 @@ tee_wait_client (Tee *tee)
   g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&tee->lock);
   while (!tee->answered)
     gs_cond_wait (&tee->changed, &tee->lock);
+}
+
+gboolean
+tee_told (Tee *tee)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&tee->lock);
+  return tee->told;
 }
 
 /* ------------------------------------------------------------------------------------------- begin */

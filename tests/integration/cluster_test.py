@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import random
 import threading
 import time
 
@@ -182,3 +183,62 @@ class Traffic(threading.Thread):
 
     def longest_gap(self):
         return max((b - a for a, b in zip(self.times, self.times[1:])), default=0)
+
+
+class Api:
+    """JSON calls over HTTP; those that fail are kept."""
+
+    def __init__(self, router, token):
+        self.router = router
+        self.headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
+
+    def __call__(self, method, request):
+        answer = self.router.http("POST", "/api/v1/" + method, json.dumps(request), self.headers, timeout=60)
+        if answer.status != 200:
+            raise AssertionError("%s %s: %d %s" % (method, request, answer.status, answer.body))
+        return json.loads(answer.body)
+
+
+class Client(threading.Thread):
+    """Moves a branch of its own to and fro in one repository after another, commits now and then, and reads what it wrote."""
+
+    def __init__(self, api, name, paths, tips, pause=0.0):
+        super().__init__(name=name)
+        self.api, self.ref, self.paths, self.tips, self.pause = api, "refs/heads/" + name, paths, tips, pause
+        self.done, self.failed, self.last = threading.Event(), [], {}
+        self.n_writes = self.n_reads = 0
+        self.longest = (0, None, None)
+        self.random = random.Random(name)
+
+    def run(self):
+        n = 0
+        while not self.done.is_set():
+            n += 1
+            path = self.random.choice(self.paths)
+            try:
+                self.write(path, n)
+                self.read(path)
+            except (AssertionError, OSError) as error:
+                self.failed.append(repr(error))
+            self.done.wait(self.pause)
+
+    def write(self, path, n):
+        began = time.monotonic()
+        value = self.tips[path][n % 2]
+        self.api("Ref/Update", {"repository": {"path": path}, "updates": [{"name": self.ref, "new_oid": value}]})
+        took = time.monotonic() - began
+        self.longest = max(self.longest, (took, path, began))
+        self.last[path] = value
+        self.n_writes += 1
+
+    def read(self, path):
+        found = self.api("Ref/List", {"repository": {"path": path}, "prefixes": [self.ref]})
+        seen = [one for one in found["refs"] if one["name"] == self.ref]
+        if [one["oid"] for one in seen] != [self.last[path]]:
+            raise AssertionError("%s of %s: %s was acknowledged, and read is %s" % (self.ref, path, self.last[path], seen))
+        self.n_reads += 1
+
+    def stop(self):
+        self.done.set()
+        if self.is_alive():
+            self.join(120 * gitstead_test.SLOW)

@@ -11,11 +11,18 @@ from cluster_test import NODES
 from gitstead_test import Git, eventually
 
 
-class Router(cluster_test.Router):
-    """With a policy that repositories can have instead of their virtual storage's. What is behind stays so: it is looked at."""
+class RepairingRouter(cluster_test.Router):
+    """With a policy that repositories can have instead of their virtual storage's."""
 
     def configuration(self):
-        config = dict(super().configuration(), consistencies=[{"name": "eventual", "plugin": "primary"}])
+        return dict(super().configuration(), consistencies=[{"name": "eventual", "plugin": "primary"}])
+
+
+class Router(RepairingRouter):
+    """What is behind stays so: it is looked at."""
+
+    def configuration(self):
+        config = super().configuration()
         config["server"]["repair_workers"] = 0
         return config
 
@@ -429,6 +436,55 @@ class Doing(Commands):
         shutil.copyfile(self.nodes[0].root + "/gitstead-storage", self.nodes[2].root + "/gitstead-storage")
         self.nodes[2].launch()  # it is not ready, and stays so
         eventually(lambda: "node.report.refused" in self.nodes[2].log_text(), 60, "the refusal of its report")
+
+
+class Switching(Commands):
+    """The policy of a repository that is in use."""
+
+    def test_under_traffic(self):
+        """
+        To and fro while two routers are written and read through. No call fails, and what is acknowledged is not missing. A push that
+        is under way may be refused when a write by the old policy leaves one of its replicas behind: git says so, and nothing is done.
+        """
+        routers = []
+        for _ in range(2):
+            router = RepairingRouter(self.metadata, self.cluster_token, self.nodes, min_copies=1)
+            self.addCleanup(router.clean)
+            routers.append(router.start())
+        self.router.stop()
+        self.router = routers[0]
+        self.router.create("a/b")
+        tips = {"a/b": [self.push("a/b"), self.push("a/b")]}
+        pushers = [cluster_test.Traffic(self, router, "a/b", router.new_token("write"), "push-%d" % n)
+                   for n, router in enumerate(routers)]
+        callers = [cluster_test.Client(cluster_test.Api(router, router.new_token("write")), "call-%d" % n, ["a/b"], tips)
+                   for n, router in enumerate(routers)]
+        for one in callers + pushers:
+            self.addCleanup(one.stop)
+            one.start()
+        for n in range(12):
+            before = [len(one.times) for one in pushers] + [one.n_reads for one in callers]
+            self.cluster("set-consistency", "eventual" if n % 2 == 0 else "default", "a/b")
+            # On each router there is a write that began, and one that ended, under the policy.
+            eventually(lambda: all(now > then + 1 for now, then in zip(
+                [len(one.times) for one in pushers] + [one.n_reads for one in callers], before))
+                or any(one.failed for one in callers), 60, "writes by the policy")
+            self.router = routers[n % 2]
+        for one in callers + pushers:
+            one.stop()
+        self.assertEqual([one.failed for one in callers], [[], []])
+        for refused in pushers[0].failed + pushers[1].failed:
+            self.assertMentions(refused, "[remote rejected]", "was not made")
+        print("# of %d pushes %d were refused" % (sum(len(one.times) + len(one.failed) for one in pushers),
+                                                  sum(len(one.failed) for one in pushers)))
+        self.assertEqual(self.json("explain", "a/b")["consistency_from"], "the virtual storage")
+        self.cluster("dataloss")
+        refs = self.assert_equal_replicas(self.router, "a/b", seconds=60)
+        for one in pushers:
+            self.assertEqual(dict(refs, **one.acknowledged), refs)
+        for one in callers:
+            self.assertEqual(refs[one.ref], one.last["a/b"])
+        self.settled()
 
 
 class Eventual(Commands):

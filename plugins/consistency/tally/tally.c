@@ -238,6 +238,7 @@ give_up (Tally *tally, gsize n_leading, GsActions *out)
                                     tally->voices[i].state == VOICE_GONE ? "did not" : "was not asked");
             before = ", ";
           }
+      g_string_append (text, "; try again");
       tally_refuse (tally, GS_ERROR_UNAVAILABLE, g_string_free (text, FALSE));
     }
   fail (tally, out);

@@ -43,6 +43,11 @@ show_row (Cluster *cluster, GsRepoRowVisit visit, gpointer user)
   row.generation = cluster->generation;
   row.refs_digest = cluster->digest;
   cluster->n_rows++;
+  row.consistency = cluster->policy;
+  for (guint i = 0; cluster->repaired_at == 1 && i < cluster->n_replicas; i++)
+    cluster->replica_generations[i] = cluster->generation;
+  if (cluster->repaired_at > 0)
+    cluster->repaired_at--;
   for (guint i = 0; i < cluster->n_replicas; i++)
     {
       replicas[i] = (GsReplicaRow) { sizeof replicas[i], cluster->disks[i].name, cluster->replica_generations[i], 0, 0 };
@@ -119,6 +124,8 @@ meta_decide (gpointer self, GsCall *call, const GsDecideRequest *request, guint6
     return gs_fail (error, GS_ERROR_FAILED_PRECONDITION, "there is an abort mark");
   if (cluster->swap != 0)
     swap_places (cluster);
+  if (cluster->policy_at_decision != NULL)
+    cluster->policy = cluster->policy_at_decision;
   if (request->expected_generation != cluster->generation)
     return gs_fail (error, GS_ERROR_ABORTED, "moved on");
   for (guint i = 0; request->voters[i] != NULL; i++)
@@ -338,9 +345,11 @@ stage_one (Disk *disk, const GsTxId *txid, const GsRefUpdate *update, GError **e
   now = g_hash_table_lookup (disk->refs, staged->name);
   if (now != NULL)
     gs_oid_parse (now, strlen (now), &present);
-  if (update->old_oid.len != 0 && !gs_oid_equal (&update->old_oid, &present))
+  const gboolean stale = update->old_oid.len != 0 && !gs_oid_equal (&update->old_oid, &present);
+  if (stale || gs_oid_equal (&update->new_oid, &present))
     {
-      staged->verdict = (GsRefVerdict) { GS_ERROR_FAILED_PRECONDITION, (char *) "stale value" };
+      if (stale)
+        staged->verdict = (GsRefVerdict) { GS_ERROR_FAILED_PRECONDITION, (char *) "stale value" };
       g_hash_table_remove (disk->locks, staged->name);
       staged->locked = FALSE;
       gs_cond_broadcast (&disk->cluster->changed);
@@ -532,7 +541,7 @@ disk_abort (gpointer self, GsCall *call, gpointer txn, const GError *why)
   disk->drops_unsaid = disk->drops_unsaid || (staged->output >= 0 && staged->vote.n_updates > 0 && why == NULL);
   gs_mutex_unlock (&disk->cluster->lock);
   if (staged->output >= 0 && staged->vote.n_updates > 0)
-    say (staged->output, "000fng given up" "0000", 19);
+    say (staged->output, "001cng refs/heads/x given up" "0000", 32);
   staged_free (staged);
 }
 
@@ -681,6 +690,10 @@ cluster_new (const char *rule)
   cluster->host->host.now_us = skewed_now;
   cluster->consistency_config = fake_config_new (quorum, "rule", rule, "laggard_wait", "200ms", NULL);
   cluster->consistency = quorum->create (&cluster->host->host, fake_config_get (cluster->consistency_config), NULL);
+  cluster->majority_config = fake_config_new (quorum, "rule", "majority", "laggard_wait", "200ms", NULL);
+  cluster->majority = quorum->create (&cluster->host->host, fake_config_get (cluster->majority_config), NULL);
+  cluster->policies[0] = (GsiPolicy) { "majority", quorum->ops, cluster->majority };
+  cluster->policy = "";
   for (int i = 0; i < N_DISKS; i++)
     {
       Disk *disk = &cluster->disks[i];
@@ -706,6 +719,8 @@ cluster_new (const char *rule)
   config.n_virtual_storages = 1;
   config.storages = cluster->storage_list;
   config.n_storages = N_DISKS;
+  config.policies = cluster->policies;
+  config.n_policies = G_N_ELEMENTS (cluster->policies);
   config.pool = cluster->participants;
   config.known_for_us = G_USEC_PER_SEC;
   gsi_rpc_limits_default (&limits);
@@ -735,7 +750,9 @@ cluster_free (Cluster *cluster)
   gsi_rpc_free (cluster->rpc);
   gsi_metrics_free (cluster->metrics);
   gs_plugin_query ()->destroy (cluster->consistency);
+  gs_plugin_query ()->destroy (cluster->majority);
   fake_config_free (cluster->consistency_config);
+  fake_config_free (cluster->majority_config);
   for (int i = 0; i < N_DISKS; i++)
     {
       g_autoptr (GList) left = g_hash_table_get_values (cluster->disks[i].locks); /* writes that the stop left open */
@@ -778,6 +795,7 @@ cluster_begin (Cluster *cluster, guint32 method, const ProtobufCMessage *request
   answer->request = gs_wire_encode (request);
   inbound.payload = answer->request;
   inbound.generation = generation;
+  inbound.timeout_us = cluster->patience_us;
   gsi_rpc_begin (cluster->rpc, &inbound);
 }
 

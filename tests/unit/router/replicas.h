@@ -72,11 +72,14 @@ struct Cluster
   guint swap; /* … which change as the next decision is asked for, … */
   guint swap_writes; /* … with so many writes to the disks that are left then */
   gboolean rows_away; /* it cannot be asked for rows */
+  guint repaired_at; /* so many looks at the row later all replicas are recorded as current; 0 = never */
+  const char *policy, *policy_at_decision; /* the repository's own; the one that it has from the next decision on */
   guint64 old_rows; /* so often it shows the row as it was a generation ago */
   guint32 copies;   /* of the row that was recorded */
   guint n_recorded; /* replicas in it */
   gint64 skew_us;   /* of the clock that the router sees; grows by skew_step_us with each look */
   gint64 skew_step_us;
+  gint64 patience_us; /* of its callers; 0 = the server's */
   /* what drives it */
   FakeHost *host;
   GsiPool *workers, *streams, *participants;
@@ -86,8 +89,9 @@ struct Cluster
   const GsiStorage *storage_list[N_DISKS];
   GsiStorageGroup group;
   const GsiStorageGroup *groups[1];
-  gpointer consistency;
-  FakeConfig *consistency_config;
+  gpointer consistency, majority;
+  FakeConfig *consistency_config, *majority_config;
+  GsiPolicy policies[1]; /* "majority" */
   GsiRouter *router;
 };
 

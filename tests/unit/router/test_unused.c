@@ -78,20 +78,30 @@ static void
 too_few_are_left (void **state)
 {
   Cluster *cluster = cluster_new ("majority");
+  cluster->patience_us = G_USEC_PER_SEC / 5;
   assert_int_equal (write_with (cluster, 1 << 0 | 1 << 1), GS_ERROR_UNAVAILABLE);
   assert_true (cluster_eventually (cluster, dropped_everywhere));
   assert_int_equal (cluster->decisions->len, 0);
-  gs_mutex_lock (&cluster->lock);
-  for (int i = 0; i < N_DISKS; i++) /* repaired */
-    cluster->replica_generations[i] = cluster->generation;
-  gs_mutex_unlock (&cluster->lock);
-  assert_int_equal (write_with (cluster, 0), GS_OK);
+  end (cluster);
+}
+
+/* The write does not end before they are: it begins anew. */
+static void
+too_few_until_they_are_repaired (void **state)
+{
+  Cluster *cluster = cluster_new ("majority");
+  cluster->repaired_at = 6;
+  assert_int_equal (write_with (cluster, 1 << 0 | 1 << 1), GS_OK);
+  assert_true (cluster_eventually (cluster, dropped_everywhere));
+  assert_int_equal (cluster->decisions->len, 1);
+  assert_int_equal (cluster->repaired_at, 0);
   end (cluster);
 }
 
 int
 main (void)
 {
-  const struct CMUnitTest tests[] = { cmocka_unit_test (decided_with_the_rest), cmocka_unit_test (too_few_are_left) };
+  const struct CMUnitTest tests[] = { cmocka_unit_test (decided_with_the_rest), cmocka_unit_test (too_few_are_left),
+                                      cmocka_unit_test (too_few_until_they_are_repaired) };
   return cmocka_run_group_tests_name ("unused", tests, NULL, NULL);
 }

@@ -38,7 +38,7 @@ more_copies (void **state)
   plays ("CCC", 2, "BS1L0", "stage0 stage1 abort0 abort1 fail:UNAVAILABLE");
   assert_string_equal (steps_reason,
                        "2 of its 3 copies are needed, and 1 could still take it: node-0 did not, node-2 was "
-                       "not asked");
+                       "not asked; try again");
   plays ("CCC", 2, "BS0s1", "stage0 stage1 abort0 abort1 fail:ABORTED");
 }
 

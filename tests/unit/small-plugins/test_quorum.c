@@ -67,7 +67,7 @@ fails (void **state)
 {
   plays ("CCC", 1, "BL1L2S0", STAGE3 "abort1 abort2 abort0 fail:UNAVAILABLE abort0");
   assert_string_equal (steps_reason,
-                       "2 of its 3 copies are needed, and 1 could still take it: node-1 did not, node-2 did not");
+                       "2 of its 3 copies are needed, and 1 could still take it: node-1 did not, node-2 did not; try again");
   plays ("CCC", 3, "BL1S0S2", STAGE3 "abort1 abort0 abort2 fail:UNAVAILABLE abort0 abort2");
   plays ("CCC", 1, "BS0S1S2R", DECIDE3 "abort0 abort1 abort2 fail:ABORTED");
   plays ("CCC", 1, "BS0S1S2L1R", DECIDE3 "abort0 abort1 abort2 fail:ABORTED");

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writes while the policy of their repository changes, and while its replicas are behind: what is staged goes on by the new policy,
+ * and who is repaired within a moment is waited for.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "replicas.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define ONES "1111111111111111111111111111111111111111"
+#define REF "refs/heads/x"
+#define PUSH REF " " ONES
+
+/* All three were asked, and another write left the last one behind, by a policy that does not need it. */
+static Cluster *
+overtaken (void)
+{
+  Cluster *cluster = cluster_new ("all");
+  cluster->lower_at_decision = 1u << 2;
+  cluster->policy_at_decision = "majority";
+  return cluster;
+}
+
+static gboolean
+dropped_on_third (Cluster *cluster)
+{
+  return cluster->disks[2].n_aborted == 1 && g_hash_table_size (cluster->disks[2].locks) == 0;
+}
+
+static void
+assert_decided_by_two (Cluster *cluster)
+{
+  const Decision *decision;
+  assert_true (cluster_eventually (cluster, dropped_on_third));
+  cluster_stop (cluster);
+  assert_int_equal (cluster->decisions->len, 1);
+  decision = cluster->decisions->pdata[0];
+  assert_int_equal (g_strv_length (decision->voters), 2);
+  for (int i = 0; i < N_DISKS; i++)
+    {
+      assert_int_equal (cluster->disks[i].n_staged, 1);
+      assert_int_equal (cluster->disks[i].n_committed, i < 2);
+      assert_int_equal (g_hash_table_size (cluster->disks[i].locks), 0);
+    }
+  assert_true ((cluster->jobs >> 2 & 1) != 0);
+  cluster_free (cluster);
+}
+
+static void
+call_goes_on (void **state)
+{
+  Cluster *cluster = overtaken ();
+  Answer answer;
+  cluster_update (cluster, REF, NULL, ONES, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, GS_OK);
+  assert_int_equal (answer.generation, 4);
+  answer_clear (&answer);
+  assert_decided_by_two (cluster);
+}
+
+static void
+push_goes_on (void **state)
+{
+  Cluster *cluster = overtaken ();
+  g_autoptr (GBytes) head = g_bytes_new_static (PUSH, strlen (PUSH));
+  int from_server;
+  FakeStream *stream = fake_stream_pipes (head, NULL, &from_server);
+  Answer answer;
+  stream->stream.complete = TRUE;
+  cluster_push (cluster, &stream->stream, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, GS_OK);
+  assert_int_equal (answer.generation, 4);
+  answer_clear (&answer);
+  fake_stream_free (stream);
+  close (from_server);
+  assert_decided_by_two (cluster);
+}
+
+/* The new policy wants one that refused it before: nobody is asked anew, and too few are left. */
+static void
+new_policy_wants_more (void **state)
+{
+  Cluster *cluster = cluster_new ("majority");
+  g_autoptr (GBytes) head = g_bytes_new_static (PUSH, strlen (PUSH));
+  int from_server;
+  FakeStream *stream = fake_stream_pipes (head, NULL, &from_server);
+  Answer answer;
+  cluster->disks[0].refuses = TRUE;
+  cluster->lower_at_decision = 1u << 2;
+  cluster->policy_at_decision = "majority";
+  stream->stream.complete = TRUE;
+  cluster_push (cluster, &stream->stream, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (cluster->decisions->len, 0);
+  answer_clear (&answer);
+  fake_stream_free (stream);
+  close (from_server);
+  cluster_stop (cluster);
+  for (int i = 0; i < N_DISKS; i++)
+    {
+      assert_int_equal (cluster->disks[i].n_committed, 0);
+      assert_int_equal (g_hash_table_size (cluster->disks[i].locks), 0);
+    }
+  cluster_free (cluster);
+}
+
+static void
+repaired_in_time (void **state)
+{
+  Cluster *cluster = cluster_new ("all");
+  Answer answer;
+  cluster->replica_generations[1] = 2;
+  cluster->repaired_at = 4;
+  cluster_update (cluster, REF, NULL, ONES, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, GS_OK);
+  answer_clear (&answer);
+  cluster_stop (cluster);
+  assert_string_equal (cluster_value (cluster, REF), ONES);
+  cluster_free (cluster);
+}
+
+/* Where one has nothing to change and others have, the write is not made: nobody is told that it was. */
+static void
+not_of_one_mind (void **state)
+{
+  Cluster *cluster = cluster_new ("all");
+  Answer answer;
+  g_hash_table_replace (cluster->disks[1].refs, g_strdup (REF), g_strdup (ONES));
+  cluster_update (cluster, REF, NULL, ONES, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, GS_ERROR_UNAVAILABLE);
+  answer_clear (&answer);
+  for (int i = 0; i < N_DISKS; i++)
+    g_hash_table_replace (cluster->disks[i].refs, g_strdup (REF), g_strdup (ONES));
+  cluster_update (cluster, REF, NULL, ONES, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, GS_OK);
+  answer_clear (&answer);
+  cluster_stop (cluster);
+  assert_int_equal (cluster->decisions->len, 0);
+  cluster_free (cluster);
+}
+
+/* One that cannot be reached is not repaired in a moment: that is said at once. */
+static void
+nobody_to_wait_for (void **state)
+{
+  Cluster *cluster = cluster_new ("all");
+  Answer answer;
+  cluster->replica_generations[1] = 2;
+  cluster->disks[1].away = TRUE;
+  cluster_update (cluster, REF, NULL, ONES, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, GS_ERROR_UNAVAILABLE);
+  assert_true (cluster->n_rows < 6);
+  answer_clear (&answer);
+  cluster_stop (cluster);
+  cluster_free (cluster);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = { cmocka_unit_test (call_goes_on), cmocka_unit_test (push_goes_on),
+                                      cmocka_unit_test (new_policy_wants_more), cmocka_unit_test (repaired_in_time),
+                                      cmocka_unit_test (not_of_one_mind), cmocka_unit_test (nobody_to_wait_for) };
+  return cmocka_run_group_tests_name ("policy", tests, NULL, NULL);
+}
