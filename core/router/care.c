@@ -376,14 +376,23 @@ gsi_care_round (GsiRouter *router, GsCall *call, const char *who)
   g_hash_table_destroy (round.nodes);
 }
 
-/* FALSE: the store does not take it now. What it never takes, as of a repository that is gone, stops no others. */
+/* FALSE: the store does not take it now. What it never takes stops no others. */
 static gboolean
 ask_for_look (GsiRouter *router, GsCall *call, const GsiRow *row, const GsiRowReplica *replica)
 {
   const char *kind = replica->generation < row->generation ? GSI_JOB_REPAIR : GSI_JOB_VERIFY;
+  const GsiRouterConfig *config = gsi_router_config (router);
   g_autoptr (GError) why = NULL;
-  return gsi_router_ask_job (router, call, kind, row->id, replica->storage, "its node came back", 0, NULL, &why)
-         || gs_error_retry (gs_error_code (why)) == GS_RETRY_NEVER;
+  if (gsi_router_ask_job (router, call, kind, row->id, replica->storage, "its node came back", 0, NULL, &why)
+      || gs_error_code (why) == GS_ERROR_NOT_FOUND)
+    return TRUE;
+  if (gs_error_retry (gs_error_code (why)) == GS_RETRY_SAME)
+    return FALSE;
+  config->host->log (config->host, GS_LOG_WARNING, "repair.ask.failed",
+                     (GsField[]) { GS_NUMBER ("repository", row->id), GS_TEXT ("storage", replica->storage),
+                                   GS_TEXT ("error", why->message) },
+                     3);
+  return TRUE;
 }
 
 /*

@@ -46,6 +46,7 @@ struct GsiRouter
   GsCall *round;  /* of housekeeping, under way */
   gboolean ended; /* no more housekeeping */
   guint n_background; /* writes that go on behind their answer */
+  guint n_waiting;    /* writes that wait for a repair */
   gboolean stopping;
   GsCond idle;
   GHashTable *seen;  /* "id storage" -> Seen: how far replicas said they are */
@@ -182,6 +183,23 @@ gsi_router_background_end (GsiRouter *router)
     gs_cond_broadcast (&router->idle);
   gs_mutex_unlock (&router->lock);
   gsi_wiring_unref (wiring); /* the router may be gone with it */
+}
+
+gboolean
+gsi_router_wait_begin (GsiRouter *router)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
+  if (router->n_waiting >= GSI_WAITING_MAX)
+    return FALSE;
+  router->n_waiting++;
+  return TRUE;
+}
+
+void
+gsi_router_wait_end (GsiRouter *router)
+{
+  g_autoptr (GsMutexLocker) hold = gs_mutex_hold (&router->lock);
+  router->n_waiting--;
 }
 
 gboolean
@@ -376,7 +394,8 @@ gsi_router_pause (const GsCall *call, gint64 *delay_us, gint64 until_us)
   gint64 now_us = g_get_monotonic_time ();
   struct timespec time;
   *delay_us = *delay_us == 0 ? PAUSE_FIRST_US : MIN (2 * *delay_us, PAUSE_MAX_US);
-  if (now_us >= MIN (until_us, call->deadline_us) || gs_call_cancelled (call))
+  until_us = MIN (until_us, call->deadline_us);
+  if (now_us >= until_us || gs_call_cancelled (call))
     return FALSE;
   time.tv_sec = 0;
   time.tv_nsec = (long) MIN (*delay_us, until_us - now_us) * 1000;

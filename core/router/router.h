@@ -144,6 +144,10 @@ const GsiStorageGroup *gsi_router_virtual_storage (GsiRouter *router, const char
 /** How long a call waits for replicas that are there and behind: a read for what was decided to be applied, of which a busy disk
  *  may take seconds, a write for a repair. */
 #define GSI_LATE_WAIT_US (3 * G_USEC_PER_SEC)
+/** So many writes wait for a repair at a time, each on a thread that others need: more are refused at once. */
+#define GSI_WAITING_MAX 16
+gboolean gsi_router_wait_begin (GsiRouter *router);
+void gsi_router_wait_end (GsiRouter *router);
 /** How long a read waits for the metadata store to be as far as the caller knows the repository to be. */
 #define GSI_FRESH_WAIT_US (1 * G_USEC_PER_SEC)
 

@@ -6,6 +6,7 @@
  * and feeds the results back as events. The decision is one compare-and-swap in the metadata store: before
  * it nothing is visible and everything can be dropped, after it the write will be applied whatever dies.
  */
+#include "router/cluster.h"
 #include "router/hold.h"
 #include "router/write.h"
 
@@ -222,8 +223,8 @@ write_hand_over (Write *write, const GsiStorageGroup *group, gpointer txn)
 }
 
 /*
- * What the other policy asks for first: it is shown the votes there are. Nobody stages anew, as no client sends a push twice, and
- * whoever is not wanted lets go.
+ * What the other policy asks for first: it is shown the votes there are. Nobody stages anew, as no client sends a push twice.
+ * Whoever is not wanted lets go when the end is known, and with it why.
  */
 static void
 write_show_votes (Write *write)
@@ -238,11 +239,9 @@ write_show_votes (Write *write)
           const GsAction *action = &g_array_index (write->actions, GsAction, k);
           part->unasked = part->unasked && (action->type != GS_ACTION_STAGE || action->participant != i);
         }
-      if (part->unasked)
-        write_abort (write, i);
-      else if (state == PART_STAGED && part->told)
+      if (!part->unasked && state == PART_STAGED && part->told)
         write_event (write, GS_EVENT_STAGED, i, part->vote->digest);
-      else if (state == PART_IDLE || part->told)
+      else if (!part->unasked && (state == PART_IDLE || part->told))
         write_event (write, GS_EVENT_LOST, i, NULL);
     }
 }
@@ -256,9 +255,13 @@ write_step (Write *write, const Event *event)
     shown.digest = event->digest;
   if (shown.type == GS_EVENT_STAGED || shown.type == GS_EVENT_LOST)
     {
-      write->parts[shown.participant]->told = TRUE;
-      if (write->parts[shown.participant]->unasked)
+      Part *part = write->parts[shown.participant];
+      part->told = TRUE;
+      if (part->unasked)
         return;
+      /* The policy before told it to drop what it was about to tell. */
+      if (write->handed_over && shown.type == GS_EVENT_STAGED && write_part_state (part) != PART_STAGED)
+        shown.type = GS_EVENT_LOST;
     }
   if (shown.type == GS_EVENT_STAGED)
     gsi_router_crash_point_at (write->router, "write.staged", ++write->n_staged);
@@ -518,6 +521,23 @@ log_refused (Write *write)
                             3);
 }
 
+/*
+ * Had a participant nothing to change? A push's refs are refused one by one. Of a call only a replica that shows the newest state
+ * may say so, as a reader's: one that is behind, or that has another disk than it is recorded to have, met an older one.
+ */
+static gboolean
+nothing_to_do (Write *write)
+{
+  const gint64 until_us = MIN (g_get_monotonic_time () + GSI_TELL_US, write->call->base.deadline_us);
+  if (!write->nothing || write->open || write->tee != NULL || write->n_parts == 1)
+    return write->nothing && !write->open;
+  for (gsize i = 0; i < write->n_parts; i++)
+    if (write->parts[i]->nothing
+        && gsi_router_is_fresh (write->router, write->parts[i]->storage, write->row, write->row->generation, until_us, NULL))
+      return TRUE;
+  return FALSE;
+}
+
 static gboolean
 write_conclude (Write *write, GError **error)
 {
@@ -531,8 +551,7 @@ write_conclude (Write *write, GError **error)
       gsi_router_crash_point (write->router, "write.told");
       return write_answer (write, error);
     }
-  /* A push's refs are refused one by one. Of a call, who has a change to make and who has none are not of one mind. */
-  if (write->nothing && !write->open && (call->method->bytes_in || write->n_staged == 0))
+  if (nothing_to_do (write))
     return write_reply (write, NULL, error);
   /* A client of git's heard it from git, ref by ref: a call that broke off would tell it nothing more, and hide that. */
   if (!write->open && write->tee != NULL && tee_told (write->tee))
@@ -575,27 +594,45 @@ typedef enum
   HITCH_BEHIND /* enough replicas are there, and too few of them are current */
 } Hitch;
 
+/* Would it be written if those that are there were current? */
+static gboolean
+is_hopeful (const Write *write)
+{
+  g_autofree GsParticipant *repaired = g_new0 (GsParticipant, write->n_parts + 1);
+  g_autofree const GsParticipant **views = g_new0 (const GsParticipant *, write->n_parts + 1);
+  const GsTxnSetup setup = { .size = sizeof setup, .participants = views, .n_participants = write->n_parts,
+                             .min_copies = write->vs->min_copies };
+  g_autofree char *why = NULL;
+  for (gsize i = 0; i < write->n_parts; i++)
+    {
+      repaired[i] = write->parts[i]->view;
+      repaired[i].current = TRUE;
+      views[i] = &repaired[i];
+    }
+  return gsi_cluster_would_write (write->vs, &setup, &why);
+}
+
 static Hitch
 write_hitch (const Write *write, const GError *why)
 {
   gboolean behind = FALSE;
-  if (write->moved && !write->open && !write->call->method->bytes_in)
-    return HITCH_MOVED;
-  if (write->open || gs_error_code (why) != GS_ERROR_UNAVAILABLE)
+  if (write->open || write->begun || write->end != WRITE_FAILED)
     return HITCH_NONE;
-  if (write->overtaken && !write->call->method->bytes_in)
-    return HITCH_BEHIND;
+  if (write->moved)
+    return HITCH_MOVED;
   for (gsize i = 0; i < write->n_parts; i++)
     {
-      if (write_part_state (write->parts[i]) != PART_IDLE)
+      const Part *part = write->parts[i];
+      if (write_part_state (write->parts[i]) != PART_IDLE && !write->overtaken)
         return HITCH_NONE;
-      behind = behind || (write->parts[i]->view.healthy && !write->parts[i]->view.current);
+      behind = behind || (part->view.healthy && !part->view.current);
     }
-  return behind ? HITCH_BEHIND : HITCH_NONE;
+  return (write->overtaken || (behind && gs_error_code (why) == GS_ERROR_UNAVAILABLE)) && is_hopeful (write) ? HITCH_BEHIND
+                                                                                                             : HITCH_NONE;
 }
 
 static gboolean
-write_once (GsiRouter *router, GsiCall *call, Hitch *ret_hitch, GError **error)
+write_once (GsiRouter *router, GsiCall *call, Hitch *ret_hitch, guint64 *ret_id, GError **error)
 {
   const GsiWriteBinding *binding = NULL;
   const GsiStorageGroup *vs = NULL;
@@ -617,6 +654,7 @@ write_once (GsiRouter *router, GsiCall *call, Hitch *ret_hitch, GError **error)
   if (!gsi_hold_wait (router, &call->base, &row, error))
     return FALSE;
 
+  *ret_id = row->id;
   write = write_new (router, call);
   write->binding = binding;
   write->vs = vs;
@@ -634,21 +672,45 @@ write_once (GsiRouter *router, GsiCall *call, Hitch *ret_hitch, GError **error)
   return ok;
 }
 
+/*
+ * Until the repository can be written: who missed little is repaired within moments, and a write that waits for it is better than
+ * one that is refused. FALSE: not in time, or so many wait already that no others could be served.
+ */
+static gboolean
+await_repair (GsiRouter *router, GsiCall *call, guint64 id, gint64 until_us)
+{
+  const GsiRouterConfig *config = gsi_router_config (router);
+  const GsiStorageGroup *group = gsi_router_virtual_storage (router, call->virtual_storage, NULL);
+  gboolean writable = FALSE;
+  gint64 delay_us = 0;
+  if (!gsi_router_wait_begin (router))
+    return FALSE;
+  while (!writable && gsi_router_pause (&call->base, &delay_us, until_us))
+    {
+      g_autoptr (GsiRow) row = NULL;
+      g_auto (GsiVerdict) verdict = { 0 };
+      if (!config->metadata->repo_get (config->metadata_self, &call->base, id, gsi_row_visit, &row, NULL))
+        break;
+      gsi_cluster_judge (router, group, row, &verdict);
+      writable = verdict.writable;
+    }
+  gsi_router_wait_end (router);
+  return writable;
+}
+
 gboolean
 gsi_router_write (gpointer router, GsiCall *call, GError **error)
 {
-  /* Who missed little is repaired within moments, and a write that waits for it is better than one that is refused. */
   const gint64 until_us = g_get_monotonic_time () + GSI_LATE_WAIT_US;
-  gint64 delay_us = 0;
   guint n_moved = 0;
   for (;;)
     {
       g_autoptr (GError) why = NULL;
+      guint64 id = 0;
       Hitch hitch;
-      if (write_once (router, call, &hitch, &why))
+      if (write_once (router, call, &hitch, &id, &why))
         return TRUE;
-      if ((hitch == HITCH_MOVED && ++n_moved < TRIES)
-          || (hitch == HITCH_BEHIND && gsi_router_pause (&call->base, &delay_us, until_us)))
+      if ((hitch == HITCH_MOVED && ++n_moved < TRIES) || (hitch == HITCH_BEHIND && await_repair (router, call, id, until_us)))
         continue;
       g_propagate_error (error, g_steal_pointer (&why));
       return FALSE;

@@ -99,7 +99,7 @@ struct Write
   gboolean alone;   /* one participant: all happens on the caller's thread, with its call and its stream */
   gboolean open;    /* nobody knows whether it was decided: what is staged stays so until the store says it */
   gboolean left;    /* to a restart: its locks and its process are still there */
-  gboolean begun;   /* bytes of the client's were dealt out */
+  gboolean begun;   /* bytes of the client's, or of another source, were used up */
   gsize asker;      /* who asks the repository's hooks: the first that stages */
   gboolean has_asker;
   GsiEvent *event; /* told when it is acknowledged, or at its end: it is decided */

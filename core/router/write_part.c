@@ -423,6 +423,7 @@ static gboolean
 compute (Write *write, const gsize *indexes, gsize n, GError **error)
 {
   g_autoptr (GError) why = NULL;
+  write->begun = write->call->stream != NULL;
   for (gsize i = 0; i < n; i++)
     {
       Part *part = write->parts[indexes[i]];

@@ -54,6 +54,7 @@ struct Tee
   Write *write;
   GsStream *client;
   gboolean session; /* the advertisement is part of the conversation */
+  gsize min_copies; /* of the policy that the write began with */
   Lane *lanes;
   gsize n_lanes;
   int wake;
@@ -461,7 +462,7 @@ may_read (Tee *tee)
       if (now_us - lane->moved_us > LAGGARD_US)
         stuck = lane;
     }
-  if (stuck != NULL && n_live - n_full >= MAX (tee->write->vs->min_copies, 1))
+  if (stuck != NULL && n_live - n_full >= MAX (tee->min_copies, 1))
     {
       lane_clear_queue (stuck);
       write_cancel_part (tee->write, stuck->index); /* before its input ends */
@@ -527,10 +528,15 @@ choose_report (Tee *tee)
   return waiting ? NOBODY : last;
 }
 
+/* Does a line of it begin so, whatever packets that is in? */
 static gboolean
-report_has (const Lane *lane, const char *text)
+report_has (const Lane *lane, const char *begin)
 {
-  return memmem (lane->report->data, lane->report->len, text, strlen (text)) != NULL;
+  const gsize n = strlen (begin);
+  for (gsize at = 4; at + n <= lane->report->len; at++)
+    if (memcmp (lane->report->data + at, begin, n) == 0 && packet_length (lane->report->data + at - 4, 4) >= 0)
+      return TRUE;
+  return FALSE;
 }
 
 /*
@@ -757,6 +763,7 @@ tee_begin (Write *write, const gsize *indexes, gsize n, GError **error)
   tee->write = write;
   tee->client = write->call->stream;
   tee->session = gsi_node_push_is_session (write->call);
+  tee->min_copies = write->vs->min_copies;
   tee->lanes = g_new0 (Lane, n);
   tee->input = tee->output = -1;
   tee->wake = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -444,7 +444,7 @@ class Switching(Commands):
     def test_under_traffic(self):
         """
         To and fro while two routers are written and read through. No call fails, and what is acknowledged is not missing. A push that
-        is under way may be refused when a write by the old policy leaves one of its replicas behind: git says so, and nothing is done.
+        is under way may be refused when a write by the other policy leaves one of its replicas behind.
         """
         routers = []
         for _ in range(2):
@@ -474,7 +474,8 @@ class Switching(Commands):
             one.stop()
         self.assertEqual([one.failed for one in callers], [[], []])
         for refused in pushers[0].failed + pushers[1].failed:
-            self.assertMentions(refused, "[remote rejected]", "was not made")
+            # Of one that a single replica was to take the connection ends behind that.
+            self.assertTrue("was not made" in refused or "RPC failed" in refused, refused)
         print("# of %d pushes %d were refused" % (sum(len(one.times) + len(one.failed) for one in pushers),
                                                   sum(len(one.failed) for one in pushers)))
         self.assertEqual(self.json("explain", "a/b")["consistency_from"], "the virtual storage")

@@ -130,13 +130,14 @@ repaired_in_time (void **state)
   cluster_free (cluster);
 }
 
-/* Where one has nothing to change and others have, the write is not made: nobody is told that it was. */
+/* Where one that missed something has nothing to change, the write is not made, and nobody is told that it was. */
 static void
 not_of_one_mind (void **state)
 {
   Cluster *cluster = cluster_new ("all");
   Answer answer;
   g_hash_table_replace (cluster->disks[1].refs, g_strdup (REF), g_strdup (ONES));
+  cluster->disks[1].generation = 2;
   cluster_update (cluster, REF, NULL, ONES, &answer);
   assert_true (answer_wait (&answer));
   assert_int_equal (answer.code, GS_ERROR_UNAVAILABLE);
@@ -149,6 +150,47 @@ not_of_one_mind (void **state)
   answer_clear (&answer);
   cluster_stop (cluster);
   assert_int_equal (cluster->decisions->len, 0);
+  cluster_free (cluster);
+}
+
+/* Each waits on a thread: no more of them than others can spare. */
+static void
+only_so_many_wait (void **state)
+{
+  Cluster *cluster = cluster_new ("all");
+  Answer answer;
+  for (int i = 0; i < GSI_WAITING_MAX; i++)
+    assert_true (gsi_router_wait_begin (cluster->router));
+  cluster->replica_generations[1] = 2;
+  cluster_update (cluster, REF, NULL, ONES, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, GS_ERROR_UNAVAILABLE);
+  assert_true (cluster->n_rows < 6);
+  answer_clear (&answer);
+  gsi_router_wait_end (cluster->router);
+  cluster->repaired_at = 4;
+  cluster_update (cluster, REF, NULL, ONES, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, GS_OK);
+  answer_clear (&answer);
+  cluster_stop (cluster);
+  cluster_free (cluster);
+}
+
+/* It has less time than the wait: it hears what is missing, not that its time is over. */
+static void
+impatient (void **state)
+{
+  Cluster *cluster = cluster_new ("all");
+  Answer answer;
+  cluster->replica_generations[1] = 2;
+  cluster->patience_us = 3 * G_USEC_PER_SEC / 2;
+  cluster_update (cluster, REF, NULL, ONES, &answer);
+  assert_true (answer_wait (&answer));
+  assert_int_equal (answer.code, GS_ERROR_UNAVAILABLE);
+  assert_non_null (strstr (answer.message, "has to be repaired first"));
+  answer_clear (&answer);
+  cluster_stop (cluster);
   cluster_free (cluster);
 }
 
@@ -174,6 +216,7 @@ main (void)
 {
   const struct CMUnitTest tests[] = { cmocka_unit_test (call_goes_on), cmocka_unit_test (push_goes_on),
                                       cmocka_unit_test (new_policy_wants_more), cmocka_unit_test (repaired_in_time),
-                                      cmocka_unit_test (not_of_one_mind), cmocka_unit_test (nobody_to_wait_for) };
+                                      cmocka_unit_test (not_of_one_mind), cmocka_unit_test (only_so_many_wait),
+                                      cmocka_unit_test (impatient), cmocka_unit_test (nobody_to_wait_for) };
   return cmocka_run_group_tests_name ("policy", tests, NULL, NULL);
 }

@@ -114,6 +114,14 @@ wrong_words (void **state)
   cluster->disks[2].last_words = "0013\1";
   assert_push_says (cluster, GS_ERROR_UNAVAILABLE, "");
   cluster_free (cluster);
+
+  /* What a hook says of other refs is not that. */
+  cluster = cluster_new ("majority");
+  cluster->disks[0].last_words = "0013\1";
+  cluster->disks[1].last_words = "001dng refs/heads/x ok refs/y" "0000";
+  cluster->disks[2].last_words = "0013\1";
+  assert_push_says (cluster, GS_OK, "001dng refs/heads/x ok refs/y" "0000");
+  cluster_free (cluster);
 }
 
 /* None refused it and too few agree, as when they do not start from the same value: each is told why it is to be dropped. */
