@@ -145,6 +145,15 @@ leash_free (Leash *leash)
 
 /* ------------------------------------------------------------------------------- setting up */
 
+/* All but whether it is cancelled, which others may say at any moment. */
+static void
+copy_call (GsiCall *copy, const GsiCall *call)
+{
+  const gsize at = G_STRUCT_OFFSET (GsiCall, base.cancelled), after = at + sizeof call->base.cancelled;
+  memcpy (copy, call, at);
+  memcpy ((char *) copy + after, (const char *) call + after, sizeof *copy - after);
+}
+
 static void
 part_setup (Write *write, gsize index, const GsiRowReplica *replica)
 {
@@ -159,10 +168,9 @@ part_setup (Write *write, gsize index, const GsiRowReplica *replica)
   part->view.node = part->storage != NULL ? part->storage->name : "(not of this process)";
   part->view.current = replica->generation >= write->row->generation;
   part->view.healthy = view.healthy;
-  part->call = *write->call;
+  copy_call (&part->call, write->call);
   part->call.base.identity = &write->identity;
   part->call.base.peer = write->peer;
-  part->call.base.cancelled = 0;
   part->call.base.cancel_fd = part_cancel_fd;
   write->parts[index] = part;
 }
