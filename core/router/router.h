@@ -144,8 +144,9 @@ const GsiStorageGroup *gsi_router_virtual_storage (GsiRouter *router, const char
 /** How long a call waits for replicas that are there and behind: a read for what was decided to be applied, of which a busy disk
  *  may take seconds, a write for a repair. */
 #define GSI_LATE_WAIT_US (3 * G_USEC_PER_SEC)
-/** So many writes wait for a repair at a time, each on a thread that others need: more are refused at once. */
+/** So many writes wait for a repair at a time, each on a thread that others need. */
 #define GSI_WAITING_MAX 16
+/** FALSE: as many wait already, and this one is to be refused. Otherwise gsi_router_wait_end follows. Any thread. */
 gboolean gsi_router_wait_begin (GsiRouter *router);
 void gsi_router_wait_end (GsiRouter *router);
 /** How long a read waits for the metadata store to be as far as the caller knows the repository to be. */
