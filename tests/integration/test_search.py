@@ -111,6 +111,9 @@ class Search(ApiCase):
             # As a text it is one like any other.
             self.api("odd", "Repository/SearchContent", revision="main", text=pattern)
             self.api("odd", "History/List", range={"message": [pattern]})
+        for pattern in ("a(", "v1.0^{}"):
+            for field in ("author", "committer", "message"):
+                self.refused("odd", "History/List", "INVALID_ARGUMENT", "not understood", pattern, range={"regex": True, field: [pattern]})
         for pattern in FINE:
             found, _ = self.pages("mixed", "Repository/SearchContent", "matches", revision="main", text=pattern, regular_expression=True)
             self.assertEqual([(raw(m["path"]), m["line"], m["column"], raw(m["text"])) for m in found],

@@ -103,7 +103,8 @@ git_said (const char *doing, int status, const char *said, GError **error)
   const char *fatal = strstr (said, "fatal: ");
   if (WIFEXITED (status) && WEXITSTATUS (status) == 0)
     return TRUE;
-  if (fatal != NULL && strstr (fatal, "command line, ") != NULL)
+  /* Of a message, and of an author or a committer. */
+  if (fatal != NULL && (g_str_has_prefix (fatal, "fatal: command line, '") || g_str_has_prefix (fatal, "fatal: header, '")))
     return gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "a regular expression is not understood: %.200s", fatal);
   return gs_fail (error, child_failure (status, said), "%s: git ended with status %d: %.500s", doing, status, said);
 }
