@@ -22,6 +22,7 @@ typedef struct
 {
   guint asked[REPOSITORIES + 1]; /* how often, by the repository's id */
   guint64 refuse, gone;          /* one whose job is not taken: now, or never */
+  guint64 fails;                 /* one whose job the store fails at, whenever it is asked */
   guint64 unread;                /* no page that begins after this one is read; 0 = all are */
 } World;
 
@@ -64,6 +65,8 @@ store_job (gpointer self, GsCall *call, const GsJobRow *job, guint64 *ret_id, GE
     return gs_fail (error, GS_ERROR_NOT_FOUND, "there is no such repository");
   if (job->repository_id == world->refuse)
     return gs_fail (error, GS_ERROR_UNAVAILABLE, "the store does not answer");
+  if (job->repository_id == world->fails)
+    return gs_fail (error, GS_ERROR_INTERNAL, "the store has a fault");
   world->asked[job->repository_id]++;
   *ret_id = job->repository_id;
   return TRUE;
@@ -153,6 +156,19 @@ test_one_is_gone (void **state)
     assert_int_equal (setting->world.asked[id], id != 17);
 }
 
+/* Nor does one at which the store fails each time, and that is said: nobody looks at it now. */
+static void
+test_one_fails (void **state)
+{
+  Setting *setting = *state;
+  guint64 after = 0;
+  setting->world.fails = 17;
+  assert_true (came_back (setting, &after));
+  for (guint id = 1; id <= REPOSITORIES; id++)
+    assert_int_equal (setting->world.asked[id], id != 17);
+  assert_true (fake_host_logged (setting->host, "repair.ask.failed"));
+}
+
 int
 main (void)
 {
@@ -160,6 +176,7 @@ main (void)
     cmocka_unit_test_setup_teardown (test_all_of_it, begin, end),
     cmocka_unit_test_setup_teardown (test_the_store_goes_away, begin, end),
     cmocka_unit_test_setup_teardown (test_one_is_gone, begin, end),
+    cmocka_unit_test_setup_teardown (test_one_fails, begin, end),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -122,6 +122,7 @@ new_policy_wants_more (void **state)
     {
       assert_int_equal (cluster->disks[i].n_committed, 0);
       assert_int_equal (g_hash_table_size (cluster->disks[i].locks), 0);
+      assert_false (cluster->disks[i].drops_unsaid); /* also who is not wanted hears why */
     }
   cluster_free (cluster);
 }
@@ -151,6 +152,19 @@ not_of_one_mind (void **state)
   assert_update (cluster, GS_OK, NULL);
   cluster_stop (cluster);
   assert_int_equal (cluster->decisions->len, 0);
+  cluster_free (cluster);
+}
+
+/* One is behind and one is away: with all that are there repaired it would still be too few. */
+static void
+repair_is_not_enough (void **state)
+{
+  Cluster *cluster = cluster_new ("all");
+  cluster->replica_generations[1] = 2;
+  cluster->disks[2].away = TRUE;
+  assert_update (cluster, GS_ERROR_UNAVAILABLE, "are needed");
+  assert_true (cluster->n_rows < 6);
+  cluster_stop (cluster);
   cluster_free (cluster);
 }
 
@@ -201,7 +215,7 @@ main (void)
 {
   const struct CMUnitTest tests[] = { cmocka_unit_test (call_goes_on), cmocka_unit_test (push_goes_on),
                                       cmocka_unit_test (new_policy_wants_more), cmocka_unit_test (repaired_in_time),
-                                      cmocka_unit_test (not_of_one_mind), cmocka_unit_test (only_so_many_wait),
+                                      cmocka_unit_test (not_of_one_mind), cmocka_unit_test (repair_is_not_enough), cmocka_unit_test (only_so_many_wait),
                                       cmocka_unit_test (impatient), cmocka_unit_test (nobody_to_wait_for) };
   return cmocka_run_group_tests_name ("policy", tests, NULL, NULL);
 }
