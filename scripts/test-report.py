@@ -24,6 +24,19 @@ SAID_EACH, SAID_ALL = 1500, 3000
 SANITIZER = re.compile(r"^(==\d+==ERROR|WARNING: ThreadSanitizer|.*: runtime error:)", re.M)
 
 
+# Meson adds a line to what a program said on stderr.
+ADDED = re.compile(r"^\(test program exited with status code -?\d+\)$", re.M)
+
+
+def words(run):
+    """What a program said about its failures: on stderr, or else in its points that are not fine."""
+    said = ADDED.sub("", run.get("stderr") or "").strip()
+    if not said:
+        lines = (run.get("stdout") or "").splitlines()
+        said = "\n".join(line for line in lines if not line.startswith("ok ")).strip()
+    return said
+
+
 def telling(said, limit):
     """The part of that length that tells most: the beginning of a sanitizer's report, or else the end."""
     found = SANITIZER.search(said)
@@ -74,7 +87,7 @@ class Tally:
         self.failures += failed
         self.skips.update((name, reason) for reason in skipped)
         if failed:
-            self.said.append((name, (run.get("stderr") or run.get("stdout") or "").strip()))
+            self.said.append((name, words(run)))
 
     def print(self):
         for (name, reason), points in self.skips.items():
