@@ -82,6 +82,11 @@ gs_client_new (const GsClientOptions *options, GError **error)
   client->timeout_us = options->timeout_us > 0 ? options->timeout_us : TIMEOUT_US;
   client->connect_timeout_us = options->connect_timeout_us > 0 ? options->connect_timeout_us : CONNECT_US;
   client->max_attempts = options->max_attempts > 0 ? options->max_attempts : ATTEMPTS;
+  if (GS_HAS (options, options->size, GsClientOptions, retrying_user))
+    {
+      client->retrying = options->retrying;
+      client->retrying_user = options->retrying_user;
+    }
   if (options->url == NULL)
     {
       gs_fail (error, GS_ERROR_INVALID_ARGUMENT, "no server address was given");
@@ -365,12 +370,15 @@ gs_client_call_raw (GsClient *client, guint32 method, GBytes *payload, GsClientC
             *ret_payload = g_steal_pointer (&reply);
           return TRUE;
         }
-      if (call->ret_retry != GS_RETRY_SAME || attempt + 1 >= client->max_attempts
-          || !gs_client_pause (attempt, call->ret_retry_after_us, until_us))
+      if (call->ret_retry == GS_RETRY_SAME && attempt + 1 < client->max_attempts)
         {
-          g_propagate_error (error, g_steal_pointer (&why));
-          return FALSE;
+          if (client->retrying != NULL)
+            client->retrying (client->retrying_user, attempt + 1, why);
+          if (gs_client_pause (attempt, call->ret_retry_after_us, until_us))
+            continue;
         }
+      g_propagate_error (error, g_steal_pointer (&why));
+      return FALSE;
     }
 }
 

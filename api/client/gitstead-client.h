@@ -51,6 +51,13 @@ typedef struct
   const char *tls_key;         /* … and its key */
   const char *tls_server_name; /* the name that the certificate must have; NULL = the URL's host */
   const char *agent;           /* for the server's log; default "libgitstead/VERSION" */
+  /**
+   * Hears of each failed try of a call after which another one is due (@attempt counts from 1), on the caller's thread and before
+   * the pause between them: a program may say what it waits for. The other one is left out when the call's time is over before
+   * it. @why is *borrowed until it returns*. It must not use the client. NULL = nobody listens.
+   */
+  void (*retrying) (gpointer user, guint32 attempt, const GError *why);
+  gpointer retrying_user;
 } GsClientOptions;
 
 /** Wishes for one call, and what became of it. Everything zero but @size is fine. */

@@ -75,6 +75,8 @@ struct GsClient
   char *agent;
   gint64 timeout_us, connect_timeout_us;
   guint32 max_attempts;
+  void (*retrying) (gpointer user, guint32 attempt, const GError *why);
+  gpointer retrying_user;
   GsWireMethods *methods;
   GsMutex lock;
   GsCond changed;

@@ -288,6 +288,18 @@ gsi_cli_fail (const GError *error, const char *format, ...)
   return GSI_EXIT_FAILED;
 }
 
+void
+gsi_cli_note (const char *note, const GError *error)
+{
+  g_autoptr (GString) line = g_string_new ("gitstead: ");
+  if (settings.json || settings.quiet)
+    return;
+  gsi_text_append_message (line, note);
+  g_string_append (line, ": ");
+  gsi_text_append_message (line, error->message);
+  g_printerr ("%s\n", line->str);
+}
+
 int
 gsi_cli_fail_config (const GError *error, const char *path, const char *what)
 {

@@ -14,6 +14,7 @@
 #define TOKEN_MAX 4096
 #define ASK_FROM ((gsize) 60 * 1024) /* no server's limit is below 64 KiB */
 #define HEADER_ROOM 1024u            /* prefix and header travel with the request */
+#define NOTE_AFTER_US G_USEC_PER_SEC
 
 static struct
 {
@@ -22,6 +23,8 @@ static struct
   GsClient *client;
   GsClientCall last;
   const char *called; /* the last method */
+  gint64 begun_us;    /* when it was called */
+  gboolean noted;     /* that it takes long */
 } state;
 
 const GsiMethods *
@@ -121,6 +124,16 @@ read_token_file (const char *path, GError **error)
   return g_strdup (buffer);
 }
 
+/* That a server is away for a moment is nothing to speak of; who waits for longer is told for what. */
+static void
+still_trying (gpointer user, guint32 attempt, const GError *why)
+{
+  if (state.noted || g_get_monotonic_time () - state.begun_us < NOTE_AFTER_US)
+    return;
+  state.noted = TRUE;
+  gsi_cli_note ("still trying", why);
+}
+
 static GsClient *
 get_client (GError **error)
 {
@@ -145,6 +158,7 @@ get_client (GError **error)
   options.token = token;
   options.timeout_us = gsi_cli_timeout_us ();
   options.agent = "gitstead-cli/" GSI_VERSION;
+  options.retrying = still_trying;
   state.client = gs_client_new (&options, error);
   return state.client;
 }
@@ -158,6 +172,7 @@ begin_call (const GsiMethod *method)
   state.last.size = sizeof state.last;
   state.last.generation = gsi_cli_generation ();
   state.called = method != NULL ? method->name : NULL;
+  state.begun_us = g_get_monotonic_time ();
   /* Methods that say they take long get their time, unless the user said otherwise. */
   if (gsi_cli_timeout_us () == 0 && method != NULL)
     state.last.timeout_us = method->timeout_us;

@@ -16,5 +16,7 @@ gboolean gsi_cli_server_answered (void);
 const char *gsi_cli_called (void);
 /** The server's advice on when to repeat the last call; 0 = none. */
 gint64 gsi_cli_retry_after_us (void);
+/** Prints "gitstead: <note>: <error>" for whoever watches; not with --json or --quiet. */
+void gsi_cli_note (const char *note, const GError *error);
 
 #endif

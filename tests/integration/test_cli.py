@@ -88,6 +88,13 @@ class WithoutServer(TestCase):
             self.assertEqual(result.returncode, 1, result.stderr)
             self.assertEqual(result.stdout, "")
             self.assertMentions(result.stderr, "hint:", "gitstead serve", server)
+            # Who waits is told for what, once. Programs are not: they read stderr.
+            self.assertEqual(result.stderr.count("still trying"), 1, result.stderr)
+            self.assertMentions(result.stderr.splitlines()[0], "gitstead: still trying: ", "no such socket")
+            for quiet in ("--json", "--quiet"):
+                result = run_program(*arguments, "--server", server, "--timeout", "2s", quiet)
+                self.assertEqual(result.returncode, 1, result.stderr)
+                self.assertNotIn("still trying", result.stderr)
 
     def first_line(self, *arguments, **rest):
         """Of what a failing command says."""

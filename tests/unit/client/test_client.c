@@ -306,6 +306,48 @@ lost_reply (void **state)
   fake_tempdir_remove (dir);
 }
 
+typedef struct
+{
+  guint n;
+  guint32 last;
+  int code;
+} Heard;
+
+static void
+hear (gpointer user, guint32 attempt, const GError *why)
+{
+  Heard *heard = user;
+  heard->n++;
+  heard->last = attempt;
+  heard->code = gs_error_code (why);
+}
+
+/* Who asked to hear of tries that failed hears of all but the last, whose error is the call's. */
+static void
+told_of_tries (void **state)
+{
+  char *dir = fake_tempdir_new ();
+  g_autofree char *url = g_strdup_printf ("ipc://%s/nobody", dir);
+  Heard heard = { 0 };
+  GsClientOptions options
+      = { .size = sizeof options, .url = url, .max_attempts = 3, .retrying = hear, .retrying_user = &heard };
+  const guint32 sizes[] = { sizeof options, G_STRUCT_OFFSET (GsClientOptions, retrying) };
+  for (gsize i = 0; i < G_N_ELEMENTS (sizes); i++)
+    {
+      GsClientCall call = { .size = sizeof call };
+      GsClient *client;
+      options.size = sizes[i]; /* the second one is a program that was built before there was this */
+      client = gs_client_new (&options, NULL);
+      assert_false (gs_client_call_raw (client, NS_ECHO, NULL, &call, NULL, NULL));
+      assert_int_equal (call.ret_attempts, 3);
+      assert_int_equal (heard.n, 2);
+      assert_int_equal (heard.last, 2);
+      assert_int_equal (heard.code, GS_ERROR_UNAVAILABLE);
+      gs_client_free (client);
+    }
+  fake_tempdir_remove (dir);
+}
+
 /* --------------------------------------------------------------------------------------------- TLS */
 
 static void
@@ -648,7 +690,7 @@ main (void)
     cmocka_unit_test (deadline),     cmocka_unit_test (server_restarts), cmocka_unit_test (lost_reply),
     cmocka_unit_test (tls_trust),    cmocka_unit_test (tls_client_certificate),
     cmocka_unit_test (stream_echo),  cmocka_unit_test (stream_one_way),  cmocka_unit_test (stream_ends),
-    cmocka_unit_test (stream_of_who_hangs),
+    cmocka_unit_test (stream_of_who_hangs), cmocka_unit_test (told_of_tries),
   };
   return cmocka_run_group_tests_name ("client", tests, NULL, NULL);
 }
