@@ -138,6 +138,29 @@ class Hooks(WithHooks):
         self.assertEqual(Git()("rev-parse", "main", cwd=self.server.replica(self.name)), new)
         self.server.assert_settled()
 
+    def test_push_options(self):
+        """As git hands them to hooks; none is set where the client sent none."""
+        keep = "#!/bin/sh\nenv > %s/%%s\n" % self.out
+        self.hooks(self.name, {"pre-receive.d/env": keep % "before", "post-receive.d/env": keep % "behind"})
+
+        def options(name):
+            return {line for line in self.lines(name) if line.startswith("GIT_PUSH_OPTION")}
+        given = ("ci.skip", "reviewer=ada lovelace", "", "caf\u00e9 $(id)")
+        self.pushed(*(word for one in given for word in ("-o", one)), "main")
+        expected = {"GIT_PUSH_OPTION_COUNT=4"} | {"GIT_PUSH_OPTION_%d=%s" % pair for pair in enumerate(given)}
+        self.assertEqual((options("before"), options("behind")), (expected, expected))
+        self.pushed(":main")
+        self.assertEqual((options("before"), options("behind")), (set(), set()))
+        self.pushed("-o", "alone", "main")
+        self.assertEqual(options("before"), {"GIT_PUSH_OPTION_COUNT=1", "GIT_PUSH_OPTION_0=alone"})
+        # More than an environment should hold is refused as a whole.
+        self.commit(self.work)
+        for many in (["x"] * 1001, ["y" * 40000] * 2):
+            self.declined(*(word for one in many for word in ("-o", one)), "main:many", words=("at most 1000 push options",))
+        self.pushed(*["-o", "x"] * 1000, "main:many")
+        self.assertIn("GIT_PUSH_OPTION_COUNT=1000", options("behind"))
+        self.server.assert_settled()
+
     def test_update(self):
         self.hooks(self.name, {"update.d/check": "#!/bin/sh\necho \"$#:$1:$2:$3\" >> %s/args\n[ \"$1\" != refs/heads/no ]\n" % self.out})
         tip = self.tip(self.work)

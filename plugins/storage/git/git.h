@@ -28,6 +28,9 @@
 #define GIT_STREAM_BYTES (16u << 20) /* objects larger than this are streamed by a child */
 #define GIT_PUSH_COMMANDS_MAX 1000000u
 #define GIT_PUSH_COMMANDS_BYTES (256u << 20)
+/** A push's options are variables of its hooks' environment, and that is small. */
+#define GIT_PUSH_OPTIONS_MAX 1000u
+#define GIT_PUSH_OPTIONS_BYTES (64u << 10)
 /** Versions of the git program that can be compared. */
 #define GIT_VERSION(major, minor) ((major) * 1000u + (minor))
 #define GIT_REQUEST_MAX (16u << 20) /* one protocol v2 request */

@@ -115,6 +115,7 @@ make_variables (const Hooks *hooks, const char *quarantine)
 {
   GPtrArray *list = g_ptr_array_new_with_free_func (g_free);
   const GsIdentity *who = hooks->call->identity;
+  const GPtrArray *options = push_options (hooks->txn);
   char txid[GIT_TXID_HEX + 1];
   gs_hex (hooks->txn->txid.bytes, GS_TXID_SIZE, txid);
   g_ptr_array_add (list, g_strdup_printf ("GITSTEAD_REPOSITORY_ID=%" G_GUINT64_FORMAT, hooks->txn->repo->id));
@@ -122,6 +123,10 @@ make_variables (const Hooks *hooks, const char *quarantine)
   g_ptr_array_add (list, g_strdup_printf ("GITSTEAD_TRANSACTION=%s", txid));
   if (quarantine != NULL)
     g_ptr_array_add (list, g_strdup_printf ("GIT_QUARANTINE_PATH=%s", quarantine));
+  if (options != NULL)
+    g_ptr_array_add (list, g_strdup_printf ("GIT_PUSH_OPTION_COUNT=%u", options->len));
+  for (guint i = 0; options != NULL && i < options->len; i++)
+    g_ptr_array_add (list, g_strdup_printf ("GIT_PUSH_OPTION_%u=%s", i, (const char *) options->pdata[i]));
   g_ptr_array_add (list, NULL);
   return list;
 }

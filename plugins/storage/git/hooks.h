@@ -24,5 +24,7 @@ gboolean hooks_ask (Txn *txn, GsCall *call, gboolean run, GError **error);
 void hooks_tell (Txn *txn, GsCall *call);
 /** Where the one who pushes reads what is said: a descriptor that stays the push's, or -1. push.c. */
 int push_said_fd (const Txn *txn);
+/** A push's options, char*; NULL when its client does not have such, or it is no push. *borrowed until it ends*. push.c. */
+const GPtrArray *push_options (const Txn *txn);
 
 #endif

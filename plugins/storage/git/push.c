@@ -38,7 +38,9 @@ typedef struct
   GString *partial; /* a packet that has not wholly arrived */
   guint commands;
   gboolean first_seen;
-  gboolean push_options;
+  GPtrArray *options; /* char*: push options; NULL: the client does not have such */
+  guint64 options_bytes;
+  gboolean endless_options;
   gboolean certificate;
   guint64 pack_bytes;
   guint8 trailer[PACK_TRAILER];
@@ -78,12 +80,22 @@ tap_command (Tap *tap, const char *line, gsize len)
   if (!tap->first_seen && nul != NULL && !(text_len > 8 && memcmp (line, "shallow ", 8) == 0))
     {
       const char *caps = nul + 1;
-      tap->push_options = pkt_has_word (caps, pkt_chomp (caps, len - text_len - 1), "push-options");
+      if (pkt_has_word (caps, pkt_chomp (caps, len - text_len - 1), "push-options"))
+        tap->options = g_ptr_array_new_with_free_func (g_free);
       tap->first_seen = TRUE;
     }
   /* "<40 hex> <40 hex> <name>" */
   if (text_len > 82 && line[40] == ' ' && line[81] == ' ')
     tap->commands++;
+}
+
+static void
+tap_option (Tap *tap, const char *option, gsize len)
+{
+  tap->options_bytes += len;
+  tap->endless_options = tap->options->len >= GIT_PUSH_OPTIONS_MAX || tap->options_bytes > GIT_PUSH_OPTIONS_BYTES;
+  if (!tap->endless_options)
+    g_ptr_array_add (tap->options, g_strndup (option, pkt_chomp (option, len)));
 }
 
 static void
@@ -123,9 +135,11 @@ tap_feed (Tap *tap, const char *data, gsize len)
         }
       if (type == PKT_DATA && tap->state == TAP_COMMANDS)
         tap_command (tap, payload, payload_len);
+      else if (type == PKT_DATA)
+        tap_option (tap, payload, payload_len);
       else if (type == PKT_FLUSH)
-        tap->state = tap->state == TAP_COMMANDS && tap->push_options ? TAP_OPTIONS : TAP_PACK;
-      else if (type != PKT_DATA)
+        tap->state = tap->state == TAP_COMMANDS && tap->options != NULL ? TAP_OPTIONS : TAP_PACK;
+      else
         tap->state = TAP_BROKEN;
       at += used;
     }
@@ -270,6 +284,12 @@ push_said_fd (const Txn *txn)
   return txn->push != NULL ? txn->push->said : -1;
 }
 
+const GPtrArray *
+push_options (const Txn *txn)
+{
+  return txn->push != NULL ? txn->push->tap.options : NULL;
+}
+
 /* Keeps the first descriptor that comes along; any other is none of ours. */
 static void
 take_descriptor (PushSession *push, struct msghdr *message)
@@ -406,6 +426,18 @@ refuse_if_dropped (Txn *txn)
   refuse_all (txn, GS_ERROR_FAILED_PRECONDITION, reason);
 }
 
+/* The hooks get all options or none. */
+static void
+refuse_if_endless_options (Txn *txn)
+{
+  g_autofree char *reason = NULL;
+  if (!txn->push->tap.endless_options)
+    return;
+  reason = g_strdup_printf ("a push may have at most %u push options with %u bytes together", GIT_PUSH_OPTIONS_MAX,
+                            GIT_PUSH_OPTIONS_BYTES);
+  refuse_all (txn, GS_ERROR_OUT_OF_RANGE, reason);
+}
+
 /* A pack can grow on arrival: what its deltas build on is appended, and the index is as long as there are objects. */
 static gboolean
 refuse_if_too_much (Txn *txn, GError **error)
@@ -529,6 +561,7 @@ push_free (Txn *txn)
     close (push->said);
   child_clear (&push->child);
   g_string_free (push->tap.partial, TRUE);
+  g_clear_pointer (&push->tap.options, g_ptr_array_unref);
   g_string_free (push->heard, TRUE);
   g_ptr_array_unref (push->names);
   g_array_unref (push->updates);
@@ -643,6 +676,7 @@ receive (Txn *txn, GsCall *call, const GsPush *request, GsStream *stream, GError
   txn->verdicts = g_new0 (GsRefVerdict, MAX (txn->n_verdicts, 1));
   refuse_if_dropped (txn);
   refuse_if_unspeakable (txn);
+  refuse_if_endless_options (txn);
   return refuse_if_too_much (txn, error)
          && rules_judge (txn, call, (GsRefUpdate *) push->updates->data, push->updates->len, error)
          && txn_prepare (txn, call, (const GsRefUpdate *) push->updates->data, push->updates->len, push->atomic,
