@@ -146,8 +146,9 @@ guard_interrupts (const ConformanceGuard *guard, const GsCall *call, GsCall *ret
   n = __atomic_add_fetch (&c->n_calls, 1, __ATOMIC_RELAXED);
   if (n != wanted && wanted < CONFORMANCE_DELAY_ALL)
     return FALSE;
-  *ret_over = *call;
-  ret_over->cancel_fd = no_cancel_fd;
+  /* Not the whole struct: a case may cancel the call at any moment. */
+  *ret_over = (GsCall) { .size = sizeof *ret_over, .id = call->id, .deadline_us = call->deadline_us, .identity = call->identity,
+                         .peer = call->peer, .cancel_fd = no_cancel_fd };
   if (wanted % 2 == 1)
     __atomic_store_n (&ret_over->cancelled, 1, __ATOMIC_RELEASE);
   else

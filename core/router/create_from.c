@@ -122,6 +122,7 @@ static gboolean
 supply_begin (Supply *supply, const Creation *creation, GError **error)
 {
   const GsiRow *row = creation->source_row;
+  const GsCall *call = &creation->call->base;
   *supply = (Supply) { .source = creation->source, .pipe = { -1, -1 }, .ended = -1 };
   supply->none = g_bytes_new (NULL, 0);
   supply->repo = (GsRepo) { sizeof (GsRepo), row->id, row->replica_path };
@@ -131,9 +132,9 @@ supply_begin (Supply *supply, const Creation *creation, GError **error)
                              .open_output = supply_open_output, .send_all = no_send };
   supply->query = (GsQuery) { sizeof (GsQuery), METHOD_BUNDLE_CREATE, creation->source_request,
                                &supply->out };
-  supply->call = creation->call->base;
-  supply->call.cancelled = 0;
-  supply->call.cancel_fd = no_cancel_fd;
+  /* Not the whole struct: others may say at any moment that the call is cancelled. */
+  supply->call = (GsCall) { .size = sizeof supply->call, .id = call->id, .deadline_us = call->deadline_us,
+                            .identity = call->identity, .peer = call->peer, .cancel_fd = no_cancel_fd };
   if (pipe2 (supply->pipe, O_CLOEXEC) != 0 || (supply->ended = fcntl (supply->pipe[0], F_DUPFD_CLOEXEC, 0)) < 0
       || gs_thread_start (&supply->thread, "fork", supply_run, supply) != 0)
     {
