@@ -140,7 +140,7 @@ class Sdk(gitstead_test.TestCase):
             self.assertEqual(shown.returncode, 0, shown.stderr)
             self.assertMentions(shown.stdout, "default")
         finally:
-            server.stop()
+            server.clean()
 
 
 def kind_test(kind):
